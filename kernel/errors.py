@@ -1,0 +1,102 @@
+"""Errors, classed by what the caller must do.
+
+    ByocError
+    ├── Retry              a passing fault: try the same call again, with backoff
+    │   └── SlowDown       the same, not before `retry_after_seconds`
+    ├── Refuse             the request is wrong or not allowed: do not repeat it unchanged
+    │   ├── InvalidInput   a file or body that a person or a program handed in; carries findings
+    │   ├── NotFound       the thing named does not exist
+    │   ├── Conflict       the thing is in another state than the caller believes
+    │   └── Denied         the caller may not do this
+    ├── DeadLetter         this record can never be handled: put it aside with the reason, go on
+    └── Stop               this process must end: what it believes is no longer true (fenced, corrupt)
+
+Components derive from these and draw their own part of the tree in their own `errors.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+FOREIGN_TEXT_LIMIT = 300
+
+
+class ByocError(Exception):
+    """Root of the tree; the message says what happened and what to do next."""
+
+
+class Retry(ByocError):
+    """A passing fault. Try again with backoff."""
+
+
+class SlowDown(Retry):
+    """Try again, not before `retry_after_seconds`."""
+
+    def __init__(self, message: str, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Refuse(ByocError):
+    """Wrong or not allowed. Repeating it unchanged gives the same answer."""
+
+
+class NotFound(Refuse):
+    """The thing named does not exist."""
+
+
+class Conflict(Refuse):
+    """The thing is in another state than the caller believes."""
+
+
+class Denied(Refuse):
+    """The caller may not do this."""
+
+
+class DeadLetter(ByocError):
+    """The record can never be handled; store it aside with this reason and go on."""
+
+
+class Stop(ByocError):
+    """The process must end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One defect of an input: where, what was found, what is allowed."""
+
+    source: str  # file name, or the name of the body
+    where: str  # line ("line 12") or field path ("jobs[0].interval")
+    found: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.source}: {self.where}: found {truncate(self.found)}; allowed: {self.allowed}"
+
+
+class InvalidInput(Refuse):
+    """An input was refused as a whole; nothing of it was applied."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        if not findings:
+            raise ValueError("an InvalidInput needs at least one finding")
+        self.findings = tuple(findings)
+        super().__init__("\n".join(str(finding) for finding in self.findings))
+
+    @classmethod
+    def single(cls, source: str, where: str, found: object, allowed: str) -> InvalidInput:
+        return cls([Finding(source, where, str(found), allowed)])
+
+
+def truncate(text: str, limit: int = FOREIGN_TEXT_LIMIT) -> str:
+    """Foreign text for a message or a log line: printable, bounded."""
+    printable = "".join(character if character.isprintable() else "?" for character in text[: limit + 1])
+    return printable if len(printable) <= limit else printable[:limit] + "..."
+
+
+def raise_findings(findings: Iterable[Finding]) -> None:
+    """Raise `InvalidInput` if there is any finding."""
+    listed = list(findings)
+    if listed:
+        raise InvalidInput(listed)

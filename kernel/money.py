@@ -1,0 +1,132 @@
+"""Money: a Decimal amount and a currency. One rounding site, no floats, unequal currencies raise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
+from fractions import Fraction
+from functools import cache
+
+from kernel.errors import InvalidInput
+
+_PRECISE = Context(prec=50)
+
+
+@dataclass(frozen=True, slots=True)
+class Currency:
+    """An ISO 4217 currency: three letters and the number of decimals of its minor unit."""
+
+    code: str
+    exponent: int
+
+    @property
+    def minor_unit(self) -> Decimal:
+        return Decimal(1).scaleb(-self.exponent)
+
+
+@cache
+def currency(code: str, source: str = "currency") -> Currency:
+    """The currency of that ISO 4217 code. Raises InvalidInput for an unknown one or one without minor unit."""
+    from iso4217 import Currency as Listed
+
+    try:
+        exponent = Listed(code).exponent
+    except ValueError:
+        exponent = None
+    if exponent is None:
+        raise InvalidInput.single(source, "currency", repr(code), "an ISO 4217 code such as USD, EUR, CNY or JPY")
+    return Currency(code, int(exponent))
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """An exact amount. Arithmetic between two currencies raises ValueError; a float raises TypeError."""
+
+    amount: Decimal
+    currency: Currency
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.amount, Decimal):
+            raise TypeError(f"money is made from Decimal, not {type(self.amount).__name__}")
+        if not self.amount.is_finite():
+            raise ValueError(f"{self.amount} is not an amount")
+
+    @classmethod
+    def parse(cls, text: str, unit: Currency, source: str = "amount") -> Money:
+        """From a decimal string. Raises InvalidInput."""
+        return cls(parse_decimal(text, source), unit)
+
+    @classmethod
+    def round_half_up(cls, exact: Fraction | Decimal, unit: Currency) -> Money:
+        """The one place where an exact amount is rounded: half-up to the currency's minor unit."""
+        fraction = Fraction(exact)
+        minor = abs(fraction) * 10**unit.exponent
+        units = (minor.numerator * 2 + minor.denominator) // (2 * minor.denominator)
+        with localcontext(_PRECISE):
+            amount = Decimal(units if fraction >= 0 else -units).scaleb(-unit.exponent)
+        return cls(amount, unit)
+
+    @classmethod
+    def zero(cls, unit: Currency) -> Money:
+        return cls(Decimal(0).scaleb(-unit.exponent), unit)
+
+    def __add__(self, other: Money) -> Money:
+        self._same(other)
+        with localcontext(_PRECISE):
+            return Money(self.amount + other.amount, self.currency)
+
+    def __sub__(self, other: Money) -> Money:
+        return self + -other
+
+    def __neg__(self) -> Money:
+        # Not unary minus: it would round to the context, and give a negative zero.
+        return self if self.amount == 0 else Money(self.amount.copy_negate(), self.currency)
+
+    def __lt__(self, other: Money) -> bool:
+        self._same(other)
+        return self.amount < other.amount
+
+    def _same(self, other: Money) -> None:
+        if self.currency != other.currency:
+            raise ValueError(f"{self.currency.code} and {other.currency.code} do not add")
+
+    def __str__(self) -> str:
+        return f"{self.amount:f} {self.currency.code}"
+
+    def split(self, weights: Sequence[int]) -> list[Money]:
+        """Shares in whole minor units that sum to this amount: largest remainder, ties to the first."""
+        total = sum(weights)
+        if total <= 0 or any(weight < 0 for weight in weights):
+            raise ValueError("weights must be non-negative and sum to more than zero")
+        minor = int(self.amount.scaleb(self.currency.exponent))
+        if Decimal(minor).scaleb(-self.currency.exponent) != self.amount:
+            raise ValueError(f"{self} is not in whole minor units")
+        sign, minor = (-1, -minor) if minor < 0 else (1, minor)
+        shares = [minor * weight // total for weight in weights]
+        by_remainder = sorted(range(len(weights)), key=lambda i: (-(minor * weights[i] % total), i))
+        for index in by_remainder[: minor - sum(shares)]:
+            shares[index] += 1
+        return [Money(Decimal(sign * share).scaleb(-self.currency.exponent), self.currency) for share in shares]
+
+
+def total(amounts: Iterable[Money], unit: Currency) -> Money:
+    """The exact sum."""
+    result = Money.zero(unit)
+    for amount in amounts:
+        result += amount
+    return result
+
+
+def parse_decimal(text: object, source: str, where: str = "amount") -> Decimal:
+    """A finite Decimal of a string such as "900.00". Floats and other types raise InvalidInput."""
+    allowed = 'a decimal in quotes such as "900.00"'
+    if not isinstance(text, str):
+        raise InvalidInput.single(source, where, f"{text!r} ({type(text).__name__})", allowed)
+    try:
+        value = Decimal(text)
+    except InvalidOperation as error:
+        raise InvalidInput.single(source, where, repr(text), allowed) from error
+    if not value.is_finite() or len(text) > 40:
+        raise InvalidInput.single(source, where, repr(text), allowed)
+    return value
