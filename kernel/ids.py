@@ -36,9 +36,7 @@ class Tenant:
     def parse(cls, text: str) -> Tenant:
         """The inverse of `str`. Raises InvalidInput."""
         organization, _, project = text.partition("/")
-        return cls(
-            OrganizationId(parse_id(organization, "organization")), ProjectId(parse_id(project, "project"))
-        )
+        return cls(OrganizationId(parse_id(organization, "organization")), ProjectId(parse_id(project, "project")))
 
 
 def parse_id(text: str, kind: str, source: str = "id") -> str:

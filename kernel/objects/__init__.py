@@ -1,0 +1,69 @@
+"""The objects port: named immutable blobs with conditional writes.
+
+Adapters: `kernel.objects.memory`, `kernel.objects.local`, `kernel.objects.s3`. One contract suite runs on all.
+Names are relative paths of `/`-separated segments of `[A-Za-z0-9._=-]`, no segment `.` or `..`, at most 900
+characters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from kernel.errors import Conflict, InvalidInput, NotFound, Retry
+
+_SEGMENT = re.compile(r"[A-Za-z0-9._=-]+")
+
+
+class ObjectsUnavailable(Retry):
+    """The store can't be reached. Whether a write happened is unknown."""
+
+
+class ObjectNotFound(NotFound):
+    """No object of that name."""
+
+
+class PreconditionFailed(Conflict):
+    """The object exists although it must not, or is another version than expected. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What is known of an object without reading it. `etag` changes with every change of the content."""
+
+    name: str
+    size_bytes: int
+    etag: str
+    modified_at: datetime
+
+
+class ObjectStore(Protocol):
+    """Durable blobs. A reader sees a whole object or none."""
+
+    async def put(
+        self, name: str, content: bytes, *, if_absent: bool = False, if_etag: str | None = None
+    ) -> StoredObject:
+        """Write durably and atomically. Raises PreconditionFailed, ObjectsUnavailable, InvalidInput (name)."""
+
+    async def get(self, name: str) -> bytes:
+        """The whole content. Raises ObjectNotFound, ObjectsUnavailable."""
+
+    async def head(self, name: str) -> StoredObject:
+        """Size, etag and time. Raises ObjectNotFound, ObjectsUnavailable."""
+
+    def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """Every object whose name starts with `prefix`, by name. Raises ObjectsUnavailable."""
+
+    async def delete(self, name: str) -> None:
+        """Remove; an absent object is no error. Raises ObjectsUnavailable."""
+
+
+def check_name(name: str) -> str:
+    """`name` if it may name an object. Raises InvalidInput."""
+    segments = name.split("/")
+    if len(name) > 900 or not all(_SEGMENT.fullmatch(part) and part not in {".", ".."} for part in segments):
+        raise InvalidInput.single("object store", "name", repr(name), "relative path of [A-Za-z0-9._=-] segments")
+    return name

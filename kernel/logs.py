@@ -1,0 +1,55 @@
+"""Structured logs: one JSON object a line on stderr, secrets removed by the name of their field."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from kernel.errors import truncate
+
+_SECRET_FIELD = re.compile(
+    r"secret|password|passwd|token|authorization|credential|private|cookie|api_?key", re.IGNORECASE
+)
+
+
+def configure_logs(level: str = "INFO", *, readable: bool = False) -> None:
+    """Set up structlog and the standard library's logging to write to stderr. Call once, at start."""
+    render: Any = structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer()
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    structlog.configure(
+        processors=[*shared, render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
+    logging.basicConfig(
+        handlers=[handler], level=max(logging.getLevelNamesMapping()[level], logging.WARNING), force=True
+    )
+
+
+def logger(component: str) -> Any:
+    """The logger of a component: `logger("gateway").info("batch_appended", samples=12)`."""
+    return structlog.get_logger(component=component)
+
+
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace values of fields whose name says secret; bound every text."""
+    for name, value in event.items():
+        if _SECRET_FIELD.search(name):
+            event[name] = "***"
+        elif isinstance(value, str) and name != "exception":
+            event[name] = truncate(value, 2000)
+    return event

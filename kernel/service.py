@@ -1,0 +1,153 @@
+"""A service runner: named guarded tasks, a bounded graceful stop, and the endpoints every service has.
+
+Tasks are started in order and stopped in reverse. A task that ends with an error, or ends at all before the
+stop, stops the service: a half-dead process is worse than a dead one that is restarted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from kernel.errors import Stop
+from kernel.logs import logger
+
+Check = Callable[[], str | None]
+_log = logger("service")
+
+
+@dataclass
+class Service:
+    """What one process runs. `checks` say why it is not ready (None: ready)."""
+
+    name: str
+    registry: CollectorRegistry
+    stop_seconds: float = 10.0
+    checks: dict[str, Check] = field(default_factory=dict)
+    _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _closers: list[tuple[str, Callable[[], Awaitable[object]]]] = field(default_factory=list)
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` until the service stops."""
+        if name in self._tasks:
+            raise ValueError(f"a task {name!r} runs already")
+        task = asyncio.create_task(work, name=f"{self.name}.{name}")
+        task.add_done_callback(self._on_done)
+        self._tasks[name] = task
+        return task
+
+    def on_close(self, name: str, close: Callable[[], Awaitable[object]]) -> None:
+        """Call `close` after all tasks have ended, in reverse order of registration."""
+        self._closers.append((name, close))
+
+    def stop(self) -> None:
+        """Ask the service to end. Returns at once."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Until SIGTERM, SIGINT, `stop()` or a failed task; then shut down in at most `stop_seconds`.
+
+        Raises Stop, with the task's error as cause, when a task failed.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        try:
+            await self._stopping.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+            failed = self._failed()
+            await self.shutdown()
+        if failed:
+            name, error = failed
+            raise Stop(f"{self.name}: task {name} ended: {error!r}") from error
+
+    async def shutdown(self) -> None:
+        """Cancel the tasks in reverse order, then close. Bounded by `stop_seconds` for each of the two."""
+        pending = [task for task in reversed(self._tasks.values()) if not task.done()]
+        for task in pending:
+            task.cancel()
+        if pending:
+            _, stuck = await asyncio.wait(pending, timeout=self.stop_seconds)
+            for task in stuck:
+                _log.error("task_did_not_stop", service=self.name, task=task.get_name())
+        try:
+            async with asyncio.timeout(self.stop_seconds):
+                while self._closers:
+                    name, close = self._closers.pop()
+                    await self._close(name, close)
+        except TimeoutError:
+            _log.error("close_timed_out", service=self.name)
+        self._tasks.clear()
+
+    async def _close(self, name: str, close: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await close()
+        except Exception:  # one part that fails to close must not keep the others open
+            _log.exception("close_failed", service=self.name, part=name)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or self._stopping.is_set():
+            return
+        error = task.exception()
+        _log.error("task_ended", service=self.name, task=task.get_name(), error=repr(error))
+        self._stopping.set()
+
+    def _failed(self) -> tuple[str, BaseException] | None:
+        for name, task in self._tasks.items():
+            if task.done() and not task.cancelled():
+                return name, task.exception() or RuntimeError("returned before the stop")
+        return None
+
+    def not_ready(self) -> dict[str, str]:
+        """Reasons by name; empty when ready."""
+        reasons = {name: check() for name, check in self.checks.items()}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+
+def health_routes(service: Service) -> list[web.RouteDef]:
+    """`/healthz` (the loop turns), `/readyz` (every check passes, else 503 with the reasons), `/metrics`."""
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_request: web.Request) -> web.Response:
+        reasons = service.not_ready()
+        if reasons:
+            return web.Response(status=503, text="".join(f"{name}: {why}\n" for name, why in reasons.items()))
+        return web.Response(text="ready\n")
+
+    async def metrics(_request: web.Request) -> web.Response:
+        body = generate_latest(service.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+
+    return [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)]
+
+
+async def serve_health(service: Service, host: str, port: int) -> int:
+    """Serve the health endpoints; returns the port bound (0 asks for a free one)."""
+    app = web.Application()
+    app.add_routes(health_routes(service))
+    return await serve_app(service, "health", app, host, port)
+
+
+async def serve_app(
+    service: Service, name: str, app: web.Application, host: str, port: int, ssl_context: Any = None
+) -> int:
+    """Serve an aiohttp application as part of the service; returns the port bound."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=service.stop_seconds / 2)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port, ssl_context=ssl_context)
+    await site.start()
+    service.on_close(name, runner.cleanup)
+    bound: int = runner.addresses[0][1]
+    return bound

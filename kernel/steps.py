@@ -1,0 +1,88 @@
+"""Integer step functions of time: what usage sums, commitments subtract and overage integrates. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from kernel.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class StepFunction:
+    """Right-continuous and piecewise constant: `(at_ms, value)` holds from `at_ms` to the next point.
+
+    Zero before the first point. Times strictly increase and neighbours differ, so equal functions compare equal;
+    build with `of`, which normalises.
+    """
+
+    points: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, points: Iterable[tuple[int, int]]) -> StepFunction:
+        """From (ms, value) points; of two at one time the later in the iteration wins."""
+        latest = dict(points)
+        kept: list[tuple[int, int]] = []
+        value = 0
+        for at_ms in sorted(latest):
+            if latest[at_ms] != value:
+                value = latest[at_ms]
+                kept.append((at_ms, value))
+        return cls(tuple(kept))
+
+    @classmethod
+    def constant(cls, window: Window, value: int) -> StepFunction:
+        """`value` inside the window, zero outside."""
+        return cls.of([(window.start_ms, value), (window.end_ms, 0)])
+
+    @classmethod
+    def sum_of(cls, functions: Iterable[StepFunction]) -> StepFunction:
+        """The sum on the union of all breakpoints."""
+        changes: dict[int, int] = {}
+        for function in functions:
+            before = 0
+            for at_ms, value in function.points:
+                changes[at_ms] = changes.get(at_ms, 0) + value - before
+                before = value
+        running = 0
+        points = []
+        for at_ms in sorted(changes):
+            running += changes[at_ms]
+            points.append((at_ms, running))
+        return cls.of(points)
+
+    def at(self, moment_ms: int) -> int:
+        """The value at that time."""
+        index = bisect_right(self.points, moment_ms, key=lambda point: point[0])
+        return self.points[index - 1][1] if index else 0
+
+    def __add__(self, other: StepFunction) -> StepFunction:
+        return StepFunction.sum_of((self, other))
+
+    def __sub__(self, other: StepFunction) -> StepFunction:
+        return self + StepFunction(tuple((at_ms, -value) for at_ms, value in other.points))
+
+    def positive_part(self) -> StepFunction:
+        """max(0, f)."""
+        return StepFunction.of((at_ms, max(0, value)) for at_ms, value in self.points)
+
+    def within(self, window: Window) -> StepFunction:
+        """The same inside the window, zero outside."""
+        inside = [(at_ms, value) for at_ms, value in self.points if at_ms in window]
+        return StepFunction.of([(window.start_ms, self.at(window.start_ms)), *inside, (window.end_ms, 0)])
+
+    def pieces(self, window: Window) -> Iterable[tuple[Window, int]]:
+        """The windows of constant value that tile `window`, zeros included, in order."""
+        edges = [window.start_ms, *(at_ms for at_ms, _ in self.points if at_ms in window), window.end_ms]
+        for start, end in pairwise(sorted(set(edges))):
+            yield Window(start, end), self.at(start)
+
+    def integral(self, window: Window) -> int:
+        """The exact integral over the window, in value times milliseconds."""
+        return sum(value * piece.length_ms for piece, value in self.pieces(window))
+
+    def maximum(self, window: Window) -> int:
+        """The largest value inside the window."""
+        return max(value for _, value in self.pieces(window))
