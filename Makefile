@@ -1,0 +1,66 @@
+# Every target does its own set-up. `make demo` needs Python 3.11 alone; `make test` needs Java 17 and Maven besides.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+PACKAGES := alerts billing collector console kernel metering provisioner
+
+.PHONY: help demo test test-fast check bench up lock clean
+
+help:
+	@echo "make demo   the whole product in three minutes: a real Milvus, metered, billed, paged; see demo-out/"
+	@echo "make test   every test, against real Kafka, S3, PostgreSQL and Milvus"
+	@echo "make check  style, types, import contracts, documentation of settings"
+	@echo "make bench  benchmarks, each against a peer where there is one"
+	@echo "make up     the vendor side in one process, in ./byoc-data"
+
+demo: $(VENV)/.vendor
+	$(BIN)/python -m provisioner.local.install 2.3.5
+	$(BIN)/byoc demo --out demo-out
+
+up: $(VENV)/.vendor
+	$(BIN)/byoc --dir byoc-data up
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n 2 -m "not acceptance and not slow and not services" tests
+	$(BIN)/python -m pytest -q -m "acceptance or slow or services" tests
+
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n 2 -m "not acceptance and not slow and not services" tests
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/house
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench all
+
+# uv and the build back end come by their hashes; uv then installs the rest by theirs, in seconds.
+$(VENV)/.bootstrap: locks/bootstrap.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "byoc needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
+	@touch $@
+
+$(VENV)/.vendor: $(VENV)/.bootstrap locks/vendor.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/vendor.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.vendor locks/dev.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/dev.txt
+	@touch $@
+
+# Newest versions within the ranges of pyproject.toml, with hashes and without addresses of registries.
+COMPILE := $(BIN)/uv pip compile --quiet --python $(BIN)/python --generate-hashes --no-emit-index-url \
+           --no-emit-find-links --no-header --no-annotate
+lock: $(VENV)/.bootstrap
+	$(COMPILE) locks/bootstrap.in -o locks/bootstrap.txt
+	$(COMPILE) --extra vendor --extra dev pyproject.toml -o locks/dev.txt
+	$(COMPILE) --extra vendor -c locks/dev.txt pyproject.toml -o locks/vendor.txt
+	$(COMPILE) -c locks/dev.txt pyproject.toml -o locks/base.txt
+
+clean:
+	rm -rf $(VENV) demo-out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
