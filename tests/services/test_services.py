@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from botocore.exceptions import ClientError
 from sqlalchemy import create_engine, text
 
 from tests.services.errors import ServiceFailed, ServiceUnavailable
-from tests.services.fixtures import StartAlertmanager, StartKafka, StartPrometheus, StartVmagent
+from tests.services.fixtures import Services, StartAlertmanager, StartKafka, StartPrometheus, StartVmagent
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.process import ServiceProcess, ServiceSpec, find_program, free_ports
@@ -221,3 +222,21 @@ class TestProcess:
     def test_a_missing_program_says_how_to_get_it(self) -> None:
         with pytest.raises(ServiceUnavailable, match="no nonesuch in PATH: buy one"):
             find_program("nonesuch", how_to_get="buy one")
+
+
+class TestMissing:
+    def test_a_missing_service_skips(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("BYOC_REQUIRE_SERVICES", raising=False)
+        with pytest.raises(pytest.skip.Exception, match="buy one"):
+            Services(ExitStack()).start(run_nonesuch())
+
+    def test_a_missing_service_fails_where_all_are_required(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("BYOC_REQUIRE_SERVICES", "1")
+        with pytest.raises(pytest.fail.Exception, match="buy one"):
+            Services(ExitStack()).start(run_nonesuch())
+
+
+@contextmanager
+def run_nonesuch() -> Iterator[None]:
+    find_program("nonesuch", how_to_get="buy one")
+    yield
