@@ -90,7 +90,12 @@ def _opened(installation: Path, folder: Path) -> Path:
     """The programs where another account can run them: a checkout below /root has a closed path."""
     if all(part.stat().st_mode & stat.S_IXOTH for part in (installation, *installation.parents)):
         return installation
-    return Path(shutil.copytree(installation, folder / INSTALLATION, symlinks=True))
+    package = installation.parent
+    copy = folder / package.name / installation.name
+    shutil.copytree(installation, copy, symlinks=True)
+    libraries = package.with_suffix(".libs")  # the wheel's own, which the programs find beside the package
+    shutil.copytree(libraries, folder / libraries.name)
+    return copy
 
 
 def _make_cluster(programs: Path, folder: Path, account: str | None) -> None:
