@@ -16,7 +16,8 @@ from kernel.window import Window
 class UsageRow:
     """What one component of one cluster used in one hour, by one revision of that hour.
 
-    `observed_ms` and `missing_ms` tile the hour: missing time is neither zero usage nor full usage.
+    `observed_ms` and `missing_ms` together are the time the component existed, as far as is known: at most the
+    hour. Missing time is neither zero usage nor full usage.
     """
 
     organization: OrganizationId

@@ -1,0 +1,18 @@
+"""Usage as billing and console see it."""
+
+from metering.usage.closer import HourCloser, SampleFile, SampleSource
+from metering.usage.model import UsageMonth, UsageReader, UsageRow, digest_of
+from metering.usage.settings import UsageSettings
+from metering.usage.store import UsageStore
+
+__all__ = [
+    "HourCloser",
+    "SampleFile",
+    "SampleSource",
+    "UsageMonth",
+    "UsageReader",
+    "UsageRow",
+    "UsageSettings",
+    "UsageStore",
+    "digest_of",
+]

@@ -1,0 +1,48 @@
+"""Tables of usage. Rows of a revision are written once and never changed (a trigger says so)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from kernel.database import metadata
+
+usage_hours = sa.Table(
+    "usage_hours",
+    metadata,
+    sa.Column("organization", sa.String(63), primary_key=True),
+    sa.Column("hour_ms", sa.BigInteger, primary_key=True),
+    sa.Column("revision", sa.Integer, primary_key=True),
+    sa.Column("step", sa.Text, nullable=False),  # JSON [[ms, milli-vCPU], ...] inside the hour, all clusters summed
+    sa.Column("observed_ms", sa.BigInteger, nullable=False),
+    sa.Column("missing_ms", sa.BigInteger, nullable=False),
+    sa.Column("sources", sa.Text, nullable=False),  # JSON ["file sha256", ...]
+    sa.Column("snapshot_id", sa.BigInteger, nullable=True),  # lake snapshot that was read
+    sa.Column("reason", sa.String(16), nullable=False),  # watermark, deadline or late
+    sa.Column("sealed_ms", sa.BigInteger, nullable=False),
+)
+
+usage_rows = sa.Table(
+    "usage_rows",
+    metadata,
+    sa.Column("organization", sa.String(63), primary_key=True),
+    sa.Column("hour_ms", sa.BigInteger, primary_key=True),
+    sa.Column("revision", sa.Integer, primary_key=True),
+    sa.Column("project", sa.String(63), primary_key=True),
+    sa.Column("cluster", sa.String(63), primary_key=True),
+    sa.Column("component", sa.String(32), primary_key=True),
+    sa.Column("collector", sa.String(63), nullable=True),
+    sa.Column("milli_vcpu_ms", sa.BigInteger, nullable=False),
+    sa.Column("observed_ms", sa.BigInteger, nullable=False),
+    sa.Column("missing_ms", sa.BigInteger, nullable=False),
+    sa.Column("peak_milli_vcpu", sa.BigInteger, nullable=False),
+    sa.Column("open_at_end", sa.Boolean, nullable=False),
+)
+
+# What the closer has seen of an hour's files: not part of a revision, only saves reading them again.
+usage_checks = sa.Table(
+    "usage_checks",
+    metadata,
+    sa.Column("organization", sa.String(63), primary_key=True),
+    sa.Column("hour_ms", sa.BigInteger, primary_key=True),
+    sa.Column("files_digest", sa.String(64), nullable=False),
+)

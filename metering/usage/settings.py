@@ -1,0 +1,36 @@
+"""Settings of the usage jobs."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kernel.settings import Section
+
+
+class UsageSettings(Section):
+    """How samples become hours."""
+
+    staleness_limit_seconds: float = Field(
+        300.0,
+        gt=0,
+        le=3600,
+        description="Seconds a gauge sample holds when no other follows; default 300. Then the time counts as "
+        "missing. Shorter than two scrape intervals turns every lost scrape into missing time.",
+    )
+    close_deadline_seconds: float = Field(
+        7200.0,
+        ge=0,
+        description="Seconds after its end at which an hour is closed although collectors have not reported to be "
+        "complete; default 7200. What arrives later makes a new revision.",
+    )
+    check_interval_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="Seconds between two looks for hours to close or to revise; default 30.",
+    )
+    revision_days: int = Field(
+        62,
+        ge=1,
+        description="Days back in which late samples still make a new revision of a closed hour; default 62. Older "
+        "ones stay in the lake and are not billed.",
+    )

@@ -1,0 +1,233 @@
+"""Sealed hours in the database: written once per revision, read as hours and as months."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from kernel.database import Database
+from kernel.errors import InvalidInput
+from kernel.ids import ClusterId, OrganizationId, ProjectId
+from kernel.steps import StepFunction
+from kernel.window import HOUR_MS, Window
+from metering.usage.hours import Component, ComponentHour
+from metering.usage.model import UsageMonth, UsageRow, digest_of
+from metering.usage.models import usage_checks, usage_hours, usage_rows
+
+
+@dataclass(frozen=True, slots=True)
+class HourToSeal:
+    """A computed hour with what it was computed from."""
+
+    organization: OrganizationId
+    hour: Window
+    components: tuple[ComponentHour, ...]
+    sources: tuple[str, ...]
+    files_digest: str
+    snapshot_id: int | None
+    reason: str  # watermark, deadline or late
+
+
+class UsageStore:
+    """Hours and their revisions. Every method blocks; call from a worker thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def seal(self, hours: Sequence[HourToSeal], sealed_ms: int) -> int:
+        """Store each hour as its next revision, all in one transaction; returns how many were written.
+
+        An hour that gives the same figures as its newest revision is not written again: replaying changes nothing.
+        """
+
+        def write(connection: sa.Connection) -> int:
+            return sum(_seal_one(connection, hour, sealed_ms) for hour in hours)
+
+        return self._database.transact(write)
+
+    def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
+        """The newest revision of every hour of `window`. Raises InvalidInput unless it is cut at hour edges."""
+        if window.start_ms % HOUR_MS or window.end_ms % HOUR_MS:
+            raise InvalidInput.single("usage", "window", str(window), "edges at whole UTC hours")
+        return self._database.transact(lambda connection: _read_month(connection, organization, window))
+
+    def open_components(self, organization: OrganizationId, before_ms: int) -> frozenset[Component]:
+        """The components that existed at `before_ms`, by the newest revision of the hour that ends there."""
+        newest = _newest(organization, Window(before_ms - HOUR_MS, before_ms)).subquery()
+        query = (
+            sa.select(usage_rows)
+            .join(
+                newest,
+                (usage_rows.c.hour_ms == newest.c.hour_ms) & (usage_rows.c.revision == newest.c.revision),
+            )
+            .where(usage_rows.c.organization == organization, usage_rows.c.open_at_end)
+        )
+
+        def read(connection: sa.Connection) -> frozenset[Component]:
+            return frozenset(
+                Component(ProjectId(row.project), ClusterId(row.cluster), row.component)
+                for row in connection.execute(query)
+            )
+
+        return self._database.transact(read)
+
+    def checked(self, organization: OrganizationId, window: Window) -> dict[int, str]:
+        """Digest of the files that each closed hour was computed from, by start of the hour."""
+        query = sa.select(usage_checks.c.hour_ms, usage_checks.c.files_digest).where(
+            usage_checks.c.organization == organization,
+            usage_checks.c.hour_ms >= window.start_ms,
+            usage_checks.c.hour_ms < window.end_ms,
+        )
+        return self._database.transact(
+            lambda connection: {row.hour_ms: row.files_digest for row in connection.execute(query)}
+        )
+
+    def last_closed_ms(self, organization: OrganizationId) -> int | None:
+        """End of the newest closed hour."""
+        query = sa.select(sa.func.max(usage_hours.c.hour_ms)).where(usage_hours.c.organization == organization)
+        newest = self._database.transact(lambda connection: connection.execute(query).scalar())
+        return None if newest is None else int(newest) + HOUR_MS
+
+
+def _newest(organization: OrganizationId, window: Window) -> sa.Select[Any]:
+    return (
+        sa.select(usage_hours.c.hour_ms, sa.func.max(usage_hours.c.revision).label("revision"))
+        .where(
+            usage_hours.c.organization == organization,
+            usage_hours.c.hour_ms >= window.start_ms,
+            usage_hours.c.hour_ms < window.end_ms,
+        )
+        .group_by(usage_hours.c.hour_ms)
+    )
+
+
+def _seal_one(connection: sa.Connection, hour: HourToSeal, sealed_ms: int) -> int:
+    _note_check(connection, hour)
+    newest = connection.execute(_newest(hour.organization, hour.hour)).one_or_none()
+    rows = [_row_values(hour, component) for component in hour.components]
+    step = json.dumps(StepFunction.sum_of(StepFunction.of(found.points) for found in hour.components).points)
+    if newest is not None and _figures(rows, step) == _stored_figures(connection, hour, newest.revision):
+        return 0
+    revision = 1 if newest is None else newest.revision + 1
+    connection.execute(
+        usage_hours.insert().values(
+            organization=hour.organization,
+            hour_ms=hour.hour.start_ms,
+            revision=revision,
+            step=step,
+            observed_ms=sum(component.observed_ms for component in hour.components),
+            missing_ms=sum(component.missing_ms for component in hour.components),
+            sources=json.dumps(hour.sources),
+            snapshot_id=hour.snapshot_id,
+            reason=hour.reason if newest is None else "late",
+            sealed_ms=sealed_ms,
+        )
+    )
+    if rows:
+        connection.execute(usage_rows.insert(), [{**row, "revision": revision} for row in rows])
+    return 1
+
+
+def _note_check(connection: sa.Connection, hour: HourToSeal) -> None:
+    key = {"organization": hour.organization, "hour_ms": hour.hour.start_ms}
+    connection.execute(sa.delete(usage_checks).filter_by(**key))
+    connection.execute(usage_checks.insert().values(**key, files_digest=hour.files_digest))
+
+
+def _row_values(hour: HourToSeal, found: ComponentHour) -> dict[str, Any]:
+    return {
+        "organization": hour.organization,
+        "hour_ms": hour.hour.start_ms,
+        "project": found.component.project,
+        "cluster": found.component.cluster,
+        "component": found.component.name,
+        "collector": found.collector,
+        "milli_vcpu_ms": found.milli_vcpu_ms,
+        "observed_ms": found.observed_ms,
+        "missing_ms": found.missing_ms,
+        "peak_milli_vcpu": found.peak_milli_vcpu,
+        "open_at_end": found.open_at_end,
+    }
+
+
+_COMPARED = (
+    "project",
+    "cluster",
+    "component",
+    "milli_vcpu_ms",
+    "observed_ms",
+    "missing_ms",
+    "peak_milli_vcpu",
+    "open_at_end",
+)
+
+
+def _figures(rows: Iterable[Mapping[Any, Any]], step: str) -> tuple[str, list[tuple[Any, ...]]]:
+    """What makes one revision differ from the one before: not which files or which collector it came from."""
+    return step, sorted(tuple(row[name] for name in _COMPARED) for row in rows)
+
+
+def _stored_figures(
+    connection: sa.Connection, hour: HourToSeal, revision: int
+) -> tuple[str, list[tuple[Any, ...]]]:
+    key = {"organization": hour.organization, "hour_ms": hour.hour.start_ms, "revision": revision}
+    step = connection.execute(sa.select(usage_hours.c.step).filter_by(**key)).scalar_one()
+    return _figures(connection.execute(sa.select(usage_rows).filter_by(**key)).mappings(), step)
+
+
+def _read_month(connection: sa.Connection, organization: OrganizationId, window: Window) -> UsageMonth:
+    newest = _newest(organization, window).subquery()
+    hours = connection.execute(
+        sa.select(usage_hours)
+        .join(newest, (usage_hours.c.hour_ms == newest.c.hour_ms) & (usage_hours.c.revision == newest.c.revision))
+        .where(usage_hours.c.organization == organization)
+        .order_by(usage_hours.c.hour_ms)
+    ).all()
+    sources = {hour.hour_ms: tuple(json.loads(hour.sources)) for hour in hours}
+    rows = tuple(
+        _usage_row(row, sources[row.hour_ms])
+        for row in connection.execute(
+            sa.select(usage_rows)
+            .join(newest, (usage_rows.c.hour_ms == newest.c.hour_ms) & (usage_rows.c.revision == newest.c.revision))
+            .where(usage_rows.c.organization == organization)
+            .order_by(usage_rows.c.hour_ms, usage_rows.c.project, usage_rows.c.cluster, usage_rows.c.component)
+        )
+    )
+    step = StepFunction.of(
+        (at_ms, level) for hour in hours for at_ms, level in _cut(json.loads(hour.step), hour.hour_ms)
+    )
+    return UsageMonth(
+        organization=organization,
+        window=window,
+        rows=rows,
+        step=step,
+        observed_ms=sum(row.observed_ms for row in rows),
+        missing_ms=sum(row.missing_ms for row in rows),
+        revision_digest=digest_of(rows),
+        sealed=len(hours) * HOUR_MS == window.length_ms,
+    )
+
+
+def _cut(points: list[tuple[int, int]], hour_ms: int) -> list[tuple[int, int]]:
+    """An hour's points, zero from its start unless they say otherwise: hours are concatenated."""
+    return [(hour_ms, 0), *points] if not points or points[0][0] != hour_ms else points
+
+
+def _usage_row(row: Any, sources: tuple[str, ...]) -> UsageRow:
+    return UsageRow(
+        organization=OrganizationId(row.organization),
+        project=ProjectId(row.project),
+        cluster=ClusterId(row.cluster),
+        component=row.component,
+        hour=Window(row.hour_ms, row.hour_ms + HOUR_MS),
+        revision=row.revision,
+        milli_vcpu_ms=row.milli_vcpu_ms,
+        observed_ms=row.observed_ms,
+        missing_ms=row.missing_ms,
+        peak_milli_vcpu=row.peak_milli_vcpu,
+        sources=sources,
+    )
