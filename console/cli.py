@@ -1,0 +1,125 @@
+"""`byoc`: every component's commands, mounted lazily, so that the collector runs where the vendor side is not.
+
+Exit status: 0; 1 an error; 2 an input that was refused (and nothing of it was applied).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kernel.errors import ByocError, InvalidInput
+
+EXIT_ERROR = 1
+EXIT_REFUSED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """Where the commands of a group live."""
+
+    module: str
+    attribute: str
+    summary: str
+    extra: str = "vendor"  # the extra that must be installed; "" for the base install
+
+
+GROUPS: dict[str, Mount] = {
+    "collector": Mount("collector.cli", "app", "In the customer's VPC: run, enrol, what left, backfill.", extra=""),
+    "ca": Mount("kernel.identity.cli", "ca_app", "The authority that names collectors."),
+    "enrol": Mount("kernel.identity.cli", "enrol_app", "Enrolment tokens: single use, short-lived."),
+    "audit": Mount("kernel.cli", "audit_app", "The hash-chained audit log: verify, export."),
+    "organization": Mount("provisioner.cli", "org_app", "Organizations."),
+    "project": Mount("provisioner.cli", "project_app", "Projects."),
+    "cluster": Mount("provisioner.cli", "cluster_app", "Clusters: create, scale, suspend, resume, delete."),
+    "price": Mount("billing.cli", "price_app", "Price books."),
+    "contract": Mount("billing.cli", "contract_app", "Contracts."),
+    "licence": Mount("billing.cli", "licence_app", "Licences: capacity and validity."),
+    "invoice": Mount("billing.cli", "invoice_app", "Invoices: draft, finalize, show."),
+    "usage": Mount("metering.usage.cli", "app", "Hourly usage and the monthly report."),
+    "lake": Mount("metering.lake.cli", "lake_app", "The lake: rows, files, positions."),
+    "alerts": Mount("alerts.cli", "app", "Alert rules, alerts and deliveries."),
+}
+
+VENDOR_COMMANDS = "console.commands"  # up, demo, migrate: single commands of the composition root
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        build_app(words)(args=words, prog_name="byoc")
+    except InvalidInput as error:
+        for finding in error.findings:
+            typer.echo(f"refused: {finding}", err=True)
+        sys.exit(EXIT_REFUSED)
+    except ByocError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(EXIT_ERROR)
+
+
+def build_app(words: list[str]) -> typer.Typer:
+    """The command tree. Only the group that `words` name is imported; the others show their summary."""
+    app = typer.Typer(
+        help=__doc__.split("\n", maxsplit=1)[0] if __doc__ else None,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    wanted = set(words)
+    for name, mount in GROUPS.items():
+        if name in wanted:
+            app.add_typer(_load(mount), name=name, help=mount.summary)
+        else:
+            placeholder = typer.Typer(help=mount.summary)
+            placeholder.callback(invoke_without_command=True)(lambda: None)
+            app.add_typer(placeholder, name=name)
+    _add_single_commands(app)
+    return app
+
+
+def _root(
+    ctx: typer.Context,
+    dir: Annotated[  # noqa: A002 - the option's name
+        Path | None, typer.Option("--dir", help="Folder of an embedded vendor side; default ./byoc-data.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="vendor.yaml of a Kafka, S3 and PostgreSQL deployment.")
+    ] = None,
+) -> None:
+    """Metering, billing, alerting and lifecycle for vendors of bring-your-own-cloud databases."""
+    group = ctx.invoked_subcommand
+    if group in GROUPS and not GROUPS[group].extra:
+        return
+    from console.wiring import open_vendor
+
+    vendor = open_vendor(dir, config)
+    ctx.obj = vendor
+    ctx.call_on_close(vendor.close_sync)
+
+
+def _load(mount: Mount) -> typer.Typer:
+    try:
+        loaded = getattr(importlib.import_module(mount.module), mount.attribute)
+    except ModuleNotFoundError as error:
+        if not mount.extra or (error.name or "").split(".")[0] == mount.module.split(".", maxsplit=1)[0]:
+            raise
+        raise ByocError(
+            f"this command needs {error.name}; install byoc[{mount.extra}] (the base install is the collector's)"
+        ) from error
+    assert isinstance(loaded, typer.Typer)
+    return loaded
+
+
+def _add_single_commands(app: typer.Typer) -> None:
+    try:
+        commands = importlib.import_module(VENDOR_COMMANDS)
+    except ModuleNotFoundError:  # the base install: no vendor side here
+        return
+    commands.register(app)
