@@ -16,6 +16,7 @@ class DecodeLimits:
     max_series: int = 100_000
     max_samples: int = 500_000
     max_symbols: int = 500_000
+    max_labels_per_series: int = 1_000
     max_labels: int = 1_000_000  # of all series together
 
 
@@ -38,3 +39,28 @@ class Decoded:
     @property
     def samples(self) -> int:
         return len(self.values)
+
+
+class LabelCache:
+    """Labels by the bytes that they were sent as, bounded by bytes: full, it starts again from empty.
+
+    One for each sender, so that no sender can empty another's.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: dict[bytes, Labels] = {}
+        self.get = self._entries.get
+
+    def add(self, block: bytes, labels: Labels) -> None:
+        """Keep `labels` under `block`."""
+        # A str is 49 bytes and its text, a tuple 56 and more; the block is counted once for itself, once for these.
+        size = 200 + 2 * len(block) + 160 * len(labels)
+        if size > self._max_bytes:
+            return
+        if self._bytes + size > self._max_bytes:
+            self._entries.clear()
+            self._bytes = 0
+        self._entries[block] = labels
+        self._bytes += size
