@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from kernel.errors import ByocError, Refuse, Retry, Stop
+from kernel.errors import NotFound, Refuse, Retry, Stop
 
 
 class LogUnavailable(Retry):
@@ -20,7 +20,15 @@ class RecordTooLarge(Refuse):
     """A record is over the log's limit. Nothing of the call was appended."""
 
 
-class LeaseLost(Stop, ByocError):
+class TopicNotFound(NotFound):
+    """The log has no such topic: `ensure_topics` was not called, or names another."""
+
+
+class LogCorrupt(Stop):
+    """What is stored can't be read: do not go on, restore it."""
+
+
+class LeaseLost(Stop):
     """Another reader of the group holds the partition: what was read must not be committed."""
 
 
@@ -73,9 +81,9 @@ class LogWriter(Protocol):
     async def append(self, topic: str, records: Sequence[Record]) -> Sequence[Position]:
         """Append in order; return when all are durable (fsynced, or acknowledged by all replicas).
 
-        Raises RecordTooLarge before anything is appended; LogUnavailable when the outcome is unknown: the
-        caller may append the same records again, so every consumer must be idempotent by what they hold.
-        Cancellation leaves the outcome unknown too.
+        Raises RecordTooLarge and TopicNotFound before anything is appended; LogUnavailable when the outcome is
+        unknown: the caller may append the same records again, so every consumer must be idempotent by what they
+        hold. Cancellation leaves the outcome unknown too.
         """
 
     async def close(self) -> None:
@@ -92,7 +100,7 @@ class LogReader(Protocol):
     async def poll(self, max_records: int, timeout_seconds: float) -> Sequence[StoredRecord]:
         """The next records of the partitions held; empty after `timeout_seconds` without any.
 
-        Raises LogUnavailable.
+        The timeout is real time, as the arrival of records is; zero only looks. Raises LogUnavailable.
         """
 
     async def seek(self, next_offsets: Mapping[TopicPartition, int]) -> None:
@@ -119,6 +127,8 @@ class Log(Protocol):
 
     async def reader(self, group: str, topics: Sequence[str], since_ms: int | None = None) -> LogReader:
         """A new member of `group`. Partitions without a committed position are read from the beginning.
+
+        Raises TopicNotFound, LogUnavailable.
 
         With `since_ms` the reader stands alone instead: it holds every partition, starts at the first record
         appended at or after that time, and never commits (commit raises LeaseLost).

@@ -1,8 +1,8 @@
 """The objects port: named immutable blobs with conditional writes.
 
 Adapters: `kernel.objects.memory`, `kernel.objects.local`, `kernel.objects.s3`. One contract suite runs on all.
-Names are relative paths of `/`-separated segments of `[A-Za-z0-9._=-]`, no segment `.` or `..`, at most 900
-characters.
+Names are relative paths of `/`-separated segments of `[A-Za-z0-9._=-]`, no segment `.` or `..`, at most 200
+characters a segment (a file system takes 255) and 900 in all.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from kernel.errors import Conflict, InvalidInput, NotFound, Retry
 
-_SEGMENT = re.compile(r"[A-Za-z0-9._=-]+")
+_SEGMENT = re.compile(r"[A-Za-z0-9._=-]{1,200}")
 
 
 class ObjectsUnavailable(Retry):
@@ -67,3 +67,15 @@ def check_name(name: str) -> str:
     if len(name) > 900 or not all(_SEGMENT.fullmatch(part) and part not in {".", ".."} for part in segments):
         raise InvalidInput.single("object store", "name", repr(name), "relative path of [A-Za-z0-9._=-] segments")
     return name
+
+
+def check_precondition(name: str, current_etag: str | None, *, if_absent: bool, if_etag: str | None) -> None:
+    """Whether a put may go on, given the etag of the object that is there (None: none).
+
+    Raises PreconditionFailed.
+    """
+    if if_absent and current_etag is not None:
+        raise PreconditionFailed(f"{name} exists already; nothing was written")
+    if if_etag is not None and current_etag != if_etag:
+        found = f"is version {current_etag[:12]}" if current_etag else "does not exist"
+        raise PreconditionFailed(f"{name} {found}, not {if_etag[:12]}; nothing was written: read it again")

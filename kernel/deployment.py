@@ -1,0 +1,147 @@
+"""What a vendor-side command has in its hand: settings, and the adapter that stands behind each port.
+
+`Deployment.embedded(folder)` keeps everything in one folder; `Deployment.from_file(path)` reads the `deployment`
+section of the vendor's YAML file, where the same ports may stand on Kafka, S3 and PostgreSQL. Adapters are
+made when first asked for, so that a command needs only the libraries and servers that it uses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsConfigDict
+
+from kernel.audit import AuditLog
+from kernel.clock import Clock, SystemClock
+from kernel.database import Database, sqlite_url
+from kernel.deployment_settings import DeploymentSettings, LogSettings, ObjectsSettings
+from kernel.settings import Section, Settings, invalid, load_settings, read_yaml_mapping
+
+if TYPE_CHECKING:
+    from kernel.log import Log
+    from kernel.objects import ObjectStore
+
+C = TypeVar("C", bound=Section)
+
+
+class _DeploymentFile(Settings):
+    model_config = SettingsConfigDict(extra="ignore")  # the other sections are the components'
+
+    deployment: DeploymentSettings = DeploymentSettings()
+
+
+class Deployment:
+    """One vendor side. Async methods belong to one event loop; `close` ends what was opened."""
+
+    def __init__(self, settings: DeploymentSettings, clock: Clock, source: Path | None = None) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.source = source  # the YAML file that the settings came from
+        self._database: Database | None = None
+        self._log: Log | None = None
+        self._log_opening = asyncio.Lock()
+        self._objects: ObjectStore | None = None
+
+    @classmethod
+    def embedded(cls, folder: Path, clock: Clock | None = None) -> Deployment:
+        """Everything in `folder`, with the defaults; the environment is not asked."""
+        return cls(DeploymentSettings(folder=folder), clock or SystemClock())
+
+    @classmethod
+    def from_file(cls, path: Path, clock: Clock | None = None) -> Deployment:
+        """From the section `deployment` of a YAML file and `BYOC_DEPLOYMENT__*`. Raises InvalidInput.
+
+        Relative paths are taken from the folder of the file.
+        """
+        settings = load_settings(_DeploymentFile, path).deployment
+        return cls(settings.resolved(path.absolute().parent), clock or SystemClock(), path)
+
+    def section(self, name: str, model: type[C]) -> C:
+        """The settings of a component: its section of the same file, or the defaults. Raises InvalidInput."""
+        content = read_yaml_mapping(self.source) if self.source else {}
+        try:
+            return model.model_validate(content.get(name) or {})
+        except ValidationError as error:
+            raise invalid(error, f"{self.source or 'settings'}: {name}") from error
+
+    @property
+    def folder(self) -> Path:
+        """Where the embedded adapters and the authority keep their files."""
+        return self.settings.folder
+
+    @property
+    def authority_folder(self) -> Path:
+        """The certificate authority's files."""
+        return self.folder / "authority"
+
+    @property
+    def catalog_url(self) -> str:
+        """The lake's catalog: a SQLAlchemy URL or, beginning with http, an Iceberg REST catalog."""
+        url = self.settings.lake.catalog_url
+        return url.get_secret_value() if url else sqlite_url(self.folder / "catalog.sqlite")
+
+    @property
+    def warehouse(self) -> str:
+        """The URI below which the lake's files lie."""
+        return self.settings.lake.warehouse or (self.folder / "warehouse").absolute().as_uri()
+
+    def database(self) -> Database:
+        """The database; the same object each time. Its schema is `console.migrate`'s business."""
+        if self._database is None:
+            url = self.settings.database.url
+            self._database = Database(url.get_secret_value() if url else sqlite_url(self.folder / "byoc.sqlite"))
+        return self._database
+
+    async def log(self) -> Log:
+        """The log, ready; the same object each time. Raises LogUnavailable."""
+        async with self._log_opening:
+            if self._log is None:
+                self._log = await asyncio.to_thread(_open_log, self.settings.log, self.folder, self.clock)
+            return self._log
+
+    def objects(self) -> ObjectStore:
+        """The object store; the same object each time."""
+        if self._objects is None:
+            self._objects = _open_objects(self.settings.objects, self.folder)
+        return self._objects
+
+    def audit(self) -> AuditLog:
+        """The audit log, in the database."""
+        return AuditLog(self.database(), self.clock)
+
+    async def close(self) -> None:
+        """Close what was opened. Idempotent."""
+        log, self._log = self._log, None
+        database, self._database = self._database, None
+        if log is not None:
+            await log.close()
+        if database is not None:
+            await asyncio.to_thread(database.close)
+
+
+def _open_log(settings: LogSettings, folder: Path, clock: Clock) -> Log:
+    if settings.kind == "sqlite":
+        from kernel.log.sqlite import SqliteLog
+
+        return SqliteLog(
+            folder / "log.sqlite",
+            clock,
+            max_record_bytes=settings.max_record_bytes,
+            lease_seconds=settings.lease_seconds,
+        )
+    from kernel.log.kafka import KafkaLog
+
+    return KafkaLog(settings.kafka)
+
+
+def _open_objects(settings: ObjectsSettings, folder: Path) -> ObjectStore:
+    if settings.kind == "local":
+        from kernel.objects.local import LocalObjects
+
+        return LocalObjects(folder / "objects")
+    from kernel.objects.s3 import S3Objects
+
+    return S3Objects(settings.s3)
