@@ -1,0 +1,209 @@
+"""The monthly report as a PDF for a person: the words and figures are made here, typst sets them.
+
+The document's date is the end of the month, no font of the machine is used, and what varies enters as data, never
+as markup: the same report gives the same bytes everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import typst
+
+from kernel.clock import from_ms
+from kernel.quantity import render_fraction, vcpu_hours
+from kernel.window import HOUR_MS, parse_zone
+from metering.usage.report import DayTotal, Gap, LicenceCoverage, MonthlyReport
+from metering.usage.report_files import render_json
+
+_TEMPLATE = Path(__file__).parent / "templates" / "usage_report.typ"
+_GAPS_SHOWN = 14
+_PER_MILLION = 1_000_000
+_TICKS = 4
+_STEPS = (Fraction(1), Fraction(2), Fraction(5, 2), Fraction(5), Fraction(10))
+
+
+def render_pdf(report: MonthlyReport) -> bytes:
+    """A PDF/A-3 with the canonical JSON attached to it. Blocking, about a tenth of a second."""
+    return _compile(report, pdf_standards="a-3b", timestamp=report.window.end_ms // 1000)
+
+
+def render_png(report: MonthlyReport) -> bytes:
+    """The first page as an image, to look at."""
+    return _compile(report, format="png", ppi=110)
+
+
+def _compile(report: MonthlyReport, **options: Any) -> bytes:
+    figures = json.dumps(pdf_figures(report), sort_keys=True)
+    compiled = typst.compile(
+        _template(),
+        ignore_system_fonts=True,
+        sys_inputs={"figures": figures, "attachment": render_json(report).decode()},
+        **options,
+    )
+    return bytes(compiled[0] if isinstance(compiled, list) else compiled)
+
+
+@cache
+def _template() -> bytes:
+    return _TEMPLATE.read_bytes()
+
+
+def pdf_figures(report: MonthlyReport) -> dict[str, Any]:
+    """Everything the template shows, as text; lengths of the chart in millionths of its height."""
+    zone = parse_zone(report.zone)
+    first = from_ms(report.window.start_ms).astimezone(zone)
+    return {
+        "organization": report.organization,
+        "month": report.month,
+        "month_words": f"{first:%B %Y}",
+        "zone": report.zone,
+        "period": f"{_local(report.window.start_ms, zone)} to {_local(report.window.end_ms, zone)}",
+        "sealed": report.sealed,
+        "digest": report.revision_digest,
+        "tiles": _tiles(report, zone),
+        "licence": report.coverage and _licence(report.coverage),
+        "chart": _chart(report.days, with_capacity=report.coverage is not None),
+        "components": _components(report),
+        "total": _hours(report.milli_vcpu_ms),
+        "missing": _missing(report, zone),
+    }
+
+
+def _tiles(report: MonthlyReport, zone: ZoneInfo) -> list[dict[str, str]]:
+    tiles = [{"name": "Licence usage", "value": _hours(report.milli_vcpu_ms), "unit": "vCPU-hours"}]
+    if report.coverage is None:
+        tiles.append({"name": "Licence capacity", "value": "-", "unit": "no capacity was given"})
+    else:
+        capacity = report.coverage.capacity_milli_vcpu_ms
+        tiles.append({"name": "Licence capacity", "value": _hours(capacity), "unit": "vCPU-hours"})
+        minutes = _shown(report.coverage.overage_vcpu_minutes, 2)
+        tiles.append({"name": "Over capacity", "value": minutes, "unit": "vCPU-minutes"})
+    if report.peak is None:
+        tiles.append({"name": "Peak", "value": "0", "unit": "nothing was used"})
+    else:
+        peak = _trimmed(Fraction(report.peak.milli_vcpu, 1000))
+        tiles.append({"name": "Peak", "value": f"{peak} vCPU", "unit": _local(report.peak.at_ms, zone)})
+    return tiles
+
+
+def _licence(coverage: LicenceCoverage) -> list[dict[str, str]]:
+    used = "-" if coverage.used_share is None else _percent(coverage.used_share)
+    lines = [
+        ("Capacity over the month", f"{_hours(coverage.capacity_milli_vcpu_ms)} vCPU-hours"),
+        ("Used within capacity", f"{_hours(coverage.within_milli_vcpu_ms)} vCPU-hours ({used} of capacity)"),
+        ("Used over capacity", f"{_shown(coverage.overage_vcpu_minutes, 2)} vCPU-minutes"),
+        ("Time over capacity", f"{_time(coverage.over_ms)} hours ({_percent(coverage.over_share)} of the month)"),
+    ]
+    return [{"name": name, "value": value} for name, value in lines]
+
+
+def _components(report: MonthlyReport) -> list[dict[str, Any]]:
+    return [
+        {
+            "project": total.project,
+            "cluster": total.cluster,
+            "component": total.component,
+            "hours": _hours(total.milli_vcpu_ms),
+            "peak": _shown(Fraction(total.peak_milli_vcpu, 1000), 3),
+            "observed": _time(total.observed_ms),
+            "missing": _time(total.missing_ms),
+            "incomplete": total.missing_ms > 0,
+        }
+        for total in report.components
+    ]
+
+
+def _missing(report: MonthlyReport, zone: ZoneInfo) -> dict[str, Any]:
+    return {
+        "any": report.missing_ms > 0,
+        "observed": _time(report.observed_ms),
+        "hours": _time(report.missing_ms),
+        "share": _percent(Fraction(report.missing_ms, max(1, report.observed_ms + report.missing_ms))),
+        "gaps": [_gap(gap, zone) for gap in report.gaps[:_GAPS_SHOWN]],
+        "more": max(0, len(report.gaps) - _GAPS_SHOWN),
+    }
+
+
+def _gap(gap: Gap, zone: ZoneInfo) -> dict[str, str]:
+    return {
+        "cluster": gap.cluster,
+        "component": gap.component,
+        "between": f"{_local(gap.window.start_ms, zone)} to {_local(gap.window.end_ms, zone)}",
+        "hours": _time(gap.missing_ms),
+    }
+
+
+def _chart(days: Sequence[DayTotal], *, with_capacity: bool) -> dict[str, Any]:
+    highest = max(max(day.milli_vcpu_ms, day.capacity_milli_vcpu_ms) for day in days)
+    step = tick_step(vcpu_hours(highest))
+    top = step * _TICKS
+
+    def height(milli_vcpu_ms: int) -> int:
+        return int(vcpu_hours(milli_vcpu_ms) * _PER_MILLION / top)
+
+    def bar(day: DayTotal) -> dict[str, Any]:
+        over = day.overage_milli_vcpu_ms if with_capacity else 0
+        return {
+            "label": str(day.day.day),
+            "within": height(day.milli_vcpu_ms - over),
+            "over": height(over),
+            "capacity": height(day.capacity_milli_vcpu_ms) if with_capacity else None,
+            "missing": day.missing_ms > 0,
+        }
+
+    return {
+        "ticks": [
+            {"label": _trimmed(step * tick), "height": _PER_MILLION * tick // _TICKS} for tick in range(_TICKS + 1)
+        ],
+        "days": [bar(day) for day in days],
+        "missing": any(day.missing_ms for day in days),
+        "over": with_capacity and any(day.overage_milli_vcpu_ms for day in days),
+        "capacity": with_capacity,
+    }
+
+
+def tick_step(highest: Fraction) -> Fraction:
+    """The smallest of 1, 2, 2.5, 5 times a power of ten of which four reach `highest`; 1 when that is zero."""
+    if highest <= 0:
+        return Fraction(1)
+    power = Fraction(1, 100)
+    while True:
+        for step in _STEPS:
+            if step * power * _TICKS >= highest:
+                return step * power
+        power *= 10
+
+
+def _local(at_ms: int, zone: ZoneInfo) -> str:
+    moment: datetime = from_ms(at_ms).astimezone(zone)
+    return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def _hours(milli_vcpu_ms: int) -> str:
+    return _shown(vcpu_hours(milli_vcpu_ms), 2)
+
+
+def _time(milliseconds: int) -> str:
+    return _shown(Fraction(milliseconds, HOUR_MS), 2)
+
+
+def _percent(share: Fraction) -> str:
+    return f"{_shown(share * 100, 2)} %"
+
+
+def _shown(value: Fraction, places: int) -> str:
+    """Rounded half-up, with a comma between thousands."""
+    whole, _, decimals = render_fraction(value, places).partition(".")
+    return f"{int(whole):,}" + (f".{decimals}" if decimals else "")
+
+
+def _trimmed(value: Fraction) -> str:
+    return _shown(value, 3).rstrip("0").rstrip(".")
