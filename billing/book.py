@@ -1,0 +1,134 @@
+"""The contract book: contracts, licences and price books, added whole or not at all, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+import sqlalchemy as sa
+
+from billing.amendments import contract_findings, licence_findings
+from billing.contract import Contract, parse_contract
+from billing.documents import Snapshot
+from billing.licence import Licence, capacity_of, parse_licence
+from billing.models import contracts, invoices, licences, price_books
+from billing.prices import PriceBook, parse_price_book
+from billing.store import (
+    AgreedContract,
+    add_snapshot,
+    agree,
+    load_contract,
+    load_contracts,
+    load_licences,
+    load_price_book,
+    lock_organization,
+)
+from kernel.audit import AuditLog
+from kernel.clock import Clock
+from kernel.database import Database
+from kernel.errors import NotFound, raise_findings
+from kernel.ids import OrganizationId
+from kernel.steps import StepFunction
+from kernel.window import month
+
+
+@dataclass(frozen=True, slots=True)
+class ContractBook:
+    """Methods block; call them from a worker thread. Adding the same text again changes nothing."""
+
+    database: Database
+    clock: Clock
+    audit: AuditLog
+
+    def add_price_book(self, text: str, source: str, actor: str) -> PriceBook:
+        """Store a version of a price book. Raises InvalidInput, SnapshotConflict."""
+        book, snapshot = parse_price_book(text, source), Snapshot.of(text)
+
+        def add(connection: sa.Connection) -> None:
+            key = {"book": book.price_book, "version": book.version}
+            if add_snapshot(connection, price_books, key, self._stored(snapshot)):
+                self._record(connection, actor, "price.add", key, snapshot)
+
+        self.database.transact(add)
+        return book
+
+    def add_contract(self, text: str, source: str, actor: str) -> Contract:
+        """Store a contract, or an amendment as its next version. Raises InvalidInput, SnapshotConflict."""
+        contract, snapshot = parse_contract(text, source), Snapshot.of(text)
+        organization = OrganizationId(contract.organization)
+
+        def add(connection: sa.Connection) -> None:
+            lock_organization(connection, organization)
+            agree(connection, contract, snapshot, source)
+            key = {"contract": contract.contract, "version": contract.version}
+            before = [known.contract for known in load_contracts(connection, organization, contract.contract)]
+            values = {"organization": organization, **self._stored(snapshot)}
+            if add_snapshot(connection, contracts, key, values):
+                invoiced = _invoiced_until_ms(connection, contract)
+                raise_findings(contract_findings(contract, before, invoiced, source))
+                self._record(connection, actor, "contract.add", key, snapshot)
+
+        self.database.transact(add)
+        return contract
+
+    def add_licence(self, text: str, source: str, actor: str) -> Licence:
+        """Store a licence, or an amendment as its next version. Raises InvalidInput, SnapshotConflict."""
+        licence, snapshot = parse_licence(text, source), Snapshot.of(text)
+        organization = OrganizationId(licence.organization)
+
+        def add(connection: sa.Connection) -> None:
+            lock_organization(connection, organization)
+            key = {"licence": licence.licence, "version": licence.version}
+            before = load_licences(connection, organization, licence.licence)
+            values = {"organization": organization, **self._stored(snapshot)}
+            if add_snapshot(connection, licences, key, values):
+                contract = _contract_or_none(connection, licence.contract)
+                raise_findings(licence_findings(licence, before, contract, source))
+                self._record(connection, actor, "licence.add", key, snapshot)
+
+        self.database.transact(add)
+        return licence
+
+    def contract(self, contract: str) -> AgreedContract:
+        """The newest version of a contract. Raises NotFound."""
+        return self.database.transact(lambda connection: load_contract(connection, contract))
+
+    def contracts(self, organization: OrganizationId | None = None) -> list[AgreedContract]:
+        """The newest version of each contract (of one organization), by id."""
+        return self.database.transact(lambda connection: load_contracts(connection, organization))
+
+    def licences(self, organization: OrganizationId | None = None) -> list[Licence]:
+        """The newest version of each licence (of one organization), by id."""
+        return self.database.transact(lambda connection: load_licences(connection, organization))
+
+    def price_book(self, book: str, version: int | None = None) -> PriceBook:
+        """A version of a price book (None: the newest). Raises NotFound."""
+        return self.database.transact(lambda connection: load_price_book(connection, book, version))[0]
+
+    def capacity(self, organization: OrganizationId) -> StepFunction:
+        """The licensed milli-vCPU over time, zero where no licence is valid."""
+        return capacity_of(self.licences(organization))
+
+    def _stored(self, snapshot: Snapshot) -> dict[str, str | int]:
+        return {"snapshot": snapshot.text, "sha256": snapshot.sha256, "added_ms": self.clock.now_ms()}
+
+    def _record(
+        self, connection: sa.Connection, actor: str, action: str, key: Mapping[str, object], snapshot: Snapshot
+    ) -> None:
+        identifier, version = key.values()
+        details = {"version": str(version), "sha256": snapshot.sha256}
+        self.audit.append(connection, actor, action, str(identifier), details)
+
+
+def _contract_or_none(connection: sa.Connection, contract: str) -> Contract | None:
+    try:
+        return load_contract(connection, contract).contract
+    except NotFound:
+        return None
+
+
+def _invoiced_until_ms(connection: sa.Connection, contract: Contract) -> int:
+    query = sa.select(sa.func.max(invoices.c.period)).where(
+        invoices.c.contract == contract.contract, invoices.c.kind == "usage"
+    )
+    latest = connection.execute(query).scalar()
+    return month(latest, contract.time_zone).end_ms if latest else 0

@@ -1,0 +1,181 @@
+"""The contract: committed vCPU capacity for a term, and what happens above it.
+
+The one type so far is the published one for vector databases in the customer's own cloud
+(https://docs.zilliz.com/docs/byoc/understand-byoc-billing): a capacity is committed for a term at a price for a
+vCPU-year; with on-demand, usage above it is billed in vCPU-minutes at that price / (365*24*60).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from typing import Literal
+
+from pydantic import Field, StrictBool
+
+from billing.documents import parse_document
+from billing.fields import CurrencyCode, Day, DecimalText, Id, MilliVcpu, Text, Version, ZoneName, midnight_ms
+from billing.prices import VCPU_YEAR
+from kernel.errors import Finding, raise_findings
+from kernel.settings import Section
+from kernel.steps import StepFunction
+from kernel.window import HOUR_MS, Window
+
+DAYS_IN_A_PRICED_YEAR = 365  # always, in leap years too
+MAX_TERM_YEARS = 20
+
+
+class Party(Section):
+    """Who sells or buys, as printed."""
+
+    name: Text = Field(description="legal name")
+    address: tuple[Text, ...] = Field(default=(), max_length=8, description="lines of the postal address")
+    tax_id: Text | None = Field(default=None, description="tax or VAT number")
+
+
+class LegalEntity(Party):
+    """The selling company. Invoice numbers are gapless for each id and year."""
+
+    id: Id = Field(description="id of the entity; its upper case begins each invoice number")
+    time_zone: ZoneName = Field(default="Etc/UTC", description="IANA zone of issue dates and of the invoice year")
+
+
+class Term(Section):
+    """From the midnight that begins `start` to the midnight that begins `end`."""
+
+    start: Day = Field(description="first day")
+    end: Day = Field(description="first day after the term")
+
+
+class CapacityStep(Section):
+    """A capacity that holds from `start` until the next step."""
+
+    start: Day = Field(description="first day of this capacity")
+    milli_vcpu: MilliVcpu = Field(alias="vcpu", description="vCPU, to three decimals")
+
+
+class PriceReference(Section):
+    """A price of a stored price book, taken on the first day of the term."""
+
+    book: Id = Field(description="id of the price book")
+    version: Version = Field(description="its version")
+    item: Id = Field(default=VCPU_YEAR, description="the item in it")
+
+
+class TaxRule(Section):
+    """One tax on all lines, by UNCL 5305: S standard, Z zero, E exempt, AE reverse charge."""
+
+    name: Text = Field(default="VAT", description="as printed")
+    category: Literal["S", "Z", "E", "AE"] = Field(description="UNCL 5305 category")
+    rate: DecimalText = Field(description='percent in quotes, such as "19"')
+
+
+class Contract(Section):
+    """One version of a contract. Dates are local dates of `time_zone`."""
+
+    contract: Id = Field(description="id of the contract")
+    version: Version = Field(default=1, description="1; each amendment is one more and may only add commitment")
+    organization: Id = Field(description="the customer's organization")
+    legal_entity: LegalEntity = Field(description="the seller")
+    customer: Party = Field(description="the buyer")
+    currency: CurrencyCode = Field(description="ISO 4217 code")
+    time_zone: ZoneName = Field(default="Etc/UTC", description="IANA zone in which months and the term begin")
+    term: Term = Field(description="the term of the commitment")
+    commitment: tuple[CapacityStep, ...] = Field(
+        min_length=1, max_length=400, description="committed vCPU; the first step begins with the term"
+    )
+    price_per_vcpu_year: DecimalText | None = Field(default=None, description="committed price, or give `price`")
+    price: PriceReference | None = Field(default=None, description="committed price from a price book")
+    on_demand: StrictBool = Field(description="true: usage above the commitment is billed; false: it is refused")
+    tax: TaxRule | None = Field(default=None, description="none: no tax is charged")
+    gap_policy: Literal["not-billed"] = Field(
+        default="not-billed", description="time without data is not billed, and stated on the invoice"
+    )
+
+    @property
+    def window(self) -> Window:
+        """The term."""
+        return Window(midnight_ms(self.term.start, self.time_zone), midnight_ms(self.term.end, self.time_zone))
+
+    @property
+    def timeline(self) -> StepFunction:
+        """The committed milli-vCPU over time, zero outside the term."""
+        steps = ((midnight_ms(step.start, self.time_zone), step.milli_vcpu) for step in self.commitment)
+        return StepFunction.of(steps).within(self.window)
+
+
+def parse_contract(text: str, source: str) -> Contract:
+    """The contract in `text`. Raises InvalidInput."""
+    contract = parse_document(text, source, Contract)
+    raise_findings([*_term_findings(contract, source), *_price_findings(contract, source)])
+    raise_findings(_edge_findings(contract, source))
+    return contract
+
+
+def years_of(start: date, end: date) -> Fraction:
+    """Whole years from `start`, and what is left as days / 365: a leap year's term is one year, not 366/365."""
+    years = 0
+    while (following := _anniversary(start, years + 1)) <= end:
+        years, last = years + 1, following
+    since = last if years else start
+    return years + Fraction((end - since).days, DAYS_IN_A_PRICED_YEAR)
+
+
+def _anniversary(start: date, years: int) -> date:
+    try:
+        return start.replace(year=start.year + years)
+    except ValueError:  # 29 February
+        return date(start.year + years, 3, 1)
+
+
+def _term_findings(contract: Contract, source: str) -> Iterator[Finding]:
+    term, steps = contract.term, contract.commitment
+    if term.end <= term.start:
+        yield Finding(source, "term.end", str(term.end), f"a day after term.start, {term.start}")
+    if term.end.year - term.start.year > MAX_TERM_YEARS:
+        yield Finding(source, "term.end", str(term.end), f"at most {MAX_TERM_YEARS} years after term.start")
+    if steps[0].start != term.start:
+        yield Finding(source, "commitment[0].start", str(steps[0].start), f"term.start, {term.start}")
+    yield from rising_dates(steps, source, "commitment")
+    for index, (before, after) in enumerate(pairwise(steps), start=1):
+        if after.milli_vcpu < before.milli_vcpu:
+            allowed = f"at least {Decimal(before.milli_vcpu) / 1000}: a commitment only grows in its term"
+            yield Finding(source, f"commitment[{index}].vcpu", str(Decimal(after.milli_vcpu) / 1000), allowed)
+        if after.start >= term.end:
+            yield Finding(source, f"commitment[{index}].start", str(after.start), f"before term.end, {term.end}")
+
+
+def _edge_findings(contract: Contract, source: str) -> Iterator[Finding]:
+    """Usage is kept by whole UTC hours, so a billing period can't begin inside one."""
+    year, month = contract.term.start.year, contract.term.start.month
+    edges = [contract.term.start, contract.term.end, *(step.start for step in contract.commitment)]
+    while (first := date(year, month, 1)) < contract.term.end:
+        edges.append(first)
+        year, month = year + month // 12, month % 12 + 1
+    for day in edges:
+        if midnight_ms(day, contract.time_zone) % HOUR_MS:
+            allowed = "a zone whose midnights in the term lie on whole UTC hours"
+            yield Finding(source, "time_zone", f"{contract.time_zone} (on {day})", allowed)
+            return
+
+
+def rising_dates(steps: tuple[CapacityStep, ...], source: str, field: str) -> Iterator[Finding]:
+    """Findings for steps that are not in order of their dates, each date once."""
+    for index, (before, after) in enumerate(pairwise(steps), start=1):
+        if after.start <= before.start:
+            yield Finding(source, f"{field}[{index}].start", str(after.start), f"after {before.start}")
+
+
+def _price_findings(contract: Contract, source: str) -> Iterator[Finding]:
+    both = contract.price is not None and contract.price_per_vcpu_year is not None
+    if both or (contract.price is None and contract.price_per_vcpu_year is None):
+        found = "both" if both else "neither"
+        yield Finding(source, "price", found, "one of price_per_vcpu_year and price")
+    tax = contract.tax
+    if tax and tax.rate > 100:
+        yield Finding(source, "tax.rate", str(tax.rate), "at most 100")
+    if tax and (tax.category == "S") != (tax.rate > 0):
+        yield Finding(source, "tax.rate", str(tax.rate), 'more than 0 for category S, "0" for the others')

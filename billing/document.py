@@ -1,0 +1,138 @@
+"""How an invoice looks as JSON. Amounts, quantities and counts are strings: JSON numbers are floats."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from billing.contract import Party
+from billing.rating.line import Derivation, Line
+from billing.tax import REVERSE_CHARGE, TaxGroup
+from kernel.clock import from_ms
+from kernel.money import Money
+from kernel.quantity import render_fraction
+from kernel.window import Window
+
+if TYPE_CHECKING:
+    from billing.draft import Draft
+
+SCHEMA = "byoc/invoice/1"
+SHOWN_PLACES = 10
+
+
+def render_document(draft: Draft) -> dict[str, Any]:
+    """The draft as JSON values: status `draft`, number and issue date null."""
+    contract = draft.agreed.contract
+    return {
+        "schema": SCHEMA,
+        "kind": draft.kind,
+        "status": "draft",
+        "number": None,
+        "issued_at": None,
+        "issue_date": None,
+        "seller": _party(contract.legal_entity) | {"id": contract.legal_entity.id},
+        "customer": _party(contract.customer) | {"organization": contract.organization},
+        "contract": _contract(draft),
+        "currency": {"code": draft.currency.code, "decimals": str(draft.currency.exponent)},
+        "period": _window(draft.period) | {"name": draft.period_name, "time_zone": contract.time_zone},
+        "lines": [_line(line) for line in draft.lines],
+        "taxes": [_tax(group) for group in draft.taxes],
+        "totals": {"net": _amount(draft.net), "tax": _amount(draft.tax), "gross": _amount(draft.gross)},
+        "rounding_policy": "each line half-up once to the minor unit; tax once per category and rate; totals exact",
+        "usage": _usage(draft),
+        "notes": _notes(draft),
+    }
+
+
+def utc_text(moment_ms: int) -> str:
+    """A moment as `2026-11-01T00:00:00.000Z`."""
+    return from_ms(moment_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def fraction_text(value: Fraction) -> dict[str, str]:
+    """A fraction exactly (`3/1752`, or `600` when whole) and as a rounded decimal for the eye."""
+    return {"exact": str(value), "shown": _shown(value)}
+
+
+def _shown(value: Fraction) -> str:
+    text = render_fraction(value, SHOWN_PLACES).rstrip("0").rstrip(".")
+    return text if Fraction(text) == value else f"{text}..."
+
+
+def _amount(money: Money) -> str:
+    return f"{money.amount:f}"
+
+
+def _party(party: Party) -> dict[str, Any]:
+    return {"name": party.name, "address": list(party.address), "tax_id": party.tax_id}
+
+
+def _window(window: Window) -> dict[str, str]:
+    return {"start": utc_text(window.start_ms), "end": utc_text(window.end_ms)}
+
+
+def _contract(draft: Draft) -> dict[str, Any]:
+    agreed = draft.agreed
+    book = agreed.price_book
+    return {
+        "id": agreed.contract.contract,
+        "version": str(agreed.contract.version),
+        "sha256": agreed.snapshot.sha256,
+        "snapshot": agreed.snapshot.text,
+        "on_demand": agreed.contract.on_demand,
+        "gap_policy": agreed.contract.gap_policy,
+        "price_per_vcpu_year": f"{agreed.price_per_vcpu_year:f}",
+        "price_book": {"sha256": book.sha256, "snapshot": book.text} if book else None,
+    }
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {
+        "kind": line.kind,
+        "description": line.description,
+        "informational": line.informational,
+        "period": _window(line.period),
+        "amount": _amount(line.amount),
+        "tax": {"category": line.tax.category, "rate": f"{line.tax.rate:f}"} if line.tax else None,
+        "derivation": _derivation(line.derivation),
+        "notes": list(line.notes),
+    }
+
+
+def _derivation(made: Derivation) -> dict[str, Any]:
+    return {
+        "quantity": fraction_text(made.quantity) | {"unit": made.unit},
+        "rate": fraction_text(made.rate.amount) | {"basis": made.rate.basis},
+        "unrounded": fraction_text(made.unrounded),
+        "rounding": fraction_text(made.rounding),
+        "facts": dict(made.facts),
+        "days": [{"day": day, "quantity": fraction_text(quantity)} for day, quantity in made.days],
+    }
+
+
+def _tax(group: TaxGroup) -> dict[str, str]:
+    return {
+        "name": group.name,
+        "category": group.category,
+        "rate": f"{group.rate:f}",
+        "basis": _amount(group.basis),
+        "amount": _amount(group.amount),
+    }
+
+
+def _usage(draft: Draft) -> dict[str, Any] | None:
+    usage = draft.usage
+    if usage is None:
+        return None
+    return {
+        "revision_digest": usage.revision_digest,
+        "rows": str(len(usage.rows)),
+        "observed_ms": str(usage.observed_ms),
+        "missing_ms": str(usage.missing_ms),
+        "sealed": usage.sealed,
+    }
+
+
+def _notes(draft: Draft) -> list[str]:
+    reverse_charge = any(group.category == "AE" for group in draft.taxes)
+    return [REVERSE_CHARGE] if reverse_charge else []

@@ -1,0 +1,35 @@
+"""Errors of billing, under the kernel's tree.
+
+    Refuse
+    ├── CapacityRefused          the licence does not cover what is asked for; the message says by how much
+    ├── NotFound
+    │   └── NoContract           no contract of the organization covers the period
+    └── Conflict
+        ├── AmbiguousContract    more than one contract covers the period: name one
+        ├── SnapshotConflict     that id and version is stored already, with another text
+        └── UsageNotSealed       an hour of the period can still change: close the hours first
+"""
+
+from __future__ import annotations
+
+from kernel.errors import Conflict, NotFound, Refuse
+
+
+class CapacityRefused(Refuse):
+    """The licence does not cover what is asked for."""
+
+
+class NoContract(NotFound):
+    """No contract of the organization covers the period."""
+
+
+class AmbiguousContract(Conflict):
+    """More than one contract covers the period."""
+
+
+class SnapshotConflict(Conflict):
+    """That id and version is stored already, with another text."""
+
+
+class UsageNotSealed(Conflict):
+    """An hour of the period can still change."""

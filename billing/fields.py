@@ -1,0 +1,95 @@
+"""The kinds of field in contracts, licences and price books: exact, bounded, and refused with what is allowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, StrictInt
+from pydantic_core import PydanticCustomError
+
+from kernel.clock import to_ms
+from kernel.errors import InvalidInput
+from kernel.ids import parse_id
+from kernel.money import currency
+from kernel.window import parse_zone
+
+_DECIMAL = re.compile(r"[0-9]{1,8}(\.[0-9]{1,8})?")
+_VCPU = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+MAX_TEXT = 200
+
+# Scripts that the fonts of the PDF hold. Others would print as boxes, without a warning.
+_PRINTED = re.compile(r"[\u0020-\u007e\u00a0-\u024f\u0370-\u052f\u1e00-\u1eff\u2010-\u2027\u20ac]+")
+
+
+def _refuse(allowed: str) -> PydanticCustomError:
+    return PydanticCustomError("field", "{allowed}", {"allowed": allowed})
+
+
+def _decimal(value: object) -> Decimal:
+    if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
+        raise _refuse('a decimal in quotes such as "900.00", not negative, below 100 million, at most 8 places')
+    return Decimal(value)
+
+
+def _milli_vcpu(value: object) -> int:
+    text = str(value) if type(value) is int else value
+    if not isinstance(text, str) or not _VCPU.fullmatch(text):
+        raise _refuse('whole vCPU or a decimal in quotes such as "16.5", below a million, at most 3 places')
+    return int(Decimal(text) * 1000)
+
+
+def _day(value: object) -> date:
+    allowed = "a date such as 2026-01-31, from 1990 to 2200"
+    if isinstance(value, str) and _DAY.fullmatch(value):
+        try:
+            value = date.fromisoformat(value)
+        except ValueError as error:
+            raise _refuse(allowed) from error
+    if type(value) is not date or not 1990 <= value.year <= 2200:
+        raise _refuse(allowed)
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
+        raise _refuse(f"text of 1 to {MAX_TEXT} characters")
+    if not _PRINTED.fullmatch(value):
+        raise _refuse("text on one line in Latin, Greek or Cyrillic script (the invoice's fonts hold no others)")
+    return value
+
+
+def _checked(check: Callable[[str], Any]) -> Callable[[str], str]:
+    def validate(value: str) -> str:
+        try:
+            check(value)
+        except InvalidInput as error:
+            raise _refuse(error.findings[0].allowed) from error
+        return value
+
+    return validate
+
+
+def _version(value: int) -> int:
+    if not 1 <= value <= 100_000:
+        raise _refuse("a whole number from 1")
+    return value
+
+
+DecimalText = Annotated[Decimal, BeforeValidator(_decimal)]
+MilliVcpu = Annotated[int, BeforeValidator(_milli_vcpu)]
+Day = Annotated[date, BeforeValidator(_day)]
+Text = Annotated[str, BeforeValidator(_text)]
+Id = Annotated[str, AfterValidator(_checked(lambda text: parse_id(text, "id")))]
+CurrencyCode = Annotated[str, AfterValidator(_checked(currency))]
+ZoneName = Annotated[str, AfterValidator(_checked(parse_zone))]
+Version = Annotated[StrictInt, AfterValidator(_version)]
+
+
+def midnight_ms(day: date, zone: str) -> int:
+    """The first moment of `day` in `zone`, in milliseconds UTC."""
+    return to_ms(datetime(day.year, day.month, day.day, tzinfo=parse_zone(zone)).astimezone(UTC))

@@ -1,0 +1,109 @@
+"""Tables of billing. Everything but the counters, reservations and the outbox is append-only, by trigger."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from kernel.database import metadata
+
+price_books = sa.Table(
+    "billing_price_books",
+    metadata,
+    sa.Column("book", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("snapshot", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("added_ms", sa.BigInteger, nullable=False),
+)
+
+contracts = sa.Table(
+    "billing_contracts",
+    metadata,
+    sa.Column("contract", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("organization", sa.Text, nullable=False, index=True),
+    sa.Column("snapshot", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("added_ms", sa.BigInteger, nullable=False),
+)
+
+licences = sa.Table(
+    "billing_licences",
+    metadata,
+    sa.Column("licence", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("organization", sa.Text, nullable=False, index=True),
+    sa.Column("snapshot", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("added_ms", sa.BigInteger, nullable=False),
+)
+
+# One row for each organization: what reservations and changes of its contracts and licences lock.
+accounts = sa.Table(
+    "billing_accounts",
+    metadata,
+    sa.Column("organization", sa.Text, primary_key=True),
+)
+
+reservations = sa.Table(
+    "billing_reservations",
+    metadata,
+    sa.Column("organization", sa.Text, primary_key=True),
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("milli_vcpu", sa.BigInteger, nullable=False),
+    sa.Column("job", sa.Text, nullable=False),
+    sa.Column("reserved_ms", sa.BigInteger, nullable=False),
+)
+
+# The locked row that makes numbers gapless: taken and counted in the transaction of the document.
+counters = sa.Table(
+    "billing_counters",
+    metadata,
+    sa.Column("legal_entity", sa.Text, primary_key=True),
+    sa.Column("year", sa.Integer, primary_key=True),
+    sa.Column("last_sequence", sa.Integer, nullable=False),
+    sa.Column("last_issued_ms", sa.BigInteger, nullable=False),
+)
+
+invoices = sa.Table(
+    "billing_invoices",
+    metadata,
+    sa.Column("number", sa.Text, primary_key=True),
+    sa.Column("legal_entity", sa.Text, nullable=False),
+    sa.Column("year", sa.Integer, nullable=False),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("organization", sa.Text, nullable=False, index=True),
+    sa.Column("contract", sa.Text, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("period", sa.Text, nullable=False),  # YYYY-MM, or the first day of a commitment
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("gross", sa.Text, nullable=False),  # decimal string in major units
+    sa.Column("issued_ms", sa.BigInteger, nullable=False),
+    sa.Column("content_sha256", sa.Text, nullable=False),  # of the draft it was made from
+    sa.Column("sha256", sa.Text, nullable=False),  # of `document`
+    sa.Column("document", sa.Text, nullable=False),  # canonical JSON (RFC 8785)
+    sa.UniqueConstraint("legal_entity", "year", "sequence", name="uq_billing_invoices_sequence"),
+    sa.UniqueConstraint("contract", "kind", "period", name="uq_billing_invoices_period"),
+)
+
+postings = sa.Table(
+    "billing_postings",
+    metadata,
+    sa.Column("number", sa.Text, sa.ForeignKey("billing_invoices.number"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("minor_units", sa.BigInteger, nullable=False),  # debit positive, credit negative
+    sa.Column("booked_ms", sa.BigInteger, nullable=False),
+)
+
+outbox = sa.Table(
+    "billing_outbox",
+    metadata,
+    sa.Column("position", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("number", sa.Text, sa.ForeignKey("billing_invoices.number"), nullable=False),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("sent_ms", sa.BigInteger),
+)

@@ -1,0 +1,58 @@
+"""The price book: versions that never change, each with prices and the date from which each applies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+from pydantic import Field
+
+from billing.documents import parse_document
+from billing.fields import CurrencyCode, Day, DecimalText, Id, Text, Version
+from kernel.errors import Finding, raise_findings
+from kernel.settings import Section
+
+VCPU_YEAR = "vcpu-year"
+
+
+class Price(Section):
+    """What an item costs in one currency from `start` until the next start of the same item and currency."""
+
+    item: Id = Field(description="what is priced; `vcpu-year` is one committed vCPU for one year")
+    currency: CurrencyCode = Field(description="ISO 4217 code")
+    start: Day = Field(description="first day on which a new contract gets this price")
+    amount: DecimalText = Field(description="decimal in quotes, in major units of the currency")
+
+
+class PriceBook(Section):
+    """One version of a price book."""
+
+    price_book: Id = Field(description="id of the book")
+    version: Version = Field(description="1, then one more with each change; a stored version never changes")
+    title: Text | None = Field(default=None, description="for people")
+    prices: tuple[Price, ...] = Field(min_length=1, max_length=10_000, description="all prices of this version")
+
+    def price_on(self, item: str, currency: str, day: date) -> Price | None:
+        """The price of `item` in `currency` that applies on `day`, if there is one."""
+        candidates = [
+            price
+            for price in self.prices
+            if price.item == item and price.currency == currency and price.start <= day
+        ]
+        return max(candidates, key=lambda price: price.start, default=None)
+
+
+def parse_price_book(text: str, source: str) -> PriceBook:
+    """The price book in `text`. Raises InvalidInput."""
+    book = parse_document(text, source, PriceBook)
+    raise_findings(_overlaps(book, source))
+    return book
+
+
+def _overlaps(book: PriceBook, source: str) -> Iterator[Finding]:
+    seen: dict[tuple[str, str, date], int] = {}
+    for index, price in enumerate(book.prices):
+        first = seen.setdefault((price.item, price.currency, price.start), index)
+        if first != index:
+            found = f"{price.item} in {price.currency} from {price.start} again, as in prices[{first}]"
+            yield Finding(source, f"prices[{index}].start", found, "one price for an item, currency and date")

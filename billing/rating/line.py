@@ -1,0 +1,77 @@
+"""An invoice line: an amount and its derivation, made together so that neither can drift from the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from billing.contract import Contract, TaxRule
+from kernel.money import Currency, Money
+from kernel.window import Window
+from metering.usage.model import UsageMonth
+
+
+@dataclass(frozen=True, slots=True)
+class RatingInput:
+    """What a price model sees: the contract with its price, the billed period, and the usage of it."""
+
+    contract: Contract
+    price_per_vcpu_year: Fraction
+    currency: Currency
+    period: Window
+    usage: UsageMonth
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """An exact price for one unit, and in words how it is made."""
+
+    amount: Fraction
+    basis: str  # "900.00 USD per vCPU-year / (365*24*60)"
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """How an amount came to be: `quantity * rate = unrounded`, rounded half-up once."""
+
+    quantity: Fraction
+    unit: str
+    rate: Rate
+    unrounded: Fraction
+    rounding: Fraction  # amount minus unrounded
+    facts: tuple[tuple[str, str], ...] = ()  # what the quantity was taken from
+    days: tuple[tuple[str, Fraction], ...] = ()  # the quantity by local day, days with none left out
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line. An informational line has amount zero and no derivation of money."""
+
+    kind: str
+    description: str
+    period: Window
+    amount: Money
+    derivation: Derivation
+    tax: TaxRule | None
+    informational: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A quantity with its rate and its explanation, before it becomes a line."""
+
+    quantity: Fraction
+    unit: str
+    rate: Rate
+    facts: tuple[tuple[str, str], ...] = ()
+    days: tuple[tuple[str, Fraction], ...] = field(default=())
+
+    def amount(self, unit: Currency) -> tuple[Money, Derivation]:
+        """The rounded amount and how it came to be."""
+        unrounded = self.quantity * self.rate.amount
+        rounded = Money.round_half_up(unrounded, unit)
+        rounding = Fraction(rounded.amount) - unrounded
+        return rounded, Derivation(
+            self.quantity, self.unit, self.rate, unrounded, rounding, self.facts, self.days
+        )

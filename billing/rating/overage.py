@@ -1,0 +1,81 @@
+"""Price model: usage above the commitment, in vCPU-minutes, at the committed price / (365*24*60).
+
+Source of the rule: https://docs.zilliz.com/docs/byoc/understand-byoc-billing. That page rounds the rate to four
+places and arrives at 1.02 for 600 minutes; here the rate stays a fraction and the line is rounded once: 1.03.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from fractions import Fraction
+
+from billing.contract import DAYS_IN_A_PRICED_YEAR
+from billing.fields import midnight_ms
+from billing.rating.coverage import coverage_facts, coverage_notes
+from billing.rating.line import Line, Priced, Rate, RatingInput
+from kernel.quantity import render_fraction, vcpu_minutes
+from kernel.steps import StepFunction
+from kernel.window import Window, parse_zone
+
+MINUTES_IN_A_PRICED_YEAR = DAYS_IN_A_PRICED_YEAR * 24 * 60
+_NOT_BILLED = Rate(Fraction(0), "not billed: the contract has no on-demand")
+
+
+def excess_of(usage: StepFunction, commitment: StepFunction, period: Window) -> StepFunction:
+    """max(0, usage - commitment) inside the period. `usage` is the sum over all clusters: summing the excess of
+    each cluster would bill capacity that another cluster left unused.
+    """
+    return (usage - commitment).positive_part().within(period)
+
+
+def overage_rate(price_per_vcpu_year: Fraction, currency: str) -> Rate:
+    """The price of one vCPU-minute, exact."""
+    shown = render_fraction(price_per_vcpu_year, 8).rstrip("0").rstrip(".")
+    basis = f"{shown} {currency} per vCPU-year / ({DAYS_IN_A_PRICED_YEAR}*24*60)"
+    return Rate(price_per_vcpu_year / MINUTES_IN_A_PRICED_YEAR, basis)
+
+
+def overage(rated: RatingInput) -> Line:
+    """The overage line. Without on-demand it is informational: such usage is stated, not billed."""
+    contract, billed = rated.contract, rated.contract.on_demand
+    excess = excess_of(rated.usage.step, contract.timeline, rated.period)
+    priced = Priced(
+        quantity=vcpu_minutes(excess.integral(rated.period)),
+        unit="vCPU-minute",
+        rate=overage_rate(rated.price_per_vcpu_year, rated.currency.code) if billed else _NOT_BILLED,
+        facts=(
+            ("overage_basis", "instant: sum over all clusters, minus the commitment, at every moment"),
+            ("overage_milli_vcpu_ms", str(excess.integral(rated.period))),
+            ("used_milli_vcpu_ms", str(rated.usage.step.integral(rated.period))),
+            ("committed_milli_vcpu_ms", str(contract.timeline.integral(rated.period))),
+            ("peak_milli_vcpu", str(rated.usage.step.maximum(rated.period))),
+            *coverage_facts(rated),
+        ),
+        days=tuple(_by_day(excess, rated.period, contract.time_zone)),
+    )
+    amount, derivation = priced.amount(rated.currency)
+    return Line(
+        kind="overage",
+        description="On-demand usage above the commitment"
+        if billed
+        else "Usage above the commitment (the contract has no on-demand: not billed)",
+        period=rated.period,
+        amount=amount,
+        derivation=derivation,
+        tax=contract.tax,
+        informational=not billed,
+        notes=coverage_notes(rated),
+    )
+
+
+def _by_day(excess: StepFunction, period: Window, zone: str) -> Iterator[tuple[str, Fraction]]:
+    if not excess.points:
+        return
+    day = period.start.astimezone(parse_zone(zone)).date()
+    while midnight_ms(day, zone) < period.end_ms:
+        window = Window(midnight_ms(day, zone), midnight_ms(day + timedelta(days=1), zone)).intersection(period)
+        minutes = vcpu_minutes(excess.integral(window)) if window else Fraction(0)
+        if minutes:
+            yield day.isoformat(), minutes
+        day += timedelta(days=1)

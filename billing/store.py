@@ -1,0 +1,145 @@
+"""Reading and writing the stored snapshots of contracts, licences and price books, inside a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from billing.contract import Contract, parse_contract
+from billing.documents import Snapshot
+from billing.errors import SnapshotConflict
+from billing.licence import Licence, parse_licence
+from billing.models import accounts, contracts, licences, price_books
+from billing.prices import PriceBook, parse_price_book
+from kernel.errors import InvalidInput, NotFound
+from kernel.ids import OrganizationId
+
+T = TypeVar("T", Contract, Licence, PriceBook)
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedContract:
+    """A stored contract with the price that it has for its whole term, and where that price stands."""
+
+    contract: Contract
+    snapshot: Snapshot
+    price_per_vcpu_year: Decimal
+    price_book: Snapshot | None  # None: the price stands in the contract itself
+
+
+def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> None:
+    """Insert unless the key is there. Never updates."""
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(make(table).values(values).on_conflict_do_nothing())
+
+
+def lock_organization(connection: sa.Connection, organization: OrganizationId) -> None:
+    """Hold the organization's row until the transaction ends: reservations and amendments go one by one."""
+    insert_new(connection, accounts, {"organization": organization})
+    query = sa.select(accounts.c.organization).where(accounts.c.organization == organization).with_for_update()
+    connection.execute(query)
+
+
+def add_snapshot(connection: sa.Connection, table: sa.Table, key: dict[str, Any], values: dict[str, Any]) -> bool:
+    """Store one version; False when the same text is stored already.
+
+    Raises SnapshotConflict when another text is; InvalidInput when the version before is missing.
+    """
+    (kind, identifier), (_, version) = key.items()
+    stored = connection.execute(sa.select(table.c.sha256).filter_by(**key)).scalar()
+    if stored == values["sha256"]:
+        return False
+    if stored is not None:
+        message = f"{kind} {identifier} version {version} is stored with another text; a change is a new version"
+        raise SnapshotConflict(message)
+    newest = connection.execute(sa.select(sa.func.max(table.c.version)).filter_by(**{kind: identifier})).scalar()
+    if version != (newest or 0) + 1:
+        raise InvalidInput.single(f"{kind} {identifier}", "version", version, f"{(newest or 0) + 1}, the next one")
+    connection.execute(table.insert().values(**key, **values))
+    return True
+
+
+def load_contract(connection: sa.Connection, contract: str) -> AgreedContract:
+    """The newest version of a contract. Raises NotFound."""
+    row = _newest(connection, contracts, "contract", contract)
+    if row is None:
+        raise NotFound(f"there is no contract {contract!r}; `byoc contract list` shows what there is")
+    return _agreed(connection, row)
+
+
+def load_contracts(
+    connection: sa.Connection, organization: OrganizationId | None = None, also: str | None = None
+) -> list[AgreedContract]:
+    """The newest version of each contract (of one organization, and of the contract `also`), by id."""
+    rows = _all_newest(connection, contracts, "contract", organization, also)
+    return [_agreed(connection, row) for row in rows]
+
+
+def load_licences(
+    connection: sa.Connection, organization: OrganizationId | None = None, also: str | None = None
+) -> list[Licence]:
+    """The newest version of each licence (of one organization, and of the licence `also`), by id."""
+    rows = _all_newest(connection, licences, "licence", organization, also)
+    return [_parse(row, row.licence, parse_licence) for row in rows]
+
+
+def load_price_book(connection: sa.Connection, book: str, version: int | None = None) -> tuple[PriceBook, Snapshot]:
+    """A version of a price book (None: the newest). Raises NotFound."""
+    query = sa.select(price_books).where(price_books.c.book == book).order_by(price_books.c.version.desc()).limit(1)
+    row = connection.execute(query if version is None else query.where(price_books.c.version == version)).first()
+    if row is None:
+        wanted = f"price book {book!r}" + (f" version {version}" if version else "")
+        raise NotFound(f"there is no {wanted}; add it with `byoc price add FILE`")
+    return _parse(row, book, parse_price_book), Snapshot(row.snapshot, row.sha256)
+
+
+def agree(connection: sa.Connection, contract: Contract, snapshot: Snapshot, source: str) -> AgreedContract:
+    """The contract with its price. Raises InvalidInput when the price book does not give one."""
+    if contract.price_per_vcpu_year is not None:
+        return AgreedContract(contract, snapshot, contract.price_per_vcpu_year, None)
+    reference = contract.price
+    if reference is None:
+        raise InvalidInput.single(source, "price", "nothing", "one of price_per_vcpu_year and price")
+    try:
+        book, stored = load_price_book(connection, reference.book, reference.version)
+    except NotFound as error:
+        found = f"{reference.book} version {reference.version}"
+        raise InvalidInput.single(
+            source, "price", found, "a price book that `byoc price add` has stored"
+        ) from error
+    price = book.price_on(reference.item, contract.currency, contract.term.start)
+    if price is None:
+        allowed = f"an item with a price in {contract.currency} on {contract.term.start} in that book"
+        raise InvalidInput.single(source, "price.item", reference.item, allowed)
+    return AgreedContract(contract, snapshot, price.amount, stored)
+
+
+def _agreed(connection: sa.Connection, row: Any) -> AgreedContract:
+    contract = _parse(row, row.contract, parse_contract)
+    return agree(connection, contract, Snapshot(row.snapshot, row.sha256), row.contract)
+
+
+def _parse(row: Any, identifier: str, parse: Callable[[str, str], T]) -> T:
+    return parse(row.snapshot, f"{identifier} version {row.version}")
+
+
+def _newest(connection: sa.Connection, table: sa.Table, kind: str, identifier: str) -> Any:
+    query = sa.select(table).filter_by(**{kind: identifier}).order_by(table.c.version.desc()).limit(1)
+    return connection.execute(query).first()
+
+
+def _all_newest(
+    connection: sa.Connection, table: sa.Table, kind: str, organization: OrganizationId | None, also: str | None
+) -> list[Any]:
+    wanted = (table.c.organization == organization) | (table.c[kind] == also)
+    newest = sa.select(table.c[kind], sa.func.max(table.c.version).label("version")).group_by(table.c[kind])
+    latest = newest.subquery()
+    query = sa.select(table).join(latest, (table.c[kind] == latest.c[kind]) & (table.c.version == latest.c.version))
+    if organization is not None:
+        query = query.where(wanted)
+    return list(connection.execute(query.order_by(table.c[kind])))
