@@ -51,7 +51,9 @@ def read_int64(body: bytes, position: int) -> tuple[int, int]:
 
 def read_span(body: bytes, position: int, end: int) -> tuple[int, int]:
     """Start and end of a length-delimited field. Raises WireError when it is longer than what holds it."""
-    length, start = read_varint(body, position)
+    length, start = body[position], position + 1
+    if length >= 0x80:
+        length, start = read_varint(body, position)
     if start + length > end:
         raise WireError.at(
             f"byte {position}", f"a field of {length} bytes", f"at most the {end - start} that are left"

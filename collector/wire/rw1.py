@@ -119,6 +119,15 @@ def _scattered_labels(body: bytes, position: int, end: int, columns: SampleColum
 
 
 def _decode_label(body: bytes, position: int, end: int) -> tuple[str, str]:
+    # What every label looks like: a name and a value, both shorter than 128 bytes, and nothing else.
+    if end - position >= 4 and body[position] == _NAME and body[position + 1] < 0x80:
+        middle = position + 2 + body[position + 1]
+        if middle + 2 <= end and body[middle] == _VALUE and middle + 2 + body[middle + 1] == end < middle + 130:
+            return read_text(body, position + 2, middle), read_text(body, middle + 2, end)
+    return _decode_label_slowly(body, position, end)
+
+
+def _decode_label_slowly(body: bytes, position: int, end: int) -> tuple[str, str]:
     name = value = ""
     while position < end:
         tag, position = read_varint(body, position)

@@ -17,6 +17,7 @@ from collector.wire.model import Decoded, DecodeLimits, Labels
 from collector.wire.protobuf import (
     BYTES,
     check_fields,
+    check_within,
     decode_whole,
     read_span,
     read_text,
@@ -72,15 +73,19 @@ def _decode_series(body: bytes, position: int, end: int, symbols: list[str], col
     series = len(decoded.series)  # the index that it is about to get
     refs: list[int] = []
     while position < end:
-        tag, position = read_varint(body, position)
+        tag = body[position]
+        tag, position = (tag, position + 1) if tag < 0x80 else read_varint(body, position)
         if tag & 7 == BYTES:
-            start, position = read_span(body, position, end)
+            length, start = body[position], position + 1
+            position = start + length
+            if length >= 0x80 or position > end:
+                start, position = read_span(body, start - 1, end)
             if tag == _SAMPLE:
                 columns.add_sample(body, start, position, series)
             elif tag == _REFS:
                 # A reference takes 10 bytes at most: bounds the list before it is made.
                 columns.check_labels((position - start) // 20)
-                refs += _read_refs(body, start, position)
+                refs = refs + _read_refs(body, start, position) if refs else _read_refs(body, start, position)
                 columns.check_labels(len(refs) // 2)
             elif tag in _COUNTED:
                 check_fields(body, start, position)
@@ -107,19 +112,29 @@ def _read_refs(body: bytes, position: int, end: int) -> list[int]:
     if packed.isascii():  # every reference is one byte
         return list(packed)
     refs = []
-    while position < end:
-        ref = body[position]
-        position += 1
-        if ref >= 0x80:
-            byte = body[position]
+    low = -1  # the first of two bytes, or none
+    for byte in packed:
+        if low < 0:
             if byte < 0x80:
-                ref = ref & 0x7F | byte << 7
-                position += 1
+                refs.append(byte)
             else:
-                ref, position = read_varint(body, position - 1)
+                low = byte & 0x7F
+        elif byte < 0x80:
+            refs.append(low | byte << 7)
+            low = -1
+        else:
+            return _read_long_refs(body, position, end)
+    if low >= 0:
+        raise WireError.at(f"byte {end}", "a reference that runs over its field", f"an end at byte {end}")
+    return refs
+
+
+def _read_long_refs(body: bytes, position: int, end: int) -> list[int]:
+    refs = []
+    while position < end:
+        ref, position = read_varint(body, position)
         refs.append(ref)
-    if position != end:
-        raise WireError.at(f"byte {position}", "a reference that runs over its field", f"an end at byte {end}")
+    check_within(position, end)
     return refs
 
 
@@ -127,7 +142,7 @@ def _resolve(refs: list[int], symbols: list[str]) -> Labels:
     if len(refs) % 2:
         raise WireError.at("labels_refs", f"{len(refs)} references", "pairs of a name and a value")
     try:
-        texts = [symbols[ref] for ref in refs]
+        texts = iter([symbols[ref] for ref in refs])
     except IndexError:
         raise WireError.at("labels_refs", max(refs), f"an index of the {len(symbols)} symbols") from None
-    return tuple(zip(texts[::2], texts[1::2], strict=True))
+    return tuple(zip(texts, texts, strict=True))
