@@ -143,7 +143,7 @@ class AuditLog:
                 if head.sequence == event.sequence and head.hash != event.hash
             ]
         return findings + [
-            _finding(last.sequence + 1, "the end of the log", f"rows up to the {name} head {head}; they were removed")
+            _finding(last.sequence + 1, "the end of the log", f"rows to the {name} head {head}; they were removed")
             for name, head in heads.items()
             if head.sequence > last.sequence
         ]

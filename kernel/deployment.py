@@ -134,7 +134,7 @@ def _open_log(settings: LogSettings, folder: Path, clock: Clock) -> Log:
         )
     from kernel.log.kafka import KafkaLog
 
-    return KafkaLog(settings.kafka)
+    return KafkaLog(settings.kafka.bootstrap_servers, settings.kafka)
 
 
 def _open_objects(settings: ObjectsSettings, folder: Path) -> ObjectStore:

@@ -94,7 +94,9 @@ class LogReader(Protocol):
     """One member of a group. Not for concurrent use.
 
     Delivery is ordered per partition, at least once, and in batches: after a crash or a rebalance the next
-    owner starts at the committed position, so what was read but not committed is read again.
+    owner starts at the committed position, so what was read but not committed is read again. Who gathers several
+    polls before a commit: an offset that falls back says that the partition was taken away and given back, and
+    what was gathered from it must be dropped.
     """
 
     async def poll(self, max_records: int, timeout_seconds: float) -> Sequence[StoredRecord]:

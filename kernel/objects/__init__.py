@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from kernel.errors import Conflict, InvalidInput, NotFound, Retry
+from kernel.errors import Conflict, Denied, InvalidInput, NotFound, Retry
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._=-]{1,200}")
 
@@ -24,6 +24,10 @@ class ObjectsUnavailable(Retry):
 
 class ObjectNotFound(NotFound):
     """No object of that name."""
+
+
+class ObjectsDenied(Denied):
+    """The store does not let us: wrong credentials, a bucket that is another's, or no such bucket."""
 
 
 class PreconditionFailed(Conflict):
@@ -41,7 +45,7 @@ class StoredObject:
 
 
 class ObjectStore(Protocol):
-    """Durable blobs. A reader sees a whole object or none."""
+    """Durable blobs. A reader sees a whole object or none. Every call may raise ObjectsDenied."""
 
     async def put(
         self, name: str, content: bytes, *, if_absent: bool = False, if_etag: str | None = None
