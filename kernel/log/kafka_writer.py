@@ -60,7 +60,7 @@ class KafkaLogWriter:
                 partitions = len(await producer.partitions_for(topic))
                 for record in records:
                     partition = partition_of(record.key, partitions)
-                    sent.append(await self._send(producer, topic, partition, record))  # noqa: PERF401 - kept on error
+                    sent.append(await self._send(producer, topic, partition, record))
                 # Not gather: cancelling it would cancel what other appends of the batch wait for.
                 if sent:
                     await asyncio.wait(sent)

@@ -113,15 +113,12 @@ class S3Objects:
         with _mapped(name):
             self._client.delete_object(**self._key(name))
 
-    def _pages(self, prefix: str) -> Iterator[list[StoredObject]]:
+    def _pages(self, prefix: str) -> Iterator[tuple[StoredObject, ...]]:
         start = len(self._settings.prefix)
         pages = self._client.get_paginator("list_objects_v2")
         with _mapped(prefix):
             for page in pages.paginate(**self._bucket, Prefix=self._settings.prefix + prefix):
-                yield [
-                    StoredObject(found["Key"][start:], found["Size"], found["ETag"].strip('"'), found["LastModified"])
-                    for found in page.get("Contents", [])
-                ]
+                yield tuple(_stored(found, start) for found in page.get("Contents", []))
 
     def _key(self, name: str) -> dict[str, Any]:
         return {**self._bucket, "Key": self._settings.prefix + name}
@@ -156,6 +153,10 @@ def _make_client(settings: S3Settings, attempts: int) -> S3Client:
     )
 
 
+def _stored(found: Any, start: int) -> StoredObject:
+    return StoredObject(found["Key"][start:], found["Size"], found["ETag"].strip('"'), found["LastModified"])
+
+
 @contextmanager
 def _mapped(name: str) -> Iterator[None]:
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
@@ -165,7 +166,7 @@ def _mapped(name: str) -> Iterator[None]:
     except ClientError as error:
         raise _mapped_answer(name, error.response) from error
     except NoCredentialsError as error:
-        raise ObjectsDenied("no S3 credentials: set credentials_file or AWS_ACCESS_KEY_ID and its secret") from error
+        raise ObjectsDenied("no S3 credentials: set credentials_file, or AWS_ACCESS_KEY_ID and so on") from error
     except BotoCoreError as error:
         raise ObjectsUnavailable(f"{name}: {truncate(str(error))}; whether it was written is unknown") from error
 
