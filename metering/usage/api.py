@@ -1,12 +1,14 @@
 """Usage as billing and console see it."""
 
 from metering.usage.closer import HourCloser, SampleFile, SampleSource
+from metering.usage.lake_source import LakeSource
 from metering.usage.model import UsageMonth, UsageReader, UsageRow, digest_of
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 
 __all__ = [
     "HourCloser",
+    "LakeSource",
     "SampleFile",
     "SampleSource",
     "UsageMonth",
