@@ -56,6 +56,16 @@ class KafkaLog:
         return arguments
 
     async def ensure_topics(self, topics: Mapping[str, int]) -> None:
+        async with self._admin() as admin:
+            existing = await admin.list_topics()
+            missing = [self._new_topic(*topic) for topic in topics.items() if topic[0] not in existing]
+            if missing:
+                _check_created((await admin.create_topics(missing)).topic_errors)
+            await self._wait_for(admin, list(topics))
+        for topic in topics:
+            await self.limit_of(topic)
+
+    def _new_topic(self, name: str, partitions: int) -> Any:
         from aiokafka.admin import NewTopic
 
         settings = self.settings
@@ -66,18 +76,9 @@ class KafkaLog:
         }
         if settings.min_insync_replicas is not None:
             configs["min.insync.replicas"] = str(settings.min_insync_replicas)
-        wanted = [
-            NewTopic(topic, partitions, settings.replication_factor, topic_configs=configs)
-            for topic, partitions in topics.items()
-        ]
-        async with self._admin() as admin:
-            existing = await admin.list_topics()
-            missing = [topic for topic in wanted if topic.name not in existing]
-            if missing:
-                _check_created((await admin.create_topics(missing)).topic_errors)
-            await self._wait_for(admin, list(topics))
-        for topic in topics:
-            await self.limit_of(topic)
+        topic = NewTopic(name, partitions, replication_factor=1, topic_configs=configs)
+        topic.replication_factor = settings.replication_factor  # its constructor refuses -1, the broker's default
+        return topic
 
     async def writer(self) -> KafkaLogWriter:
         if self._broker_limit is None:
