@@ -1,0 +1,223 @@
+"""The lake's facade: what the rest of the vendor side may ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+
+from kernel.clock import Clock
+from kernel.ids import CollectorId, OrganizationId, ProjectId
+from kernel.log import TopicPartition
+from kernel.objects import ObjectStore
+from kernel.window import Window
+from metering.lake.errors import LakeDamaged, LakeUnavailable
+from metering.lake.horizon import Horizon, HorizonStore, Source, SourceState
+from metering.lake.positions import parse_file_name
+from metering.lake.scan import ScanRequest, plan_files, scan_samples
+from metering.lake.tables import SERIES, Tables, translated_errors
+from metering.record import Lane
+
+DEFAULT_HOLD_SECONDS = 86_400.0
+_TAG_ATTEMPTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    """`carry_in_ms`: also each series' latest sample at most so long before the window (its time is before the
+    window's start). `snapshot_id`: read the lake as it was then."""
+
+    carry_in_ms: int = 0
+    snapshot_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LakeFile:
+    """A data file and the records it was made from: offsets `[first, last]` of one partition."""
+
+    location: str
+    sha256: str
+    rows: int
+    size_bytes: int
+    source: TopicPartition
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class LakeInfo:
+    """The state of the lake at one snapshot (None: nothing stored yet). `positions` are next offsets."""
+
+    snapshot_id: int | None
+    rows: int
+    files: int
+    size_bytes: int
+    snapshots: int
+    series: int
+    positions: Mapping[TopicPartition, int]
+    horizon_sha256: str | None
+    sources: int
+    missing_pushes: int
+
+
+class Lake:
+    """One lake. Reads may run beside a writer, in this process or another; nothing here changes samples."""
+
+    def __init__(self, tables: Tables, objects: ObjectStore, clock: Clock) -> None:
+        self.tables = tables
+        self.objects = objects
+        self.clock = clock
+        self.horizons = HorizonStore(objects)
+
+    @classmethod
+    async def open(
+        cls,
+        catalog_url: str,
+        warehouse: str,
+        objects: ObjectStore,
+        clock: Clock,
+        properties: Mapping[str, str] | None = None,
+    ) -> Lake:
+        """Open, and create what does not exist.
+
+        `catalog_url`: `sqlite:///...` or `postgresql+psycopg://...`. `warehouse`: a folder, or `s3://bucket/prefix`
+        with `properties` in pyiceberg's names (`s3.endpoint`, `s3.region`, `s3.access-key-id`,
+        `s3.secret-access-key`) and ours (`s3.sse`, `s3.sse-kms-key-id`, `s3.expected-bucket-owner`).
+        `objects` holds horizons and dead letters. Raises LakeUnavailable.
+        """
+        tables = await asyncio.to_thread(Tables, catalog_url, warehouse, dict(properties or {}))
+        return cls(tables, objects, clock)
+
+    async def scan(
+        self,
+        organization: str,
+        window: Window,
+        names: Sequence[str] | None = None,
+        project: str | None = None,
+        options: ScanOptions | None = None,
+    ) -> pa.Table:
+        """The samples of an organization in `[start, end)`, each once, ordered by series_id, then timestamp_ms.
+
+        Columns: organization, project, collector (dictionary<int32, string>), labels (dictionary<int32, binary>,
+        canonical bytes of `metering.record`), series_id (fixed binary 16), timestamp_ms (int64), value (double,
+        stale markers included). `names` are metric names; None: all. Of different values at one instant of one
+        series the lower wins and NaN loses; the schema's metadata counts them as `byoc.conflicts`, and names the
+        snapshot read as `byoc.snapshot`. Raises LakeUnavailable, LakeDamaged, UnknownSnapshot.
+        """
+        chosen = options or ScanOptions()
+        request = ScanRequest(
+            organization, window, None if names is None else tuple(names), project, chosen.carry_in_ms
+        )
+        state = await asyncio.to_thread(self.tables.samples, chosen.snapshot_id)
+        return await asyncio.to_thread(scan_samples, self.tables, state, request)
+
+    async def files(
+        self, window: Window, organization: str, snapshot_id: int | None = None
+    ) -> tuple[LakeFile, ...]:
+        """The data files that may hold an organization's rows of a window, by location, for proofs."""
+        state = await asyncio.to_thread(self.tables.samples, snapshot_id)
+        with translated_errors("planning files"):
+            found = await asyncio.to_thread(plan_files, state, ScanRequest(organization, window))
+        return tuple(sorted((_lake_file(file) for file in found), key=lambda file: file.location))
+
+    async def snapshot_id(self) -> int | None:
+        """The newest snapshot of the samples; None before the first commit."""
+        return (await asyncio.to_thread(self.tables.samples)).snapshot_id
+
+    async def horizon(self, snapshot_id: int | None = None) -> Horizon:
+        """The last push of every collector that a snapshot holds."""
+        state = await asyncio.to_thread(self.tables.samples, snapshot_id)
+        return await self.horizons.load(state.horizon_sha256)
+
+    async def watermark(self, organization: str, hold_seconds: float = DEFAULT_HOLD_SECONDS) -> int | None:
+        """Ms: every collector of the organization has sent, and the lake holds, all it scraped before this time.
+
+        The minimum over collectors of the live lane that say so (foreign senders do not) and were heard of in the
+        last `hold_seconds`; None without any. Backfills leave it alone.
+        """
+        heard_since_ms = self.clock.now_ms() - round(hold_seconds * 1000)
+        live = _live_states(await self.horizon(), organization)
+        through = [
+            state.complete_through_ms
+            for state in live.values()
+            if state.complete_through_ms is not None and state.received_ms >= heard_since_ms
+        ]
+        return min(through, default=None)
+
+    async def received_at(self, organization: str) -> Mapping[tuple[ProjectId, CollectorId], int]:
+        """When the gateway last received a live push of each collector, ms; what silence is judged by."""
+        live = _live_states(await self.horizon(), organization)
+        return {(source.tenant.project, source.collector): state.received_ms for source, state in live.items()}
+
+    async def organizations(self) -> Sequence[OrganizationId]:
+        """Every organization that has ever pushed, sorted."""
+        return sorted({source.tenant.organization for source in (await self.horizon()).sources})
+
+    async def tag(self, name: str, snapshot_id: int) -> None:
+        """Keep a snapshot readable for good, under a name; the same again is no error.
+
+        Raises UnknownSnapshot, LakeUnavailable, LakeDamaged when the name stands for another snapshot.
+        """
+        await asyncio.to_thread(_tag, self.tables, name, snapshot_id)
+
+    async def info(self) -> LakeInfo:
+        """Counts, positions and horizon at the newest snapshot."""
+        state, series = await asyncio.to_thread(lambda: (self.tables.samples(), self.tables.load(SERIES)))
+        horizon = await self.horizons.load(state.horizon_sha256)
+        return LakeInfo(
+            snapshot_id=state.snapshot_id,
+            rows=_total(state.table, "total-records"),
+            files=_total(state.table, "total-data-files"),
+            size_bytes=_total(state.table, "total-files-size"),
+            snapshots=len(state.table.metadata.snapshots),
+            series=_total(series, "total-records"),
+            positions=state.positions,
+            horizon_sha256=state.horizon_sha256,
+            sources=len(horizon.sources),
+            missing_pushes=sum(each.missing_pushes for each in horizon.sources.values()),
+        )
+
+    async def close(self) -> None:
+        """Release the catalog's connections. Idempotent."""
+        await asyncio.to_thread(self.tables.close)
+
+
+def _live_states(horizon: Horizon, organization: str) -> Mapping[Source, SourceState]:
+    return {
+        source: state
+        for source, state in horizon.sources.items()
+        if source.lane is Lane.LIVE and source.tenant.organization == organization
+    }
+
+
+def _total(table: Table, name: str) -> int:
+    snapshot = table.current_snapshot()
+    return int(snapshot.summary.additional_properties.get(name, 0)) if snapshot and snapshot.summary else 0
+
+
+def _lake_file(file: Any) -> LakeFile:
+    name = parse_file_name(file.file_path)
+    if name is None:
+        raise LakeDamaged(f"{file.file_path} was not written by the lake writer, so its source is not known")
+    return LakeFile(
+        file.file_path, name.sha256, file.record_count, file.file_size_in_bytes, name.source, name.first, name.last
+    )
+
+
+def _tag(tables: Tables, name: str, snapshot_id: int) -> None:
+    for _ in range(_TAG_ATTEMPTS):
+        table = tables.samples(snapshot_id).table
+        found = table.metadata.refs.get(name)
+        if found is not None and found.snapshot_id != snapshot_id:
+            raise LakeDamaged(f"the tag {name!r} stands for snapshot {found.snapshot_id}, not for {snapshot_id}")
+        if found is not None:
+            return
+        with translated_errors("tagging a snapshot"), suppress(CommitFailedException):
+            table.manage_snapshots().create_tag(snapshot_id, name).commit()
+    raise LakeUnavailable(f"the tag {name!r} was not taken in {_TAG_ATTEMPTS} attempts; try again")

@@ -1,0 +1,133 @@
+"""One flush: pending rows made into files and two commits, each step safe to repeat."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kernel.crashpoints import crash_point
+from kernel.log import TopicPartition
+from kernel.objects import ObjectStore, check_name
+from metering.lake.commit import SamplesCommit, commit_samples, commit_series
+from metering.lake.horizon import Horizon, HorizonStore
+from metering.lake.intake import DeadRecord, Intake
+from metering.lake.parquet import NewFile, sample_files, series_files, used_slots
+from metering.lake.tables import SAMPLES, SERIES, Tables, storage, translated_errors
+
+DEAD_LETTERS = "dead-letter/"
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """What one commit will hold. Made once; stored as often as it takes."""
+
+    commit: SamplesCommit
+    sample_files: tuple[NewFile, ...]
+    series_files: tuple[NewFile, ...]
+    series_slots: tuple[int, ...]
+    series_locations: tuple[str, ...]
+    dead: tuple[DeadRecord, ...]
+    samples: int
+    duplicates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a flush goes."""
+
+    tables: Tables
+    horizons: HorizonStore
+    objects: ObjectStore
+
+
+def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int) -> Flush:
+    """Encode everything pending. Blocks; changes nothing."""
+    samples_folder, series_folder = (f"{tables.load(name).location()}/data" for name in (SAMPLES, SERIES))
+    taken = {source: pending for source, pending in intake.pending.items() if not pending.is_empty}
+    samples: list[NewFile] = []
+    series: list[NewFile] = []
+    slots: list[int] = []
+    duplicates = 0
+    for source, pending in sorted(taken.items()):
+        made = sample_files(source, pending, intake.series, row_group_rows)
+        samples.extend(made.files)
+        duplicates += made.duplicates
+        new = sorted(set(intake.series.unstored(used_slots(pending))) - set(slots))
+        slots.extend(new)
+        series.extend(series_files(source, pending, intake.series, new))
+    commit = SamplesCommit(
+        commit_id=commit_id,
+        locations=tuple(f"{samples_folder}/{file.path}" for file in samples),
+        first={source: pending.first for source, pending in taken.items()},
+        following={source: pending.following for source, pending in taken.items()},
+        states={name: state for pending in taken.values() for name, state in pending.states.items()},
+    )
+    return Flush(
+        commit=commit,
+        sample_files=tuple(samples),
+        series_files=tuple(series),
+        series_slots=tuple(slots),
+        series_locations=tuple(f"{series_folder}/{file.path}" for file in series),
+        dead=tuple(dead for pending in taken.values() for dead in pending.dead),
+        samples=sum(file.rows for file in samples),
+        duplicates=duplicates,
+    )
+
+
+async def store(flush: Flush, places: Places) -> Horizon:
+    """Write files, then commit series, then samples with positions and horizon; returns the new horizon.
+
+    Raises Fenced (drop the flush), LakeUnavailable and ObjectsUnavailable (call again with the same flush).
+    """
+    await _store_dead_letters(flush.dead, places.objects)
+    await asyncio.to_thread(_write_files, places.tables, flush)
+    crash_point("lake.files-written")
+    if flush.series_locations:
+        await commit_series(places.tables, flush.commit.commit_id, flush.series_locations)
+    crash_point("lake.series-committed")
+    horizon = await commit_samples(places.tables, places.horizons, flush.commit)
+    crash_point("lake.samples-committed")
+    return horizon
+
+
+def _write_files(tables: Tables, flush: Flush) -> None:
+    warehouse = storage(tables.load(SAMPLES))
+    with translated_errors("writing data files"):
+        for location, file in zip(flush.commit.locations, flush.sample_files, strict=True):
+            warehouse.write(location, file.content)
+        for location, file in zip(flush.series_locations, flush.series_files, strict=True):
+            warehouse.write(location, file.content)
+
+
+async def _store_dead_letters(dead: Sequence[DeadRecord], objects: ObjectStore) -> None:
+    for each in dead:
+        record = each.record
+        await objects.put(dead_letter_name(record.source, record.offset), render_dead_letter(each))
+
+
+def dead_letter_name(source: TopicPartition, offset: int) -> str:
+    """Where the record at that position is put aside; the same at every replay."""
+    return check_name(f"{DEAD_LETTERS}{source.topic}/{source.partition}/{offset:020d}.json")
+
+
+def render_dead_letter(dead: DeadRecord) -> bytes:
+    """The whole record and the reason as JSON; bytes in base64, so that it can be appended again once repaired."""
+    record = dead.record
+    document = {
+        "reason": dead.reason,
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp_ms,
+        "key": _base64(record.key),
+        "headers": {name: _base64(value) for name, value in sorted(record.headers.items())},
+        "value": _base64(record.value),
+    }
+    return json.dumps(document, sort_keys=True).encode()
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

@@ -1,0 +1,56 @@
+"""Positions in a snapshot's summary, and in the names of data files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from kernel.log import TopicPartition
+from metering.lake.errors import LakeDamaged
+
+POSITIONS = "byoc.positions"
+HORIZON = "byoc.horizon-sha256"
+COMMIT = "byoc.commit"
+
+_NAME = re.compile(
+    r"(?P<topic>.+)-(?P<partition>\d+)-(?P<first>\d{20})-(?P<last>\d{20})-(?P<sha256>[0-9a-f]{64})\.parquet"
+)
+
+
+def render_positions(positions: Mapping[TopicPartition, int]) -> str:
+    """`{"topic/partition": next offset}` as compact JSON."""
+    named = {f"{source.topic}/{source.partition}": offset for source, offset in positions.items()}
+    return json.dumps(named, sort_keys=True, separators=(",", ":"))
+
+
+def parse_positions(text: str) -> dict[TopicPartition, int]:
+    """The inverse of `render_positions`. Raises LakeDamaged."""
+    try:
+        parts = {name.rpartition("/"): offset for name, offset in json.loads(text).items()}
+        return {TopicPartition(topic, int(number)): int(offset) for (topic, _, number), offset in parts.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise LakeDamaged(f"malformed positions in the table: {text[:200]!r}") from error
+
+
+class FileName(NamedTuple):
+    """A data file says which records it was made from, `[first, last]`, and the hash of its bytes."""
+
+    source: TopicPartition
+    first: int
+    last: int
+    sha256: str
+
+    def __str__(self) -> str:
+        topic, partition = self.source
+        return f"{topic}-{partition}-{self.first:020d}-{self.last:020d}-{self.sha256}.parquet"
+
+
+def parse_file_name(path: str) -> FileName | None:
+    """The name at the end of a path; None when it is not one of the writer's."""
+    found = _NAME.fullmatch(path.rpartition("/")[2])
+    if not found:
+        return None
+    source = TopicPartition(found["topic"], int(found["partition"]))
+    return FileName(source, int(found["first"]), int(found["last"]), found["sha256"])

@@ -1,0 +1,89 @@
+"""Settings of the lake writer and of the snapshots it keeps."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from kernel.settings import Section
+
+
+class LakeSettings(Section):
+    """How often the lake commits, how much it holds in memory, and how long it keeps what nothing refers to."""
+
+    commit_seconds: float = Field(
+        10.0,
+        gt=0,
+        description="Seconds from the first unstored record to its commit; default 10. Smaller: fresher usage and "
+        "bills, more and smaller files.",
+    )
+    commit_samples: int = Field(
+        1_000_000,
+        ge=1,
+        description="Samples held in memory before a commit is made early; default 1000000, about 100 MB at the "
+        "peak of a commit. Smaller: less memory, more files.",
+    )
+    commit_bytes: int = Field(
+        128 * 1024 * 1024,
+        ge=1,
+        description="Bytes of records (compressed, as in the log) taken before a commit is made early; default "
+        "134217728. Bounds memory when records carry many labels and few samples.",
+    )
+    poll_records: int = Field(
+        64,
+        ge=1,
+        description="Records asked of the log at once; default 64. With the log's record limit this bounds the "
+        "memory of one poll.",
+    )
+    cached_series: int = Field(
+        1_000_000,
+        ge=1,
+        description="Series whose ids the writer remembers; default 1000000, about 400 bytes each. Over it the "
+        "memory is dropped and known series are written to the series table again (harmless, but it grows).",
+    )
+    row_group_rows: int = Field(
+        131_072,
+        ge=1,
+        description="Rows after which a row group ends, at the next change of series; default 131072. Smaller: "
+        "readers skip more, files grow.",
+    )
+    days_per_record: int = Field(
+        400,
+        ge=1,
+        description="Different days that one record may touch before it goes to the dead letters; default 400. "
+        "Every day is a file, so this bounds what one sender can do to a commit.",
+    )
+    keep_snapshots: int = Field(
+        30,
+        ge=2,
+        description="Snapshots kept besides tagged ones; default 30. More: older snapshots stay readable, every "
+        "commit gets slower (about 1 ms each).",
+    )
+    sweep_seconds: float = Field(
+        3600.0,
+        gt=0,
+        description="Seconds between two sweeps of files that no kept snapshot refers to; default 3600.",
+    )
+    orphan_grace_seconds: float = Field(
+        86_400.0,
+        ge=0,
+        description="Age in seconds before an unreferenced file is deleted; default 86400. Must be longer than any "
+        "scan or commit takes: a younger file may be about to be committed.",
+    )
+    watermark_hold_seconds: float = Field(
+        86_400.0,
+        gt=0,
+        description="Seconds for which a silent collector holds back its organization's watermark; default 86400. "
+        "After that its data counts as late when it comes.",
+    )
+    fenced_limit: int = Field(
+        3,
+        ge=1,
+        description="Commits in a row that may be refused because another writer was there first; default 3. Then "
+        "the writer ends, as two writers seem to hold the same partitions.",
+    )
+    retry_seconds: float = Field(
+        1.0,
+        gt=0,
+        description="Seconds before a failed commit is tried again, doubled each time up to 60 and jittered; "
+        "default 1.",
+    )

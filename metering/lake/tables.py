@@ -1,0 +1,168 @@
+"""The two Iceberg tables, their catalog, and what a snapshot says about positions and horizon.
+
+`byoc.samples` is partitioned by the columns day and tenant (identity, as Iceberg's day transform takes no long),
+`byoc.series` by organization. Neither ever retries a commit by itself: pyiceberg's retry would put a stale
+writer's files and positions on top of its successor's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy.exc
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.transforms import IdentityTransform
+from pyiceberg.types import BinaryType, DateType, DoubleType, FixedType, LongType, NestedField, StringType
+
+from kernel.log import TopicPartition
+from metering.lake.errors import LakeUnavailable, UnknownSnapshot
+from metering.lake.positions import COMMIT, HORIZON, POSITIONS, parse_positions
+from metering.lake.storage import IMPLEMENTATION, LakeFileIO
+
+NAMESPACE = "byoc"
+SAMPLES = (NAMESPACE, "samples")
+SERIES = (NAMESPACE, "series")
+CATALOG = "byoc"
+
+SAMPLES_SCHEMA = Schema(
+    NestedField(1, "series_id", FixedType(16), required=False),
+    NestedField(2, "timestamp_ms", LongType(), required=False),
+    NestedField(3, "value", DoubleType(), required=False),
+    NestedField(4, "day", DateType(), required=False),
+    NestedField(5, "tenant", StringType(), required=False),
+)
+SERIES_SCHEMA = Schema(
+    NestedField(1, "series_id", FixedType(16), required=False),
+    NestedField(2, "organization", StringType(), required=False),
+    NestedField(3, "project", StringType(), required=False),
+    NestedField(4, "collector", StringType(), required=False),
+    NestedField(5, "name", StringType(), required=False),
+    NestedField(6, "labels", BinaryType(), required=False),
+)
+SAMPLES_SPEC = PartitionSpec(
+    PartitionField(4, 1000, IdentityTransform(), "day"), PartitionField(5, 1001, IdentityTransform(), "tenant")
+)
+SERIES_SPEC = PartitionSpec(PartitionField(2, 1000, IdentityTransform(), "organization"))
+PROPERTIES = {
+    "commit.retry.num-retries": "0",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "10",
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "30",
+    "write.metadata.metrics.column.value": "none",
+    "write.metadata.metrics.column.labels": "none",
+    "write.metadata.metrics.column.tenant": "full",
+    "write.metadata.metrics.column.organization": "full",
+}
+
+
+@contextmanager
+def translated_errors(doing: str) -> Iterator[None]:
+    """Faults of the catalog's database and of the warehouse become LakeUnavailable."""
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        raise LakeUnavailable(f"{doing}: {type(error).__name__}; see the cause and try again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SamplesState:
+    """The samples table as of one load: its snapshot, the next positions, and the horizon's hash."""
+
+    table: Table
+    snapshot_id: int | None
+    positions: Mapping[TopicPartition, int]
+    horizon_sha256: str | None
+
+
+class Tables:
+    """Opened catalog and tables. Every method blocks: not on the event loop."""
+
+    def __init__(self, catalog_url: str, warehouse: str, properties: Mapping[str, str]) -> None:
+        local = "://" not in warehouse
+        root = Path(warehouse).absolute().as_uri() if local else warehouse.rstrip("/")
+        merged = {**properties, "uri": catalog_url, "warehouse": root, "py-io-impl": IMPLEMENTATION}
+        with translated_errors("opening the lake"):
+            LakeFileIO(merged).check_owner(root)
+            self.catalog = _open_catalog(merged)
+            _ensure(self.catalog, SAMPLES, SAMPLES_SCHEMA, SAMPLES_SPEC)
+            _ensure(self.catalog, SERIES, SERIES_SCHEMA, SERIES_SPEC)
+
+    def load(self, identifier: tuple[str, str]) -> Table:
+        """The table as it is now. Raises LakeUnavailable."""
+        with translated_errors(f"reading the table {'.'.join(identifier)}"):
+            return self.catalog.load_table(identifier)
+
+    def samples(self, snapshot_id: int | None = None) -> SamplesState:
+        """The samples table as it is now, or as of a snapshot. Raises LakeUnavailable, UnknownSnapshot."""
+        table = self.load(SAMPLES)
+        found = table.current_snapshot() if snapshot_id is None else table.snapshot_by_id(snapshot_id)
+        if snapshot_id is not None and found is None:
+            raise UnknownSnapshot(f"the lake has no snapshot {snapshot_id}: it expired; tag those that must stay")
+        summary = _summary_with_positions(table, found)
+        return SamplesState(
+            table,
+            found.snapshot_id if found else None,
+            parse_positions(summary[POSITIONS]) if POSITIONS in summary else {},
+            summary.get(HORIZON),
+        )
+
+    def close(self) -> None:
+        self.catalog.close()
+
+
+def has_commit(table: Table, commit_id: str) -> bool:
+    """Whether a snapshot of the table was made by that commit."""
+    return any(_properties(snapshot).get(COMMIT) == commit_id for snapshot in table.metadata.snapshots)
+
+
+def _summary_with_positions(table: Table, snapshot: Any) -> Mapping[str, str]:
+    # A snapshot of another program (a compaction by Spark) carries none: its parent's still hold.
+    while snapshot is not None:
+        properties = _properties(snapshot)
+        if POSITIONS in properties:
+            return properties
+        parent = snapshot.parent_snapshot_id
+        snapshot = table.snapshot_by_id(parent) if parent is not None else None
+    return {}
+
+
+def _properties(snapshot: Any) -> Mapping[str, str]:
+    return dict(snapshot.summary.additional_properties) if snapshot.summary else {}
+
+
+def _open_catalog(properties: Mapping[str, str]) -> SqlCatalog:
+    # Two processes that start on an empty database both create the catalog's tables; the slower one looks again.
+    for attempt in range(5):
+        try:
+            return SqlCatalog(CATALOG, **properties)
+        except (sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.OperationalError):
+            if attempt == 4:
+                raise
+            time.sleep(0.1 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _ensure(catalog: SqlCatalog, identifier: tuple[str, str], schema: Schema, spec: PartitionSpec) -> None:
+    if catalog.table_exists(identifier):
+        return
+    with suppress(NamespaceAlreadyExistsError, sqlalchemy.exc.IntegrityError):
+        catalog.create_namespace(NAMESPACE)
+    with suppress(TableAlreadyExistsError, sqlalchemy.exc.IntegrityError):
+        catalog.create_table(identifier, schema, partition_spec=spec, properties=PROPERTIES)
+
+
+def storage(table: Table) -> LakeFileIO:
+    """The warehouse that the table lies in."""
+    if not isinstance(table.io, LakeFileIO):
+        raise TypeError(f"the table was opened with {type(table.io).__name__}")
+    return table.io

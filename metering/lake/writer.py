@@ -1,0 +1,259 @@
+"""The lake writer: reads both sample topics and commits them to the lake, every record as if once.
+
+The lake's own positions are the truth; the group's positions in the log only show the lag. When a partition comes,
+the reader is sent to the lake's position; when another writer turns out to have been there, what is in memory is
+dropped and read again from the lake's position.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry
+
+from kernel.clock import Clock
+from kernel.crashpoints import crash_point
+from kernel.errors import Retry
+from kernel.ids import new_id
+from kernel.log import LeaseLost, Log, LogReader, LogUnavailable, StoredRecord, TopicPartition
+from kernel.logs import logger
+from metering.lake.api import Lake
+from metering.lake.errors import Fenced, LogReplaced
+from metering.lake.flush import Flush, Places, prepare, store
+from metering.lake.intake import Intake
+from metering.lake.metrics import LakeMetrics
+from metering.lake.scan import stored_series
+from metering.lake.series import SeriesIndex
+from metering.lake.settings import LakeSettings
+from metering.lake.sweep import Sweeper
+from metering.record import HISTORY_TOPIC, LIVE_TOPIC
+
+GROUP = "lake"
+TOPICS = (LIVE_TOPIC, HISTORY_TOPIC)
+_MAX_BACKOFF_SECONDS = 60.0
+_log = logger("lake")
+T = TypeVar("T")
+
+
+class LakeWriter:
+    """One writer. `run` it in a service, or `drain` it by hand; not both at once."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        log: Log,
+        settings: LakeSettings | None = None,
+        clock: Clock | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        self._lake = lake
+        self._log = log
+        self._settings = settings or LakeSettings()
+        self._clock = clock or lake.clock
+        self._metrics = LakeMetrics(registry or CollectorRegistry())
+        self._places = Places(lake.tables, lake.horizons, lake.objects)
+        self._sweeper = Sweeper(lake, self._settings, self._clock)
+        self._intake = Intake(SeriesIndex(), self._settings.days_per_record)
+        self._flush: Flush | None = None
+        self._pending_since: float | None = None
+        self._swept_at = self._clock.monotonic()
+        self._fenced = 0
+        self._failures = 0
+        self._stored = 0
+
+    async def run(self) -> None:
+        """Store until cancelled. Raises Stop when two writers keep fencing each other, or the log was replaced.
+
+        Faults of the catalog, the warehouse, the objects or the log are waited out, with what is in memory kept.
+        """
+        reader = await self._open()
+        try:
+            while True:
+                try:
+                    await self._turn(reader)
+                    self._failures = 0
+                except Retry as error:
+                    await self._back_off(error)
+        finally:
+            await reader.close()
+
+    async def drain(self) -> int:
+        """Store everything that the log holds now; the number of samples stored. Raises Retry kinds and Stop."""
+        before = self._stored
+        ends = await self._ends()
+        reader = await self._open()
+        try:
+            while not await self._has_reached(reader, ends):
+                await self._take(reader, timeout_seconds=0.2)
+                if self._is_full():
+                    await self._store(reader)
+            await self._store(reader)
+        finally:
+            await reader.close()
+        return self._stored - before
+
+    def not_ready(self) -> str | None:
+        """For the service's readiness: why the lake falls behind, or None."""
+        return f"{self._failures} failed commits in a row" if self._failures >= 3 else None
+
+    async def _open(self) -> LogReader:
+        self._intake = Intake(SeriesIndex(), self._settings.days_per_record)
+        self._flush = None
+        self._intake.series.learn(
+            await asyncio.to_thread(stored_series, self._lake.tables, self._settings.cached_series)
+        )
+        return await self._log.reader(GROUP, TOPICS)
+
+    async def _turn(self, reader: LogReader) -> None:
+        if self._flush is None:
+            await self._take(reader, self._wait_seconds())
+        if self._flush is not None or self._is_full() or self._is_due():
+            await self._store(reader)
+        await self._sweep_if_due()
+
+    async def _take(self, reader: LogReader, timeout_seconds: float) -> None:
+        records = await reader.poll(self._settings.poll_records, timeout_seconds)
+        come = await self._follow_assignment(reader)
+        await self._admit([record for record in records if record.source not in come])
+
+    async def _admit(self, records: Sequence[StoredRecord]) -> None:
+        if records and self._pending_since is None:
+            self._pending_since = self._clock.monotonic()
+        await asyncio.to_thread(self._intake.admit, records)
+        self._show_pending()
+
+    async def _follow_assignment(self, reader: LogReader) -> frozenset[TopicPartition]:
+        held, assigned = frozenset(self._intake.pending), reader.assignment()
+        self._intake.release(held - assigned)
+        come = assigned - held
+        if come:
+            await self._stand_at_lake(reader, come)
+        return come
+
+    async def _stand_at_lake(self, reader: LogReader, sources: frozenset[TopicPartition]) -> None:
+        state = await asyncio.to_thread(self._lake.tables.samples)
+        ends = await self._ends()
+        starts = {source: state.positions.get(source, 0) for source in sources}
+        for source, start in starts.items():
+            if start > ends.get(source, 0):
+                raise LogReplaced(
+                    f"the lake holds {source.topic}/{source.partition} up to {start}, the log ends at "
+                    f"{ends.get(source, 0)}: this is another log; open the log that the lake was written from"
+                )
+        # The horizon only grows for what others hold, so the newest serves the partitions held already too.
+        self._intake.horizon = await self._lake.horizons.load(state.horizon_sha256)
+        self._intake.take_over(starts)
+        await reader.seek(starts)
+
+    async def _ends(self) -> Mapping[TopicPartition, int]:
+        ends: dict[TopicPartition, int] = {}
+        for topic in TOPICS:
+            ends.update(await self._log.end_offsets(topic))
+        return ends
+
+    async def _has_reached(self, reader: LogReader, ends: Mapping[TopicPartition, int]) -> bool:
+        if not self._intake.pending:
+            await self._take(reader, timeout_seconds=0.2)
+        return all(pending.following >= ends.get(source, 0) for source, pending in self._intake.pending.items())
+
+    async def _store(self, reader: LogReader) -> None:
+        if self._flush is None:
+            if all(pending.is_empty for pending in self._intake.pending.values()):
+                return
+            rows = self._settings.row_group_rows
+            self._flush = await asyncio.to_thread(prepare, self._intake, self._lake.tables, new_id("commit"), rows)
+        started = self._clock.monotonic()
+        try:
+            self._intake.horizon = await _finish(store(self._flush, self._places))
+        except Fenced as error:
+            self._abandon(error)
+            return
+        self._fenced = 0
+        self._count(self._flush, self._clock.monotonic() - started)
+        await self._settle(reader, self._flush)
+
+    async def _settle(self, reader: LogReader, flush: Flush) -> None:
+        self._flush = None
+        self._pending_since = None
+        self._intake.series.mark_stored(flush.series_slots)
+        if len(self._intake.series) > self._settings.cached_series:
+            self._intake.series = SeriesIndex()
+        self._intake.take_over(flush.commit.following)
+        self._show_pending()
+        # Information for those who watch the lag; the lake's own positions decide.
+        with suppress(LeaseLost, LogUnavailable):
+            await reader.commit(flush.commit.following)
+        crash_point("lake.group-committed")
+        await self._sweeper.expire()
+
+    def _abandon(self, error: Fenced) -> None:
+        self._metrics.fenced.inc()
+        self._fenced += 1
+        _log.warning("batch_abandoned", reason=str(error), in_a_row=self._fenced)
+        self._flush = None
+        self._pending_since = None
+        self._intake.forget()  # whatever is still assigned counts as newly come, and starts at the lake's position
+        if self._fenced >= self._settings.fenced_limit:
+            raise error
+
+    async def _sweep_if_due(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._swept_at >= self._settings.sweep_seconds:
+            self._swept_at = now
+            self._metrics.swept.inc((await self._sweeper.sweep()).files)
+
+    async def _back_off(self, error: Retry) -> None:
+        self._failures += 1
+        self._metrics.failures.inc()
+        _log.warning("lake_waits", reason=str(error), cause=repr(error.__cause__), in_a_row=self._failures)
+        seconds = min(_MAX_BACKOFF_SECONDS, self._settings.retry_seconds * 2 ** min(self._failures - 1, 10))
+        await self._clock.sleep(seconds * random.uniform(0.5, 1.0))
+
+    def _is_full(self) -> bool:
+        pending = self._intake.pending.values()
+        return (
+            sum(each.samples for each in pending) >= self._settings.commit_samples
+            or sum(each.size_bytes for each in pending) >= self._settings.commit_bytes
+        )
+
+    def _is_due(self) -> bool:
+        return self._pending_since is not None and self._wait_seconds() <= 0
+
+    def _wait_seconds(self) -> float:
+        if self._pending_since is None:
+            return min(1.0, self._settings.commit_seconds)
+        left = self._pending_since + self._settings.commit_seconds - self._clock.monotonic()
+        return min(1.0, max(0.0, left))
+
+    def _show_pending(self) -> None:
+        self._metrics.pending.set(sum(each.samples for each in self._intake.pending.values()))
+        since = self._pending_since
+        self._metrics.pending_age.set(self._clock.monotonic() - since if since is not None else 0)
+
+    def _count(self, flush: Flush, seconds: float) -> None:
+        metrics = self._metrics
+        metrics.commits.inc()
+        metrics.commit_seconds.observe(seconds)
+        metrics.samples.inc(flush.samples)
+        self._stored += flush.samples
+        metrics.duplicates.inc(flush.duplicates)
+        metrics.dead.inc(len(flush.dead))
+        for pending in self._intake.pending.values():
+            metrics.repeated.inc(pending.repeated_pushes)
+            metrics.missing.inc(pending.missing_pushes)
+            metrics.skipped.inc(pending.skipped_offsets)
+
+
+async def _finish(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end even when this task is cancelled meanwhile: its threads would go on anyway."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(Exception):
+            await task
+        raise
