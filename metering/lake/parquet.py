@@ -196,7 +196,8 @@ def row_groups(ranks: npt.NDArray[np.int64], target_rows: int) -> Iterator[tuple
     edges = np.append(np.flatnonzero(np.diff(ranks)) + 1, len(ranks))
     start = 0
     while start < len(ranks):
-        stop = int(edges[min(np.searchsorted(edges, start + target_rows), len(edges) - 1)])
+        found = int(np.searchsorted(edges, start + target_rows))
+        stop = int(edges[min(found, len(edges) - 1)])
         yield start, stop
         start = stop
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +17,8 @@ from pyiceberg.table import Table
 from kernel.window import DAY_MS, Window
 from metering.lake.errors import LakeDamaged
 from metering.lake.parquet import id_words, sort_order
-from metering.lake.series import Series
-from metering.lake.tables import SERIES, SamplesState, Tables, translated_errors
+from metering.lake.series_table import id_bytes, read_series
+from metering.lake.tables import SamplesState, Tables, translated_errors
 
 COLUMNS = ("organization", "project", "collector", "labels", "series_id", "timestamp_ms", "value")
 CONFLICTS = b"byoc.conflicts"
@@ -78,37 +78,43 @@ def plan_files(state: SamplesState, request: ScanRequest) -> list[Any]:
     return [task.file for task in tasks]
 
 
-def read_series(
-    tables: Tables, organization: str, names: Sequence[str] | None = None, project: str | None = None
-) -> pa.Table:
-    """Series of an organization, each once, ordered by id. Blocks. Raises LakeUnavailable."""
-    chosen: expressions.BooleanExpression = _on.EqualTo("organization", organization)
-    if names is not None:
-        chosen = expressions.And(chosen, _on.In("name", list(names)))
-    if project is not None:
-        chosen = expressions.And(chosen, _on.EqualTo("project", project))
-    table = tables.load(SERIES)
-    with translated_errors("reading series"):
-        return _unique_series(table, chosen)
+def drop_duplicates(samples: Samples) -> tuple[Samples, int]:
+    """One sample for each (series, time), and how many instants had different values.
+
+    Of different values the lower number wins, and any number wins over NaN and stale markers: the same choice
+    whatever the order of files, and in doubt the lower usage.
+    """
+    same = np.zeros(len(samples.slots), np.bool_)
+    same[1:] = (samples.slots[1:] == samples.slots[:-1]) & (samples.timestamps_ms[1:] == samples.timestamps_ms[:-1])
+    if not same.any():
+        return samples, 0
+    ordered = samples.take(np.lexsort((_value_order(samples.values), samples.timestamps_ms, samples.slots)))
+    bits = ordered.values.view(np.uint64)
+    differs = same.copy()
+    differs[1:] &= bits[1:] != bits[:-1]
+    instants = np.cumsum(~same)
+    return ordered.take(~same), len(np.unique(instants[differs]))
 
 
-def stored_series(tables: Tables, limit: int) -> Iterator[Series]:
-    """Up to `limit` series of the whole table, each at least once. Blocks."""
-    table = tables.load(SERIES)
-    with translated_errors("reading series"):
-        for batch in table.scan(limit=limit).to_arrow_batch_reader():
-            for row in batch.to_pylist():
-                tenant = _on.StartsWith("tenant", f"{organization}/")
-    if project is not None:
-        tenant = _on.EqualTo("tenant", f"{organization}/{project}")
+def _value_order(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
+    bits = values.view(np.uint64)
+    ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
+    return np.where(np.isnan(values), bits | _SIGN, ordered)  # NaN of either sign above +Inf
+
+
+def _samples_filter(request: ScanRequest) -> Any:
+    reach = request.reach
+    tenant = _on.StartsWith("tenant", f"{request.organization}/")
+    if request.project is not None:
+        tenant = _on.EqualTo("tenant", f"{request.organization}/{request.project}")
     first, last = (str(np.datetime64(at // DAY_MS, "D")) for at in (reach.start_ms, reach.end_ms - 1))
     days = _on.GreaterThanOrEqual("day", first), _on.LessThanOrEqual("day", last)
     times = _on.GreaterThanOrEqual("timestamp_ms", reach.start_ms), _on.LessThan("timestamp_ms", reach.end_ms)
-    return expressions.And(tenant, *days, *times)
+    return _on.And(tenant, *days, *times)
 
 
 def _read_samples(state: SamplesState, series: pa.Table, request: ScanRequest) -> Samples:
-    ids = _id_column(series.column("series_id"))
+    ids = id_bytes(series.column("series_id"))
     reader = _FileReader(state.table, ids, request)
     with ThreadPoolExecutor(_THREADS, "lake-scan") as pool:
         parts = list(pool.map(reader.read, plan_files(state, request)))
@@ -137,7 +143,7 @@ class _FileReader:
             groups = [index for index in range(parquet.num_row_groups) if self._may_hold(parquet, index)]
             table = parquet.read_row_groups(groups, columns=["series_id", "timestamp_ms", "value"])
         times = table.column("timestamp_ms").to_numpy()
-        slots = self._slots_of(_id_column(table.column("series_id")), file.file_path)
+        slots = self._slots_of(id_bytes(table.column("series_id")), file.file_path)
         reach = self._request.reach
         chosen = (slots >= 0) & (times >= reach.start_ms) & (times < reach.end_ms)
         return Samples(slots[chosen], times[chosen], table.column("value").to_numpy()[chosen])
@@ -169,29 +175,11 @@ class _FileReader:
         return np.repeat(np.asarray(found, np.int64), np.diff(np.append(starts, len(ids))))
 
 
-def _id_column(column: Any) -> npt.NDArray[np.uint8]:
-    parts = []
-    for chunk in column.chunks:
-        data = np.frombuffer(chunk.buffers()[1] or b"", np.uint8)
-        parts.append(data[chunk.offset * 16 : (chunk.offset + len(chunk)) * 16])
-    return np.concatenate(parts).reshape(-1, 16) if parts else np.empty((0, 16), np.uint8)
-
-
 def _keep_carry_in(samples: Samples, start_ms: int) -> npt.NDArray[np.bool_]:
     inside = samples.timestamps_ms >= start_ms
     is_last = np.ones(len(inside), np.bool_)
     is_last[:-1] = inside[1:] | (samples.slots[1:] != samples.slots[:-1])
     return inside | is_last
-
-
-def _unique_series(table: Table, chosen: expressions.BooleanExpression) -> pa.Table:
-    found = table.scan(row_filter=chosen).to_arrow().combine_chunks()
-    ids = _id_column(found.column("series_id"))
-    high, low = id_words(ids)
-    order = np.lexsort((low, high))
-    first = np.ones(len(order), np.bool_)
-    first[1:] = (high[order][1:] != high[order][:-1]) | (low[order][1:] != low[order][:-1])
-    return found.take(order[first])
 
 
 def _table(samples: Samples, series: pa.Table, conflicts: int, snapshot_id: int | None) -> pa.Table:

@@ -26,8 +26,8 @@ from metering.lake.errors import Fenced, LogReplaced
 from metering.lake.flush import Flush, Places, prepare, store
 from metering.lake.intake import Intake
 from metering.lake.metrics import LakeMetrics
-from metering.lake.scan import stored_series
 from metering.lake.series import SeriesIndex
+from metering.lake.series_table import learn_stored
 from metering.lake.settings import LakeSettings
 from metering.lake.sweep import Sweeper
 from metering.record import HISTORY_TOPIC, LIVE_TOPIC
@@ -103,9 +103,7 @@ class LakeWriter:
     async def _open(self) -> LogReader:
         self._intake = Intake(SeriesIndex(), self._settings.days_per_record)
         self._flush = None
-        self._intake.series.learn(
-            await asyncio.to_thread(stored_series, self._lake.tables, self._settings.cached_series)
-        )
+        await asyncio.to_thread(learn_stored, self._lake.tables, self._intake.series, self._settings.cached_series)
         return await self._log.reader(GROUP, TOPICS)
 
     async def _turn(self, reader: LogReader) -> None:

@@ -1,0 +1,58 @@
+"""Reading the series table. A series may be stored more than once (a crash, two writers); it is read once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyiceberg import expressions
+
+from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
+from metering.lake.parquet import id_words
+from metering.lake.series import Series, SeriesIndex
+from metering.lake.tables import SERIES, Tables, translated_errors
+
+# pyiceberg's predicates take (column, value) by place, which their own annotations do not say.
+_on: Any = expressions
+
+
+def read_series(
+    tables: Tables, organization: str, names: Sequence[str] | None = None, project: str | None = None
+) -> pa.Table:
+    """Series of an organization, each once, ordered by id. Blocks. Raises LakeUnavailable."""
+    chosen = _on.EqualTo("organization", organization)
+    if names is not None:
+        chosen = _on.And(chosen, _on.In("name", list(names)))
+    if project is not None:
+        chosen = _on.And(chosen, _on.EqualTo("project", project))
+    with translated_errors("reading series"):
+        found = tables.load(SERIES).scan(row_filter=chosen).to_arrow().combine_chunks()
+    high, low = id_words(id_bytes(found.column("series_id")))
+    order = np.lexsort((low, high))
+    first = np.ones(len(order), np.bool_)
+    first[1:] = (high[order][1:] != high[order][:-1]) | (low[order][1:] != low[order][:-1])
+    return found.take(order[first])
+
+
+def learn_stored(tables: Tables, index: SeriesIndex, limit: int) -> None:
+    """Tell the index what the table holds, up to `limit` series. Blocks. Raises LakeUnavailable."""
+    with translated_errors("reading series"):
+        for batch in tables.load(SERIES).scan(limit=limit).to_arrow_batch_reader():
+            index.learn(_series(row) for row in batch.to_pylist())
+
+
+def id_bytes(column: Any) -> npt.NDArray[np.uint8]:
+    """A column of 16-byte ids as an array of shape (n, 16)."""
+    parts = []
+    for chunk in column.chunks:
+        data = np.frombuffer(chunk.buffers()[1] or b"", np.uint8)
+        parts.append(data[chunk.offset * 16 : (chunk.offset + len(chunk)) * 16])
+    return np.concatenate(parts).reshape(-1, 16) if parts else np.empty((0, 16), np.uint8)
+
+
+def _series(row: dict[str, Any]) -> Series:
+    tenant = Tenant(OrganizationId(row["organization"]), ProjectId(row["project"]))
+    return Series(tenant, CollectorId(row["collector"]), row["name"], row["labels"])
