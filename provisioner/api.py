@@ -176,11 +176,8 @@ class Provisioner:
 
     async def observe(self) -> list[ClusterId]:
         """Look at every running cluster once; those whose server is dead become FAILED and are answered."""
-        lost = []
-        for cluster in await self.clusters():
-            if cluster.state is State.RUNNING and await self._is_lost(cluster):
-                lost.append(cluster.id)
-        return lost
+        running = [cluster for cluster in await self.clusters() if cluster.state is State.RUNNING]
+        return [cluster.id for cluster in running if await self._is_lost(cluster)]
 
     async def overdue(self) -> list[Job]:
         """Jobs that should have ended long ago: an engine of another version, or one that does not run."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import sqlalchemy as sa
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kernel.ids import ClusterId, JobId, OrganizationId, ProjectId
 from provisioner.lifecycle import State
 from provisioner.spec import Allocation, ClusterSpec
+
+if TYPE_CHECKING:  # the exporter, in the customer's VPC, has no SQLAlchemy
+    import sqlalchemy as sa
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Audit(Protocol):
     """The part of `kernel.audit.AuditLog` that is used: append inside the caller's transaction."""
 
     def append(
-        self, connection: sa.Connection, actor: str, action: str, subject: str, details: dict[str, Any]
+        self, connection: sa.Connection, actor: str, action: str, subject: str, details: Mapping[str, Any]
     ) -> Any:
         """Add one event to the chain."""
 

@@ -112,8 +112,8 @@ class Desk:
             organization = cluster.placement.organization
             self.capacity.reserve(connection, organization, cluster.id, peak_milli_vcpu(job), job.id)
         store.insert_job(connection, job)
-        self.audit.append(connection, job.actor, f"cluster.{job.operation}", cluster.id, details_of(job))
         self.engine.enqueue(connection, job.id)
+        self.audit.append(connection, job.actor, f"cluster.{job.operation}", cluster.id, details_of(job))
         crash_point("provisioner.reserved")
 
 
@@ -147,7 +147,7 @@ def _admit(cluster: Cluster, request: Request) -> State:
         )
     if request.generation is not None and request.generation != cluster.generation:
         raise StaleGeneration(
-            f"cluster {cluster.id} is at generation {cluster.generation}, not {request.generation}: look at it again"
+            f"cluster {cluster.id} is at generation {cluster.generation}, not {request.generation}: look again"
         )
     state = transition(cluster.state, request.operation)
     if request.operation is Operation.SCALE and request.spec == cluster.desired:

@@ -57,7 +57,7 @@ class ClusterSpec:
         try:
             content = json.loads(text)
             return cls(parse_allocation(content["allocation"]), str(content["version"]), str(content["size"]))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InvalidInput.single(
                 "cluster spec", "document", repr(text[:80]), "a rendered ClusterSpec"
             ) from error
@@ -83,7 +83,7 @@ def catalogue() -> list[str]:
 def parse_allocation(content: Mapping[str, Any], source: str = "cluster") -> Allocation:
     """From component to milli-vCPU (whole numbers). Raises InvalidInput with a finding for each defect."""
     findings = [
-        Finding(source, name, "an unknown component", ", ".join(COMPONENTS))
+        Finding(source, "component", repr(name), ", ".join(COMPONENTS))
         for name in content
         if name not in COMPONENTS
     ]

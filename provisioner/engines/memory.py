@@ -53,6 +53,12 @@ class MemoryEngine:
             if isinstance(ended, BaseException):
                 raise ended
 
+    async def replay(self, job: JobId) -> None:
+        """Run the workflow of one job again, done or not, as an engine that lost its last note would."""
+        if self._workflow is None:
+            raise RuntimeError("start the engine first")
+        await self._workflow(job, _Steps(self, job))
+
     async def step(self, job: JobId, name: str, work: Callable[[], Awaitable[str]]) -> str:
         """Run or recall."""
         if (job, name) not in self._results:

@@ -4,8 +4,8 @@
 
 Reads what runs, not what was ordered: a cluster whose server is dead has no allocation. Serves `/metrics` and
 `/healthz` on loopback and keeps `targets.json` (Prometheus file discovery) naming each live server's metrics
-address, so that a collector finds clusters as they come. `byoc_component_allocated_vcpu` is what licences are
-metered by.
+address, so that a collector finds clusters as they come; `exporter.json` names the exporter itself.
+`byoc_component_allocated_vcpu` is what licences are metered by.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 from kernel.clock import Clock, SystemClock
 from provisioner.lifecycle import State
 from provisioner.local.configuration import LOOPBACK
+from provisioner.local.exporter_process import ADDRESS_FILE
 from provisioner.local.files import save_text
 from provisioner.local.provider import clusters_of
 from provisioner.local.server import LocalServer
@@ -131,7 +132,8 @@ async def serve(project_folder: Path, port: int, clock: Clock) -> None:
     await runner.setup()
     await web.TCPSite(runner, LOOPBACK, port).start()
     address = f"{LOOPBACK}:{runner.addresses[0][1]}"
-    await asyncio.to_thread(save_text, project_folder / "exporter-address", address + "\n")
+    listing = json.dumps([{"targets": [address], "labels": {}}]) + "\n"
+    await asyncio.to_thread(save_text, project_folder / ADDRESS_FILE, listing)
     print(f"exporter: {address}", flush=True)  # noqa: T201
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()

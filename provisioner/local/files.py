@@ -34,10 +34,20 @@ def save_text(path: Path, text: str) -> None:
 
 def load_record(path: Path) -> dict[str, Any] | None:
     """The record, or None if there is none or it is not a JSON object of at most 64 KiB."""
+    record = _load(path)
+    return record if isinstance(record, dict) else None
+
+
+def load_list(path: Path) -> list[Any] | None:
+    """The same for a JSON list."""
+    record = _load(path)
+    return record if isinstance(record, list) else None
+
+
+def _load(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             text = file.read(MAX_RECORD_BYTES + 1)
-        record = json.loads(text) if len(text) <= MAX_RECORD_BYTES else None
+        return json.loads(text) if len(text) <= MAX_RECORD_BYTES else None
     except (OSError, ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None

@@ -9,6 +9,7 @@ from typing import ParamSpec
 
 from kernel.errors import Retry
 from provisioner.lifecycle import State
+from provisioner.local.exporter_process import end_exporter, ensure_exporter
 from provisioner.local.server import LocalServer
 from provisioner.ports import Observation, Placement
 from provisioner.spec import ClusterSpec
@@ -26,8 +27,9 @@ class LocalProvider:
     The exporter of a project looks at `<folder>/<project>`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, exporters: bool = True) -> None:
         self._folder = folder.absolute()
+        self._exporters = exporters
 
     def project_folder(self, project: str) -> Path:
         """The folder that stands for the customer's VPC of that project."""
@@ -38,6 +40,8 @@ class LocalProvider:
         return LocalServer(self.project_folder(placement.project) / "clusters" / placement.cluster)
 
     async def start(self, placement: Placement, spec: ClusterSpec) -> None:
+        if self._exporters:
+            await self._blocking(ensure_exporter, self.project_folder(placement.project))
         await self._blocking(self.server(placement).start, spec)
 
     async def observe(self, placement: Placement) -> Observation:
@@ -51,6 +55,13 @@ class LocalProvider:
 
     async def announce(self, placement: Placement, state: State) -> None:
         await self._blocking(self.server(placement).announce, state)
+
+    def end_all(self) -> None:
+        """Stop every server and exporter below the folder; data stays. For the end of a demonstration. Blocking."""
+        for project_folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else []:
+            for server in clusters_of(project_folder):
+                server.stop()
+            end_exporter(project_folder)
 
     async def _blocking(self, call: Callable[P, None], *arguments: P.args, **named: P.kwargs) -> None:
         try:
