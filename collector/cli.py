@@ -1,0 +1,77 @@
+"""`byoc collector ...`: what runs in the customer's VPC."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+from collector.settings import CollectorSettings, load_collector_settings
+from kernel.clock import SystemClock
+from kernel.logs import configure_logs
+
+app = typer.Typer(
+    no_args_is_help=True, help="Scrape inside the VPC, keep on disk, push out what is allowed to leave."
+)
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The collector's settings, collector.yaml.")]
+
+
+@app.command()
+def run(
+    config: ConfigOption,
+    check_config: Annotated[bool, typer.Option("--check-config", help="Check the settings and end.")] = False,
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Scrape and push until stopped."""
+    settings = load_collector_settings(config)
+    if check_config:
+        typer.echo(f"{config}: {len(settings.scrape_configs)} scrape jobs, gateway {settings.gateway.url}: good")
+        return
+    configure_logs(log_level.upper())
+    uvloop.run(_run(settings))
+
+
+async def _run(settings: CollectorSettings) -> None:
+    from collector.app import CollectorService
+
+    await CollectorService(settings).run()
+
+
+@app.command()
+def enrol(config: ConfigOption) -> None:
+    """Use the enrolment token now; `run` does it by itself when there is no certificate."""
+    from collector.app import enrol_once
+
+    configure_logs("WARNING")
+    typer.echo(f"enrolled as {asyncio.run(enrol_once(load_collector_settings(config)))}")
+
+
+@app.command()
+def left(
+    config: ConfigOption,
+    series: Annotated[bool, typer.Option("--series", help="List series, not families.")] = False,
+    family: Annotated[str | None, typer.Option(help="Only this metric family's series.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most series to list.")] = 1000,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
+) -> None:
+    """What has left the VPC: by metric family or series, with counts and bytes."""
+    from collector.app import ledger_path
+    from collector.left import LeftLedger
+    from collector.left_report import render_json, render_tables
+
+    settings = load_collector_settings(config)
+    path = ledger_path(settings)
+    if not path.is_file():
+        typer.echo("nothing has left: there is no ledger yet")
+        return
+    ledger = LeftLedger(path, SystemClock(), settings.left.max_series)
+    listed = ledger.series(family, limit) if series or family else None
+    if as_json:
+        typer.echo(render_json(ledger, listed))
+    else:
+        for table in render_tables(ledger, listed):
+            Console().print(table)

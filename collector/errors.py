@@ -1,0 +1,43 @@
+"""Errors of the collector.
+
+kernel.errors
+├── InvalidInput
+│   ├── collector.exposition.ExpositionError   a scraped body is malformed: the whole scrape fails
+│   └── (settings, file discovery, history CSV raise InvalidInput itself)
+├── Retry
+│   ├── ScrapeFailed                           the target did not answer as it should: up = 0
+│   ├── SpoolUnavailable                       the disk did not take the frame: a gap is recorded
+│   ├── SpoolFull                              the lane is at its quota and may not drop: wait for the push
+│   └── EnrolmentFailed                        the gateway did not give a certificate: try again
+└── Refuse
+    ├── SpoolLocked                            another process has this lane open
+    └── IdentityRefused                        expired, of another authority, or the token was used
+"""
+
+from __future__ import annotations
+
+from kernel.errors import Refuse, Retry
+
+
+class ScrapeFailed(Retry):
+    """The target could not be scraped; the message says why."""
+
+
+class SpoolUnavailable(Retry):
+    """The disk did not take a frame. Nothing of it will be read back."""
+
+
+class SpoolFull(Retry):
+    """The lane is at its quota, and its oldest frames may not be dropped."""
+
+
+class SpoolLocked(Refuse):
+    """Another process has this lane of the spool open."""
+
+
+class EnrolmentFailed(Retry):
+    """The gateway could not be asked for a certificate, or did not answer with one."""
+
+
+class IdentityRefused(Refuse):
+    """This collector's identity does not hold; somebody must do something about it."""

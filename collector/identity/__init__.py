@@ -1,0 +1,1 @@
+"""Who this collector is: its key and certificate, enrolment, renewal, TLS to the gateway."""

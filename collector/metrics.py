@@ -1,0 +1,32 @@
+"""The collector's own metrics, served at /metrics. No label holds text that a target or tenant chose."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+class CollectorMetrics:
+    """One registry's worth."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.scrapes = self._counter("scrapes", "Scrapes, by outcome.", ("outcome",))
+        self.samples = self._counter("samples", "Samples scraped, by what became of them.", ("fate",))
+        self.frames = self._counter("spool_frames", "Frames appended to the spool.", ("lane",))
+        self.spool_failures = self._counter("spool_failures", "Frames that the disk did not take.", ("lane",))
+        self.pushes = self._counter("pushes", "Requests to the gateway, by outcome.", ("lane", "outcome"))
+        self.pushed_samples = self._counter("pushed_samples", "Samples acknowledged.", ("lane",))
+        self.pushed_bytes = self._counter("pushed_bytes", "Body bytes acknowledged.", ("lane",))
+        self.dead_letters = self._counter("dead_letter_samples", "Samples the gateway rejected.", ("lane",))
+        self.targets = self._gauge("targets", "Targets being scraped.")
+        self.spool_bytes = self._gauge("spool_bytes", "Bytes in the spool.", ("lane",))
+        self.dropped = self._gauge("spool_dropped_frames", "Frames dropped for the quota since start.", ("lane",))
+        self.acknowledged = self._gauge("acknowledged_sequence", "Last acknowledged sequence.", ("lane",))
+        self.lag = self._gauge("push_lag_seconds", "Age of the newest acknowledged complete-through time.")
+        self.certificate = self._gauge("certificate_expiry_timestamp_seconds", "End of the client certificate.")
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+        return Counter(f"byoc_collector_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+        return Gauge(f"byoc_collector_{name}", text, labels, registry=self.registry)

@@ -1,0 +1,69 @@
+"""What the gateway said to a push, and what follows from it. Pure.
+
+Remote write 2.0 lets a sender drop what was refused with a 4xx. We drop on one answer alone: a 400 that carries the
+Written headers, so that it comes from a gateway which read the body, not from a proxy or a wrong address; and then
+only the smallest part that is refused by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+from collector.wire.headers import SAMPLES_WRITTEN
+from kernel.errors import truncate
+
+MAX_RETRY_AFTER_SECONDS = 3600.0
+
+
+class Verdict(StrEnum):
+    """What to do with the push."""
+
+    ACCEPTED = "accepted"
+    RETRY = "retry"
+    OTHER_VERSION = "other_version"  # the receiver does not speak this version of remote write
+    REJECTED = "rejected"  # something in it is bad: bisect
+    TOO_LARGE = "too_large"  # bisect; alone it may still be a proxy's limit
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, or the lack of one (`status` 0)."""
+
+    status: int
+    text: str = ""
+    headers: Mapping[str, str] | None = None  # any mapping that looks names up in any case
+
+    def header(self, name: str) -> str | None:
+        return self.headers.get(name) if self.headers is not None else None
+
+    def verdict(self, *, version_2: bool) -> Verdict:
+        """By status and headers. `version_2`: the push was remote write 2.0."""
+        written = self.header(SAMPLES_WRITTEN)
+        if 200 <= self.status < 300:
+            # "2xx without Written headers": a receiver that took the body for version 1 and dropped it.
+            return Verdict.ACCEPTED if written is not None or not version_2 else Verdict.OTHER_VERSION
+        if self.status == 415:
+            return Verdict.OTHER_VERSION if version_2 else Verdict.RETRY
+        if self.status == 400 and written is not None:
+            return Verdict.REJECTED
+        return Verdict.TOO_LARGE if self.status == 413 else Verdict.RETRY
+
+    def retry_after_seconds(self, now: datetime) -> float | None:
+        """The Retry-After header, seconds or a date, bounded; None without a readable one."""
+        text = (self.header("Retry-After") or "").strip()
+        if text.isascii() and text.isdigit():
+            return min(float(text[:9]), MAX_RETRY_AFTER_SECONDS)
+        try:
+            moment = parsedate_to_datetime(text)
+        except (ValueError, TypeError, IndexError):
+            return None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return min(max(0.0, (moment - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
+
+    def describe(self) -> str:
+        """For a log line."""
+        return truncate(f"HTTP {self.status}: {self.text}" if self.status else self.text)

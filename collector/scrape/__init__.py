@@ -1,0 +1,1 @@
+"""From a target's page to rows in the spool."""

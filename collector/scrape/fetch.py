@@ -1,0 +1,121 @@
+"""Gets a target's page: bounded in time and in bytes, with the job's authentication and TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from base64 import b64encode
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from pydantic import SecretStr
+
+from collector.errors import ScrapeFailed
+from collector.exposition import ACCEPT
+from collector.scrape.settings import ScrapeConfig, TlsSettings
+from collector.scrape.target import Target
+from kernel.errors import truncate
+
+USER_AGENT = "byoc-collector"
+_CHUNK = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A body as the target sent it, unpacked."""
+
+    body: bytes
+    content_type: str
+
+
+class Fetcher:
+    """The HTTP side of one scrape job."""
+
+    def __init__(self, job: ScrapeConfig) -> None:
+        self._job = job
+        self._session: aiohttp.ClientSession | None = None
+
+    async def fetch(self, target: Target) -> Page:
+        """The target's page. Raises ScrapeFailed."""
+        try:
+            async with asyncio.timeout(target.timeout_seconds):
+                return await self._fetch(target)
+        except TimeoutError:
+            raise ScrapeFailed(f"no whole answer within {target.timeout_seconds} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise ScrapeFailed(truncate(f"{type(error).__name__}: {error}")) from error
+
+    async def _fetch(self, target: Target) -> Page:
+        headers = {
+            "Accept": ACCEPT,
+            "Accept-Encoding": "identity",  # unpacking costs more than parsing, and the network here is local
+            "User-Agent": USER_AGENT,
+            "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_seconds:g}",
+        }
+        authorization = await asyncio.to_thread(_authorization, self._job)
+        if authorization:
+            headers["Authorization"] = authorization
+        session = self._session or await self._open()
+        async with session.get(
+            target.url,
+            headers=headers,
+            proxy=self._job.proxy_url,
+            allow_redirects=self._job.follow_redirects,
+            server_hostname=self._job.tls_config.server_name if target.url.startswith("https:") else None,
+        ) as response:
+            if response.status != 200:
+                raise ScrapeFailed(f"HTTP status {response.status}; 200 is expected")
+            return Page(await self._read(response), response.headers.get("Content-Type", "text/plain"))
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        limit = self._job.body_size_limit
+        body = bytearray()
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            body += chunk
+            if limit and len(body) > limit:
+                response.close()
+                raise ScrapeFailed(f"the body is longer than body_size_limit {limit} bytes")
+        return bytes(body)
+
+    async def _open(self) -> aiohttp.ClientSession:
+        context = await asyncio.to_thread(tls_context, self._job.tls_config)
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=context, limit=0)
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        return self._session
+
+    async def close(self) -> None:
+        """Close the connections. Idempotent."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+def tls_context(settings: TlsSettings) -> ssl.SSLContext:
+    """A client context of a job. Raises OSError, ssl.SSLError for files that are none. Blocking."""
+    context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
+    if settings.insecure_skip_verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if settings.cert_file and settings.key_file:
+        context.load_cert_chain(settings.cert_file, settings.key_file)
+    return context
+
+
+def _authorization(job: ScrapeConfig) -> str | None:
+    if job.basic_auth is not None:
+        password = _secret(job.basic_auth.password, job.basic_auth.password_file)
+        return f"Basic {b64encode(f'{job.basic_auth.username}:{password}'.encode()).decode()}"
+    if job.authorization is not None:
+        credentials = _secret(job.authorization.credentials, job.authorization.credentials_file)
+        return f"{job.authorization.type} {credentials}"
+    if job.bearer_token is not None or job.bearer_token_file is not None:
+        return f"Bearer {_secret(job.bearer_token, job.bearer_token_file)}"
+    return None
+
+
+def _secret(written: SecretStr | None, file: Path | None) -> str:
+    if file is not None:
+        return file.read_text(encoding="utf-8").strip()
+    return written.get_secret_value() if written is not None else ""

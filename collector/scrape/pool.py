@@ -1,0 +1,110 @@
+"""All targets of all jobs: starts a loop for what discovery found, ends the loops of what is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from collector.discovery import static_targets
+from collector.discovery.files import FileDiscovery
+from collector.labels import make_labels
+from collector.policy import Policy
+from collector.scrape.fetch import Fetcher
+from collector.scrape.loop import ScrapeContext, TargetLoop
+from collector.scrape.series import SeriesRules
+from collector.scrape.settings import GlobalSettings, ScrapeConfig
+from collector.scrape.state import TargetState
+from collector.scrape.target import Target, make_targets
+from kernel.logs import logger
+
+_log = logger("scrape")
+
+
+class JobPool:
+    """The targets of one job."""
+
+    def __init__(self, job: ScrapeConfig, defaults: GlobalSettings, policy: Policy, context: ScrapeContext) -> None:
+        self.job = job
+        self.loops: dict[Target, tuple[TargetLoop, asyncio.Task[None]]] = {}
+        self._defaults = defaults
+        self._policy = policy
+        self._context = context
+        self._fetcher = Fetcher(job)
+        self._files = FileDiscovery(job.file_sd_configs)
+
+    async def refresh(self) -> None:
+        """Look for targets; start and end loops. Returns once ended loops have stored their stale markers."""
+        found = static_targets(self.job.static_configs) + await asyncio.to_thread(self._files.refresh)
+        wanted = make_targets(self.job, self._defaults, found)
+        gone = [target for target in self.loops if target not in set(wanted)]
+        for target in wanted:
+            if target not in self.loops:
+                self._start(target)
+        await self._end(gone)
+
+    def _start(self, target: Target) -> None:
+        state = TargetState(
+            self._rules(target), honor_timestamps=self.job.honor_timestamps, sample_limit=self.job.sample_limit
+        )
+        loop = TargetLoop(target, state, self._fetcher, self._context)
+        name = f"scrape.{self.job.job_name}"
+        self.loops[target] = (loop, asyncio.create_task(loop.run(), name=name))
+
+    def _rules(self, target: Target) -> SeriesRules:
+        job = self.job
+        return SeriesRules(
+            target.labels,
+            job.honor_labels,
+            [one.rule() for one in job.metric_relabel_configs],
+            make_labels(self._defaults.external_labels),
+            self._policy,
+            job.label_limit,
+            job.label_name_length_limit,
+            job.label_value_length_limit,
+        )
+
+    async def _end(self, targets: Sequence[Target]) -> None:
+        ended = [self.loops.pop(target) for target in targets]
+        for loop, _ in ended:
+            loop.stop()
+        for _, task in ended:
+            await asyncio.gather(task, return_exceptions=True)
+
+    def failed(self) -> BaseException | None:
+        """The error of a loop that ended by itself; there should be none."""
+        for _, task in self.loops.values():
+            if task.done() and not task.cancelled():
+                return task.exception() or RuntimeError("a scrape loop returned")
+        return None
+
+    async def close(self) -> None:
+        """End every target with stale markers."""
+        await self._end(list(self.loops))
+        await self._fetcher.close()
+
+
+class ScrapePools:
+    """The jobs of a configuration."""
+
+    def __init__(
+        self, jobs: Sequence[ScrapeConfig], defaults: GlobalSettings, policy: Policy, context: ScrapeContext
+    ) -> None:
+        self.jobs = [JobPool(job, defaults, policy, context) for job in jobs]
+        self._context = context
+
+    async def run(self) -> None:
+        """Discover again and again. Raises what a scrape loop raised."""
+        intervals = [one.refresh_interval for pool in self.jobs for one in pool.job.file_sd_configs]
+        while True:
+            for pool in self.jobs:
+                await pool.refresh()
+            self._context.metrics.targets.set(sum(len(pool.loops) for pool in self.jobs))
+            await self._context.clock.sleep(min(intervals, default=5.0))
+            for pool in self.jobs:
+                error = pool.failed()
+                if error is not None:
+                    raise error
+
+    async def close(self) -> None:
+        """End all targets, each with stale markers."""
+        await asyncio.gather(*(pool.close() for pool in self.jobs))

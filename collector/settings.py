@@ -1,0 +1,175 @@
+"""`collector.yaml`: everything that runs in the customer's VPC is set here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from collector.policy_settings import PolicySettings
+from collector.scrape.settings import GlobalSettings, ScrapeConfig
+from collector.spelling import Duration, Size
+from kernel.errors import InvalidInput
+from kernel.settings import Section, Settings, load_settings
+
+
+class ProxySettings(Section):
+    """The way out, if there is no direct one."""
+
+    url: str | None = Field(
+        None, description="HTTP proxy for the way to the gateway (CONNECT); default HTTPS_PROXY and NO_PROXY."
+    )
+    username: str | None = Field(None, description="User at the proxy; default none.")
+    password: SecretStr | None = Field(None, description="Password at the proxy; default none. Never printed.")
+
+
+class GatewaySettings(Section):
+    """Where pushes go, and who we are there."""
+
+    url: str = Field(description="https://host[:port] of the gateway, without path; no default.")
+    ca_file: Path | None = Field(
+        None, description="PEM of the gateway's authority, for enrolment; default the machine's trust."
+    )
+    token_file: Path | None = Field(
+        None, description="File with the single-use enrolment token; needed until there is a certificate."
+    )
+    identity: Path = Field(
+        Path("identity"),
+        description="Folder of key and certificate, mode 0700; default ./identity beside this file.",
+    )
+    proxy: ProxySettings = Field(ProxySettings(), description="Proxy on the way to the gateway.")
+    timeout: Duration = Field(30.0, gt=0, description="Seconds until a push counts as failed; default 30s.")
+    min_backoff: Duration = Field(0.5, gt=0, description="Seconds before the first retry; default 500ms.")
+    max_backoff: Duration = Field(60.0, gt=0, description="Most seconds between retries; default 1m.")
+
+    @field_validator("url")
+    @classmethod
+    def _https(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if (
+            parts.scheme != "https"
+            or not parts.hostname
+            or parts.path not in ("", "/")
+            or parts.query
+            or parts.username
+        ):
+            raise ValueError("https://host[:port] is allowed, without path, query or user")
+        _ = parts.port
+        return url.rstrip("/")
+
+
+class SpoolSettings(Section):
+    """The disk between scrape and push."""
+
+    folder: Path = Field(Path("spool"), description="Folder of the spool; default ./spool beside this file.")
+    live_quota: Size = Field(
+        4 * 1024**3,
+        ge=16 * 1024**2,
+        description="Most bytes of unsent live frames; over it the oldest go and the gap is recorded; default 4GB.",
+    )
+    history_quota: Size = Field(
+        1024**3,
+        ge=16 * 1024**2,
+        description="Most bytes of unsent history frames; over it a backfill waits; default 1GB.",
+    )
+    segment: Size = Field(16 * 1024**2, ge=64 * 1024, description="Bytes of a segment file; default 16MB.")
+    dead_letters: Size = Field(
+        64 * 1024**2,
+        ge=0,
+        description="Most bytes of the dead-letter file; over it rejected samples are only counted; default 64MB.",
+    )
+
+
+class LeftSettings(Section):
+    """The ledger of what left."""
+
+    max_series: int = Field(
+        200_000, ge=0, description="Most series listed one by one; over it they are only counted; default 200000."
+    )
+
+
+class HealthSettings(Section):
+    """The collector's own endpoints: /healthz, /readyz, /metrics."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; default 127.0.0.1.")
+    port: int = Field(9464, ge=0, le=65535, description="Port to listen on, 0 for a free one; default 9464.")
+
+
+class CollectorSettings(Settings):
+    """The whole of collector.yaml. Environment: BYOC_COLLECTOR_GATEWAY__URL is gateway.url."""
+
+    model_config = SettingsConfigDict(env_prefix="BYOC_COLLECTOR_", populate_by_name=True)
+
+    global_: GlobalSettings = Field(GlobalSettings(), alias="global", description="Defaults of all jobs.")
+    scrape_configs: tuple[ScrapeConfig, ...] = Field((), description="The scrape jobs; default none.")
+    policy: PolicySettings = Field(
+        PolicySettings(), description="What may leave; the default is a short allow-list."
+    )
+    gateway: GatewaySettings = Field(description="Where pushes go.")
+    spool: SpoolSettings = Field(SpoolSettings(), description="The disk between scrape and push.")
+    left: LeftSettings = Field(LeftSettings(), description="The ledger of what left.")
+    health: HealthSettings = Field(HealthSettings(), description="The collector's own endpoints.")
+
+    @model_validator(mode="after")
+    def _check_jobs(self) -> Self:
+        names = [job.job_name for job in self.scrape_configs]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"job_name is there twice: {', '.join(doubled)}")
+        for job in self.scrape_configs:
+            interval, timeout = job.timing(self.global_)
+            if timeout > interval:
+                raise ValueError(f"job {job.job_name}: scrape_timeout is longer than scrape_interval")
+        return self
+
+
+def load_collector_settings(path: Path) -> CollectorSettings:
+    """The settings of a file; relative paths are relative to the file. Raises InvalidInput."""
+    settings = load_settings(CollectorSettings, path)
+    folder = path.absolute().parent
+    gateway = settings.gateway.model_copy(
+        update={
+            "identity": folder / settings.gateway.identity,
+            "ca_file": settings.gateway.ca_file and folder / settings.gateway.ca_file,
+            "token_file": settings.gateway.token_file and folder / settings.gateway.token_file,
+        }
+    )
+    spool = settings.spool.model_copy(update={"folder": folder / settings.spool.folder})
+    jobs = tuple(_anchored(job, folder) for job in settings.scrape_configs)
+    return settings.model_copy(update={"gateway": gateway, "spool": spool, "scrape_configs": jobs})
+
+
+def _anchored(job: ScrapeConfig, folder: Path) -> ScrapeConfig:
+    """The job with every path made absolute. Raises InvalidInput when a named file is not there."""
+    tls = {
+        name: path and folder / path
+        for name, path in (
+            ("ca_file", job.tls_config.ca_file),
+            ("cert_file", job.tls_config.cert_file),
+            ("key_file", job.tls_config.key_file),
+        )
+    }
+    for name, path in tls.items():
+        if path is not None and not path.is_file():
+            raise InvalidInput.single(job.job_name, f"tls_config.{name}", str(path), "a file that exists")
+    discovery = tuple(
+        one.model_copy(update={"files": tuple(str(folder / name) for name in one.files)})
+        for one in job.file_sd_configs
+    )
+    updates: dict[str, object] = {
+        "tls_config": job.tls_config.model_copy(update=tls),
+        "file_sd_configs": discovery,
+        "bearer_token_file": job.bearer_token_file and folder / job.bearer_token_file,
+    }
+    if job.basic_auth and job.basic_auth.password_file:
+        updates["basic_auth"] = job.basic_auth.model_copy(
+            update={"password_file": folder / job.basic_auth.password_file}
+        )
+    if job.authorization and job.authorization.credentials_file:
+        updates["authorization"] = job.authorization.model_copy(
+            update={"credentials_file": folder / job.authorization.credentials_file}
+        )
+    return job.model_copy(update=updates)

@@ -1,0 +1,1 @@
+"""The disk between scrape and push: frames in segments, one lane a folder."""

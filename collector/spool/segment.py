@@ -1,0 +1,108 @@
+"""A segment: a file of frames of one boot. Its name holds the epoch, a number, and the salt of its checksums."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from collector.spool.frame import MAGIC, PREFIX, BadFrame, Frame, parse_prefix, parse_rest
+
+_NAME = re.compile(r"(\d{16})-(\d{8})-([0-9a-f]{8})\.seg", re.ASCII)
+_SCAN_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SegmentName:
+    """Sorts in the order in which segments were written."""
+
+    epoch: int
+    number: int
+    salt: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch:016d}-{self.number:08d}-{self.salt:08x}.seg"
+
+    @classmethod
+    def new(cls, epoch: int, number: int) -> SegmentName:
+        return cls(epoch, number, secrets.randbits(32))
+
+
+def list_segments(folder: Path) -> list[SegmentName]:
+    """The segments in `folder`, in order; whatever else lies there is left alone."""
+    found = []
+    for path in folder.iterdir():
+        named = _NAME.fullmatch(path.name)
+        if named and path.is_file():
+            found.append(SegmentName(int(named[1]), int(named[2]), int(named[3], 16)))
+    return sorted(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes of a segment that hold no valid frame. `torn`: an unfinished write at the end of the file."""
+
+    offset: int
+    length: int
+    reason: str
+    torn: bool
+
+
+def read_frame(path: Path, name: SegmentName, offset: int, end: int) -> tuple[Frame, int]:
+    """The frame at `offset` of a segment of which `end` bytes count, and where the next begins.
+
+    Raises BadFrame, and OSError when the file can't be read.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        prefix = file.read(min(PREFIX.size, max(0, end - offset)))
+        length, checksum = parse_prefix(prefix)
+        if offset + PREFIX.size + length > end:
+            raise BadFrame("the file ends inside a frame", torn=True)
+        frame = parse_rest(file.read(length), length, checksum, name.salt)
+    if frame.epoch != name.epoch:
+        raise BadFrame(f"a frame of epoch {frame.epoch}")
+    return frame, offset + PREFIX.size + length
+
+
+def next_valid(path: Path, name: SegmentName, offset: int, end: int) -> tuple[Frame, int, int] | None:
+    """The first valid frame that begins after `offset`, with its begin and end; None: there is none."""
+    for candidate in _magics(path, offset + 1, end):
+        try:
+            frame, following = read_frame(path, name, candidate, end)
+        except BadFrame:
+            continue
+        return frame, candidate, following
+    return None
+
+
+def scan(path: Path, name: SegmentName, end: int) -> Iterator[Frame | Damage]:
+    """Every valid frame of a segment, and every stretch of bytes that is none. Raises OSError."""
+    offset = 0
+    while offset < end:
+        try:
+            frame, offset = read_frame(path, name, offset, end)
+        except BadFrame as bad:
+            found = next_valid(path, name, offset, end)
+            until = end if found is None else found[1]
+            yield Damage(offset, until - offset, str(bad), bad.torn and found is None)
+            if found is None:
+                return
+            frame, _, offset = found
+        yield frame
+
+
+def _magics(path: Path, offset: int, end: int) -> Iterator[int]:
+    with path.open("rb") as file:
+        while offset < end:
+            file.seek(offset)
+            block = file.read(min(_SCAN_BYTES, end - offset))
+            if len(block) < len(MAGIC):
+                return
+            at = block.find(MAGIC)
+            while at >= 0:
+                yield offset + at
+                at = block.find(MAGIC, at + 1)
+            offset += len(block) - len(MAGIC) + 1

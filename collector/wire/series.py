@@ -1,0 +1,26 @@
+"""What an encoder takes: a series and its samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from collector.exposition.columns import MetricType
+from collector.labels import Labels
+from collector.wire.model import Decoded
+
+
+@dataclass(frozen=True, slots=True)
+class WireSeries:
+    """One series of a push: labels sorted and unique; samples (timestamp ms, value) in the order of time."""
+
+    labels: Labels
+    samples: tuple[tuple[int, float], ...]
+    type: MetricType = MetricType.UNKNOWN
+
+
+def series_of(decoded: Decoded) -> list[WireSeries]:
+    """The series of a decoded push, each with its rows, in the order in which they were sent."""
+    rows: dict[int, list[tuple[int, float]]] = {}
+    for index, at, value in zip(decoded.series_index, decoded.timestamps_ms, decoded.values, strict=True):
+        rows.setdefault(index, []).append((at, value))
+    return [WireSeries(decoded.series[index], tuple(samples)) for index, samples in rows.items()]
