@@ -59,7 +59,11 @@ class ObjectStore(Protocol):
         """Size, etag and time. Raises ObjectNotFound, ObjectsUnavailable."""
 
     def list(self, prefix: str) -> AsyncIterator[StoredObject]:
-        """Every object whose name starts with `prefix`, by name. Raises ObjectsUnavailable."""
+        """Every object whose name starts with `prefix`, each once. Raises ObjectsUnavailable.
+
+        By name in the memory and local adapters and on AWS; some S3 servers list folder by folder, so sort where
+        the order matters.
+        """
 
     async def delete(self, name: str) -> None:
         """Remove; an absent object is no error. Raises ObjectsUnavailable."""

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from kernel.clock import Clock, SystemClock
 from kernel.errors import truncate
 from kernel.objects import (
     ObjectNotFound,
@@ -35,8 +36,9 @@ _ABSENT_CODES = {"NoSuchKey", "NotFound", "404"}
 class S3Objects:
     """Implements `kernel.objects.ObjectStore`. The etag is S3's, without quotes."""
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(self, settings: S3Settings, clock: Clock | None = None) -> None:
         self._settings = settings
+        self._clock = clock or SystemClock()  # for an answer without a date
         self._client = _make_client(settings, _ATTEMPTS)
         self._client_once = _make_client(settings, 1)
         self._bucket: dict[str, Any] = {"Bucket": settings.bucket}
@@ -75,7 +77,8 @@ class S3Objects:
                 answer = self._put_parts(client, name, content, conditions)
             else:
                 answer = client.put_object(**self._key(name), **self._encryption(), **conditions, Body=content)
-        written_at = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+        sent_at = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        written_at = parsedate_to_datetime(sent_at) if sent_at else self._clock.now()
         return StoredObject(name, len(content), answer["ETag"].strip('"'), written_at)
 
     def _put_parts(self, client: S3Client, name: str, content: bytes, conditions: dict[str, Any]) -> Any:
