@@ -48,9 +48,8 @@ def sweep(connection: sa.Connection, before_ms: int) -> None:
 def measure(connection: sa.Connection, metrics: AlertMetrics, now_ms: int) -> None:
     """Set the gauges of alerts and of the outbox."""
     instances, outbox = models.instances, models.outbox
-    counts = dict(
-        connection.execute(sa.select(instances.c.state, sa.func.count()).group_by(instances.c.state)).tuples().all()
-    )
+    rows = connection.execute(sa.select(instances.c.state, sa.func.count()).group_by(instances.c.state)).all()
+    counts = {str(state): int(count) for state, count in rows}
     for state in (State.PENDING, State.FIRING):
         metrics.alerts.labels(state.value).set(counts.get(state.value, 0))
     waiting = connection.execute(

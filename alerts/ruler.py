@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -66,7 +66,6 @@ class Ruler:
         self._saved: dict[tuple[object, str], int] = {}
         self._housekept_ms = 0
         self._caught_up = False
-        self._context = TickContext(settings.receivers, settings.external_url, 0)
 
     def not_ready(self) -> str | None:
         """Why alerts are not evaluated yet."""
@@ -75,12 +74,12 @@ class Ruler:
     async def run(self) -> None:
         """Until cancelled."""
         await self.restore()
-        reader, ends = await self._open_reader()
+        reader, catch_up = await self._open_reader()
         try:
             while True:
                 records = await self._poll(reader)
                 await asyncio.to_thread(self.ingest, records)
-                self._caught_up = self._caught_up or _has_reached(ends, records)
+                self._caught_up = self._caught_up or catch_up.has_reached_end(records)
                 if self._caught_up:
                     await self._tick_guarded()
         finally:
@@ -104,13 +103,14 @@ class Ruler:
         settings = self._parts.settings
         return TickContext(settings.receivers, settings.external_url, now_ms)
 
-    async def _open_reader(self) -> tuple[LogReader, dict[TopicPartition, int]]:
-        """A reader that stands alone at the start of the retention, and where the log ends now."""
+    async def _open_reader(self) -> tuple[LogReader, _CatchUp]:
+        """A reader that stands alone at the start of the retention, and how far it must read."""
         since_ms = self._parts.clock.now_ms() - self._parts.settings.retention_seconds * 1000
         while True:
             try:
-                ends = dict(await self._parts.log.end_offsets(LIVE_TOPIC))
-                return await self._parts.log.reader(READER_GROUP, [LIVE_TOPIC], since_ms=since_ms), ends
+                ends = await self._parts.log.end_offsets(LIVE_TOPIC)
+                reader = await self._parts.log.reader(READER_GROUP, [LIVE_TOPIC], since_ms=since_ms)
+                return reader, _CatchUp(ends)
             except (Retry, NotFound) as error:
                 _log.warning("log_not_ready", error=str(error))
                 await self._parts.clock.sleep(RETRY_SECONDS)
@@ -230,9 +230,19 @@ class Ruler:
         database.transact(lambda connection: retention.measure(connection, self._parts.metrics, now_ms))
 
 
-def _has_reached(ends: dict[TopicPartition, int], records: Sequence[StoredRecord]) -> bool:
-    """Cross off the partitions that the records complete; an empty poll means there was nothing to read."""
-    for record in records:
-        if record.offset + 1 >= ends.get(record.source, 0):
-            ends.pop(record.source, None)
-    return not records or not any(ends.values())
+class _CatchUp:
+    """Whether what the log held at the start has been read.
+
+    A partition whose records are all older than the retention delivers nothing, so it is not waited for once the
+    others have come to their ends and a poll has not filled up.
+    """
+
+    def __init__(self, ends: Mapping[TopicPartition, int]) -> None:
+        self._ends = ends
+        self._behind: dict[TopicPartition, bool] = {}
+
+    def has_reached_end(self, records: Sequence[StoredRecord]) -> bool:
+        """Note what one poll delivered."""
+        for record in records:
+            self._behind[record.source] = record.offset + 1 < self._ends.get(record.source, 0)
+        return len(records) < MAX_RECORDS and not any(self._behind.values())
