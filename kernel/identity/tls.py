@@ -1,8 +1,8 @@
 """TLS on both sides: 1.2 at least, AES-256-GCM alone, certificates of our own CA alone.
 
 Python 3.11 can't choose the suites of TLS 1.3 (`SSLContext.set_ciphersuites` is newer), so the server prefers its
-own order, whose first is AES-256-GCM, and refuses after the handshake what a peer without that suite negotiated: see
-`is_strong`. Checked by name, since ChaCha20 has 256 bits too.
+own order, whose first is AES-256-GCM, and refuses after the handshake what a peer without that suite negotiated:
+see `is_strong`. Checked by name, since ChaCha20 has 256 bits too.
 """
 
 from __future__ import annotations
