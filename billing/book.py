@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from billing.amendments import contract_findings, licence_findings

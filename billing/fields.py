@@ -23,7 +23,12 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MAX_TEXT = 200
 
 # Scripts that the fonts of the PDF hold. Others would print as boxes, without a warning.
-_PRINTED = re.compile(r"[\u0020-\u007e\u00a0-\u024f\u0370-\u052f\u1e00-\u1eff\u2010-\u2027\u20ac]+")
+_PRINTED = re.compile(r"[\u0020-\u007e\u00a1-\u024f\u0370-\u04ff\u1e00-\u1eff\u2010-\u2027\u20ac]+")
+
+
+def is_printed(text: str) -> bool:
+    """Whether the fonts of the PDF hold every character."""
+    return bool(_PRINTED.fullmatch(text)) and text.isprintable()
 
 
 def _refuse(allowed: str) -> PydanticCustomError:
@@ -58,7 +63,7 @@ def _day(value: object) -> date:
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
         raise _refuse(f"text of 1 to {MAX_TEXT} characters")
-    if not _PRINTED.fullmatch(value):
+    if not is_printed(value):
         raise _refuse("text on one line in Latin, Greek or Cyrillic script (the invoice's fonts hold no others)")
     return value
 

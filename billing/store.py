@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -124,8 +125,15 @@ def _agreed(connection: sa.Connection, row: Any) -> AgreedContract:
     return agree(connection, contract, Snapshot(row.snapshot, row.sha256), row.contract)
 
 
+@lru_cache(maxsize=20_000)  # stored texts never change; parsing is most of what reading them costs
+def _parse_stored(parse: Callable[[str, str], T], text: str, source: str) -> T:
+    parsed: T = parse(text, source)
+    return parsed
+
+
 def _parse(row: Any, identifier: str, parse: Callable[[str, str], T]) -> T:
-    return parse(row.snapshot, f"{identifier} version {row.version}")
+    parsed: T = _parse_stored(parse, row.snapshot, f"{identifier} version {row.version}")
+    return parsed
 
 
 def _newest(connection: sa.Connection, table: sa.Table, kind: str, identifier: str) -> Any:

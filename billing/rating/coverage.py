@@ -30,7 +30,8 @@ def coverage_notes(rated: RatingInput) -> tuple[str, ...]:
         notes.append("No usage was reported for this period. That is not evidence of zero usage.")
     if usage.missing_ms:
         expected = usage.observed_ms + usage.missing_ms
-        share = render_fraction(Fraction(usage.missing_ms * 100, expected), 2)
+        percent = Fraction(usage.missing_ms * 100, expected)
+        share = render_fraction(percent, 2) if percent >= Fraction(1, 100) else "less than 0.01"
         notes.append(
             f"Data is missing for {render_hours(usage.missing_ms)} component-hours ({share} % of the time that "
             "components existed). By the contract's gap policy this time is not billed; "

@@ -1,0 +1,56 @@
+"""Databases for billing's tests: each test that asks for `database` runs on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from console.migrate import migrate
+from kernel.database import Database, sqlite_url
+from tests.billing.deals import Office
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("billing") / "migrated.sqlite"
+    database = Database(sqlite_url(path))
+    migrate(database)
+    database.close()
+    return path
+
+
+@pytest.fixture
+def sqlite(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Database]:
+    shutil.copy(migrated_sqlite, tmp_path / "byoc.sqlite")
+    database = Database(sqlite_url(tmp_path / "byoc.sqlite"))
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def postgresql(postgres_url: str) -> Iterator[Database]:
+    database = Database(postgres_url)
+    migrate(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
+def database(request: pytest.FixtureRequest) -> Database:
+    found = request.getfixturevalue(request.param)
+    assert isinstance(found, Database)
+    return found
+
+
+@pytest.fixture
+def office(database: Database) -> Office:
+    return Office(database)
+
+
+@pytest.fixture
+def small_office(sqlite: Database) -> Office:
+    """On SQLite alone, for what does not depend on the database."""
+    return Office(sqlite)

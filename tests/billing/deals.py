@@ -1,0 +1,122 @@
+"""Contracts, licences and usage for tests, as short as they can be said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from billing.api import ContractBook, InvoiceRun
+from billing.models import postings
+from kernel.audit import AuditLog
+from kernel.clock import VirtualClock
+from kernel.database import Database
+from kernel.ids import OrganizationId
+from kernel.steps import StepFunction
+from kernel.window import Window
+from metering.usage.model import UsageMonth, UsageRow, digest_of
+
+ACME = OrganizationId("acme")
+NOVEMBER_3 = datetime(2026, 11, 3, 9, 30, tzinfo=UTC)
+HOUR_MS = 3_600_000
+
+
+def contract_text(
+    organization: str = "acme",
+    *,
+    contract: str | None = None,
+    term: tuple[str, str] = ("2026-10-01", "2027-10-01"),
+    vcpu: int = 16,
+    on_demand: bool = True,
+    more: str = "",
+) -> str:
+    """A contract at 900.00 USD for a vCPU-year; `more` is YAML appended at the top level."""
+    return (
+        f"contract: {contract or organization + '-2026'}\n"
+        f"organization: {organization}\n"
+        "legal_entity: {id: example-eu, name: Example Europe GmbH, address: [Street 1, 10115 Berlin], tax_id: DE1}\n"
+        f"customer: {{name: {organization.title()} Ltd, address: [High Street 2, London]}}\n"
+        "currency: USD\n"
+        f"term: {{start: {term[0]}, end: {term[1]}}}\n"
+        f"commitment:\n  - {{start: {term[0]}, vcpu: {vcpu}}}\n"
+        'price_per_vcpu_year: "900.00"\n'
+        f"on_demand: {'true' if on_demand else 'false'}\n"
+        f"{more}"
+    )
+
+
+def licence_text(
+    organization: str = "acme",
+    *,
+    valid: tuple[str, str] = ("2026-10-01", "2027-10-01"),
+    vcpu: int = 16,
+    more: str = "",
+) -> str:
+    """A licence under the contract of `contract_text`."""
+    return (
+        f"licence: {organization}-licence\n"
+        f"organization: {organization}\n"
+        f"contract: {organization}-2026\n"
+        f"valid: {{start: {valid[0]}, end: {valid[1]}}}\n"
+        f"capacity:\n  - {{start: {valid[0]}, vcpu: {vcpu}}}\n"
+        f"{more}"
+    )
+
+
+@dataclass
+class RecordedUsage:
+    """A usage reader over levels of milli-vCPU that were given, not measured."""
+
+    levels: list[tuple[int, int]] = field(default_factory=list)  # (ms, milli-vCPU) of the organization's sum
+    missing_ms: int = 0
+    sealed: bool = True
+    rows: tuple[UsageRow, ...] = ()
+
+    def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
+        return UsageMonth(
+            organization=organization,
+            window=window,
+            rows=self.rows,
+            step=StepFunction.of(self.levels).within(window),
+            observed_ms=window.length_ms - self.missing_ms,
+            missing_ms=self.missing_ms,
+            revision_digest=digest_of(self.rows),
+            sealed=self.sealed,
+        )
+
+
+def ten_vcpu_above_for_an_hour(start: Window) -> list[tuple[int, int]]:
+    """600 vCPU-minutes above a commitment of 16 vCPU, in the second hour of `start`."""
+    first = start.start_ms
+    return [(first, 16_000), (first + HOUR_MS, 26_000), (first + 2 * HOUR_MS, 16_000)]
+
+
+@dataclass
+class Office:
+    """Billing on one database."""
+
+    database: Database
+    usage: RecordedUsage = field(default_factory=RecordedUsage)
+    clock: VirtualClock = field(default_factory=lambda: VirtualClock(NOVEMBER_3))
+
+    @property
+    def audit(self) -> AuditLog:
+        return AuditLog(self.database, self.clock)
+
+    @property
+    def book(self) -> ContractBook:
+        return ContractBook(self.database, self.clock, self.audit)
+
+    @property
+    def run(self) -> InvoiceRun:
+        return InvoiceRun(self.database, self.usage, self.clock, self.audit)
+
+    def postings(self) -> list[tuple[str, str, int]]:
+        """(invoice number, account, minor units) of the whole ledger."""
+        query = sa.select(postings.c.number, postings.c.account, postings.c.minor_units)
+
+        def read(connection: sa.Connection) -> list[tuple[str, str, int]]:
+            return [tuple(row) for row in connection.execute(query.order_by(*postings.primary_key))]
+
+        return self.database.transact(read)
