@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from kernel.errors import InvalidInput
 from kernel.ids import ClusterId, CollectorId, ProjectId, parse_id
 from kernel.window import Window
 from metering.record import STALE_NAN_BITS, LabelSet, parse_canonical_labels
 from metering.usage.meter import TARGET_UP, GaugeMeter
-from metering.usage.presence import GaugeSamples, Held, hold, missing, open_at, union
-
-_NONE_MS = -1
+from metering.usage.presence import GaugeSamples, Held, Int64, hold, missing, open_at, union
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -50,7 +48,31 @@ class _Source:
 
     held: list[Held] = field(default_factory=list)
     ended_ms: list[int] = field(default_factory=list)
-    last_event_ms: int = _NONE_MS
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The same, its series made one, with bisection by hour."""
+
+    collector: CollectorId
+    held: Held
+    ended_ms: Int64
+
+    def cut(self, hour: Window) -> _View:
+        """What this collector says of the hour, by stretches and endings that touch it and nothing else.
+
+        So an hour gives the same result whatever other hours are computed with it.
+        """
+        first, end = np.searchsorted(self.ended_ms, [hour.start_ms, hour.end_ms], side="left").tolist()
+        return _View(self.collector, self.held.cut(hour), self.ended_ms[first:end])
+
+    @property
+    def is_silent(self) -> bool:
+        return len(self.held.starts) == 0 and len(self.ended_ms) == 0
+
+    def heard_until_ms(self, hour: Window) -> int:
+        held_until = min(int(self.held.ends[-1]), hour.end_ms) if len(self.held.ends) else hour.start_ms
+        return max(held_until, int(self.ended_ms[-1]) if len(self.ended_ms) else hour.start_ms)
 
 
 def component_hours(
@@ -60,52 +82,52 @@ def component_hours(
 
     `table` holds the meter's and the `up` series of one organization from `limit_ms` before the first hour on, as
     `Lake.scan` gives them; `open_before` the components that existed at the start. Duplicates and order of the
-    input do not change the result.
+    input do not change the result, nor does cutting `hours` into several calls.
     """
-    sources = _sources(table, meter, limit_ms)
-    by_component: dict[Component, dict[CollectorId, _Source]] = defaultdict(dict)
-    for (component, collector), source in sources.items():
-        by_component[component][collector] = source
+    by_component: dict[Component, list[_View]] = defaultdict(list)
+    for (component, collector), source in _sources(table, meter, limit_ms).items():
+        ended_ms = np.unique(np.asarray(source.ended_ms, np.int64))
+        by_component[component].append(_View(collector, union(source.held), ended_ms))
     result: dict[Window, list[ComponentHour]] = {hour: [] for hour in hours}
     for component in sorted(by_component.keys() | open_before):
-        merged = {collector: (union(source.held), source) for collector, source in by_component[component].items()}
+        views = by_component.get(component, [])
         is_open = component in open_before
         for hour in hours:
-            found = _best(component, merged, hour, open_before=is_open)
+            found = _best(component, [view.cut(hour) for view in views], hour, open_before=is_open)
             if found is not None:
                 result[hour].append(found)
                 is_open = found.open_at_end
     return result
 
 
-def _best(
-    component: Component, merged: dict[CollectorId, tuple[Held, _Source]], hour: Window, *, open_before: bool
-) -> ComponentHour | None:
-    """The view of the collector that observed most; none observed: of the one that heard last. Never a sum."""
-    candidates = []
-    for collector, (held, source) in merged.items():
-        endings = [at for at in source.ended_ms if at < hour.end_ms]
-        recent = [at for at in endings if at >= hour.start_ms]
-        last_ms = max([at for at in held.starts.tolist() if at < hour.end_ms] + endings, default=_NONE_MS)
-        gaps = missing(held, recent, hour, open_before=open_before)
-        view = ComponentHour(
-            component=component,
-            collector=collector,
-            milli_vcpu_ms=held.integral(hour),
-            observed_ms=held.observed_ms(hour),
-            missing_ms=sum(gap.length_ms for gap in gaps),
-            peak_milli_vcpu=held.peak(hour),
-            points=tuple(held.points(hour)),
-            open_at_end=open_at(held, endings, hour.end_ms, open_before=open_before),
-        )
-        candidates.append((-view.observed_ms, -last_ms, collector, view))
+def _best(component: Component, views: Sequence[_View], hour: Window, *, open_before: bool) -> ComponentHour | None:
+    """The view of the collector that observed most; of equal ones, that heard last. Never a sum."""
+    heard = [view for view in views if not view.is_silent]
+    candidates = [(view, _seen(component, view, hour, open_before=open_before)) for view in heard]
     if candidates:
-        chosen = min(candidates, key=lambda candidate: candidate[:3])[3]
-        existed = chosen.observed_ms or chosen.missing_ms or open_before
-        return chosen if existed else None
+        _, chosen = min(
+            candidates,
+            key=lambda found: (-found[1].observed_ms, -found[0].heard_until_ms(hour), found[0].collector),
+        )
+        return chosen if chosen.observed_ms or chosen.missing_ms or open_before else None
     if not open_before:
         return None
     return ComponentHour(component, None, 0, 0, hour.length_ms, 0, (), open_at_end=True)
+
+
+def _seen(component: Component, view: _View, hour: Window, *, open_before: bool) -> ComponentHour:
+    ended_ms = view.ended_ms.tolist()
+    gaps = missing(view.held, ended_ms, hour, open_before=open_before)
+    return ComponentHour(
+        component=component,
+        collector=view.collector,
+        milli_vcpu_ms=view.held.integral(hour),
+        observed_ms=view.held.observed_ms(hour),
+        missing_ms=sum(gap.length_ms for gap in gaps),
+        peak_milli_vcpu=view.held.peak(hour),
+        points=tuple(view.held.points(hour)),
+        open_at_end=open_at(view.held, ended_ms, hour.end_ms, open_before=open_before),
+    )
 
 
 def _sources(table: pa.Table, meter: GaugeMeter, limit_ms: int) -> dict[tuple[Component, CollectorId], _Source]:
@@ -142,24 +164,38 @@ class _Series:
 
 
 def _series_of(table: pa.Table) -> Iterator[_Series]:
-    ordered = table.sort_by([("series_id", "ascending"), ("timestamp_ms", "ascending")]).combine_chunks()
-    if ordered.num_rows == 0:
+    if table.num_rows == 0:
         return
-    ids = ordered.column("series_id").combine_chunks()
-    starts = np.flatnonzero(
-        np.append(True, pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False).astype(bool))
-    )
-    times = ordered.column("timestamp_ms").to_numpy()
-    values = ordered.column("value").to_numpy()
-    bounds = [*starts.tolist(), ordered.num_rows]
+    ids = table.column("series_id").combine_chunks().dictionary_encode().indices.to_numpy()
+    times = table.column("timestamp_ms").to_numpy()
+    values = table.column("value").to_numpy()
+    order = _order(ids, times, values)
+    ids, times, values = ids[order], times[order], values[order]
+    bounds = [0, *(np.flatnonzero(ids[1:] != ids[:-1]) + 1).tolist(), len(order)]
     for start, end in pairwise(bounds):
+        row = int(order[start])
         yield _Series(
-            ordered.column("project")[start].as_py(),
-            ordered.column("collector")[start].as_py(),
-            parse_canonical_labels(ordered.column("labels")[start].as_py()),
+            table.column("project")[row].as_py(),
+            table.column("collector")[row].as_py(),
+            parse_canonical_labels(table.column("labels")[row].as_py()),
             times[start:end],
             values[start:end],
         )
+
+
+def _order(ids: npt.NDArray[np.int32], times: Int64, values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """Row numbers by series and time, one for each time of a series.
+
+    Of two values at one time the highest counts, and a number before a marker: no order of arrival decides.
+    """
+    rising = (ids[1:] > ids[:-1]) | ((ids[1:] == ids[:-1]) & (times[1:] > times[:-1]))
+    if rising.all():
+        return np.arange(len(ids))
+    bits = values.view(np.int64)  # orders NaN by its bits, a stale marker after a plain NaN
+    order: npt.NDArray[np.intp] = np.lexsort((bits, np.where(np.isnan(values), -np.inf, values), times, ids))
+    ids, times = ids[order], times[order]
+    kept: npt.NDArray[np.intp] = order[np.append((ids[1:] != ids[:-1]) | (times[1:] != times[:-1]), True)]
+    return kept
 
 
 def _target(labels: LabelSet) -> LabelSet:

@@ -39,6 +39,12 @@ class Held:
     ends: Int64
     levels: Int64
 
+    def cut(self, window: Window) -> Held:
+        """The stretches that touch the window, whole; found by bisection."""
+        first = int(np.searchsorted(self.ends, window.start_ms, side="right"))
+        end = int(np.searchsorted(self.starts, window.end_ms, side="left"))
+        return Held(self.starts[first:end], self.ends[first:end], self.levels[first:end])
+
     def observed_ms(self, window: Window) -> int:
         """Milliseconds inside the window."""
         overlap = np.minimum(self.ends, window.end_ms) - np.maximum(self.starts, window.start_ms)
@@ -116,13 +122,13 @@ def missing(held: Held, ended_ms: Iterable[int], span: Window, *, open_before: b
 
 
 def open_at(held: Held, ended_ms: Iterable[int], moment_ms: int, *, open_before: bool) -> bool:
-    """Whether the thing exists at that time: it was seen, and not seen to end since."""
-    seen = held.starts[held.starts < moment_ms]
-    last_seen = int(seen[-1]) if len(seen) else None
+    """Whether the thing exists at that time: it was held after it was last seen to end, or never seen to end."""
     last_end = max((at for at in ended_ms if at <= moment_ms), default=None)
-    if last_seen is None:
+    seen = int(np.searchsorted(held.starts, moment_ms, side="left"))
+    if seen == 0:
         return open_before and last_end is None
-    return last_end is None or last_end <= last_seen
+    # One of several series may end while another goes on: the end of the stretch decides, not its start.
+    return last_end is None or last_end < int(held.ends[seen - 1])
 
 
 def _first_in(sorted_ms: Int64, start_ms: int, end_ms: int) -> int | None:

@@ -10,7 +10,10 @@ down_revision: str | None = "0002"
 branch_labels = None
 depends_on = None
 
-_SEALED = ("usage_hours", "usage_rows")
+_SEALED = {
+    "usage_hours": ("organization", "hour_ms", "revision"),
+    "usage_rows": ("organization", "hour_ms", "revision", "project", "cluster", "component"),
+}
 
 
 def upgrade() -> None:
@@ -69,6 +72,13 @@ def _seal(table: str) -> None:
                 f"CREATE TRIGGER {table}_refuse_{change.lower()} BEFORE {change} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table}: a sealed revision does not change'); END"
             )
+        # INSERT OR REPLACE deletes without firing the trigger above.
+        same = " AND ".join(f"{name} = NEW.{name}" for name in _SEALED[table])
+        sealed = f"SELECT 1 FROM {table} WHERE {same}"  # noqa: S608 - names of this file
+        op.execute(
+            f"CREATE TRIGGER {table}_refuse_replace BEFORE INSERT ON {table} WHEN EXISTS ({sealed}) "
+            f"BEGIN SELECT RAISE(ABORT, '{table}: a sealed revision does not change'); END"
+        )
         return
     op.execute(
         f"CREATE FUNCTION refuse_change_of_{table}() RETURNS trigger LANGUAGE plpgsql AS $$ "
@@ -77,4 +87,8 @@ def _seal(table: str) -> None:
     op.execute(
         f"CREATE TRIGGER {table}_refuse_change BEFORE UPDATE OR DELETE ON {table} "
         f"FOR EACH ROW EXECUTE FUNCTION refuse_change_of_{table}()"
+    )
+    op.execute(
+        f"CREATE TRIGGER {table}_refuse_truncate BEFORE TRUNCATE ON {table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION refuse_change_of_{table}()"
     )

@@ -1,0 +1,136 @@
+"""`byoc usage`: the monthly report as files, and the hours behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Protocol
+
+import typer
+
+from kernel.clock import to_ms
+from kernel.database import Database
+from kernel.errors import ByocError, InvalidInput, NotFound
+from kernel.ids import OrganizationId, parse_id
+from kernel.quantity import render_fraction, vcpu_hours
+from kernel.steps import StepFunction
+from kernel.window import HOUR_MS, Window, month
+from metering.usage.model import UsageMonth
+from metering.usage.report import monthly_report
+from metering.usage.report_files import render_all, render_csv
+from metering.usage.store import UsageStore
+
+MAX_HOURS = 24 * 400
+
+app = typer.Typer(no_args_is_help=True, help="Hourly usage and the monthly report.")
+
+Organization = Annotated[str, typer.Argument(metavar="ORG", help="The organization's id.")]
+
+
+class UsageDeployment(Protocol):
+    """What these commands need of the deployment. It may also have `capacity_of(organization) -> StepFunction`."""
+
+    def database(self) -> Database:
+        """The database that holds the sealed hours."""
+
+
+@app.command("report")
+def write_report(
+    ctx: typer.Context,
+    organization: Organization,
+    month_name: Annotated[str, typer.Argument(metavar="MONTH", help="YYYY-MM.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.json, .csv, .parquet and .pdf.")],
+    zone: Annotated[str, typer.Option(help="IANA time zone of the month's and the days' edges.")] = "Etc/UTC",
+) -> None:
+    """Write the monthly licence and usage report. Of an open month it is marked as provisional."""
+    owner = OrganizationId(parse_id(organization, "organization"))
+    usage = _usage(ctx, owner, month(month_name, zone))
+    report = monthly_report(usage, _capacity(ctx, owner), month_name, zone)
+    try:
+        written = render_all(report, usage, out)
+    except OSError as error:
+        raise ByocError(f"the report can't be written to {out}: {error.strerror}; choose another --out") from error
+    for path in written:
+        typer.echo(path)
+    if not report.sealed:
+        typer.echo("provisional: not every hour of the month is closed", err=True)
+
+
+@app.command("hours")
+def list_hours(
+    ctx: typer.Context,
+    organization: Organization,
+    start: Annotated[str, typer.Option("--from", help="First hour, ISO 8601; UTC unless it says otherwise.")],
+    end: Annotated[str, typer.Option("--to", help="End (exclusive), ISO 8601.")],
+    *,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV with every column instead of a table.")] = False,
+) -> None:
+    """List the newest revision of each hour, component by component."""
+    owner = OrganizationId(parse_id(organization, "organization"))
+    usage = _usage(ctx, owner, parse_hours(start, end))
+    if as_csv:
+        typer.echo(render_csv(usage).decode(), nl=False)
+        return
+    for line in _table(usage):
+        typer.echo(line)
+
+
+def parse_hours(start: str, end: str) -> Window:
+    """The window of two ISO 8601 moments at whole UTC hours, at most 400 days. Raises InvalidInput."""
+    start_ms, end_ms = _parse_hour(start, "--from"), _parse_hour(end, "--to")
+    if not 0 < end_ms - start_ms <= MAX_HOURS * HOUR_MS:
+        raise InvalidInput.single("usage hours", "--to", end, f"1 to {MAX_HOURS} hours after --from")
+    return Window(start_ms, end_ms)
+
+
+def _parse_hour(text: str, option: str) -> int:
+    allowed = "a whole hour in ISO 8601, such as 2026-02-01T00:00Z or 2026-02-01"
+    try:
+        moment = datetime.fromisoformat(text)
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        at_ms = to_ms(aware)
+        exact = aware.microsecond % 1000 == 0
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput.single("usage hours", option, repr(text), allowed) from error
+    if at_ms % HOUR_MS or not exact:
+        raise InvalidInput.single("usage hours", option, repr(text), allowed)
+    return at_ms
+
+
+def _usage(ctx: typer.Context, organization: OrganizationId, window: Window) -> UsageMonth:
+    deployment: UsageDeployment = ctx.obj
+    usage = UsageStore(deployment.database()).month(organization, window)
+    if not usage.rows and not usage.sealed:
+        raise NotFound(f"no closed hour of {organization} in {window}; `byoc lake info` says what has arrived")
+    return usage
+
+
+def _capacity(ctx: typer.Context, organization: OrganizationId) -> StepFunction | None:
+    capacity_of = getattr(ctx.obj, "capacity_of", None)
+    if capacity_of is None:
+        return None
+    capacity = capacity_of(organization)
+    assert isinstance(capacity, StepFunction)
+    return capacity
+
+
+def _table(usage: UsageMonth) -> Iterator[str]:
+    layout = "{:<17} {:>3}  {:<40} {:>14} {:>10} {:>10} {:>10}"
+    yield layout.format("hour (UTC)", "rev", "component", "vCPU-hours", "peak vCPU", "observed s", "missing s")
+    for row in usage.rows:
+        yield layout.format(
+            f"{row.hour.start:%Y-%m-%d %H:%M}",
+            row.revision,
+            f"{row.project}/{row.cluster}/{row.component}",
+            render_fraction(vcpu_hours(row.milli_vcpu_ms), 6),
+            _thousandths(row.peak_milli_vcpu),
+            _thousandths(row.observed_ms),
+            _thousandths(row.missing_ms),
+        )
+    yield f"digest {usage.revision_digest}" + ("" if usage.sealed else "  (not every hour is closed)")
+
+
+def _thousandths(value: int) -> str:
+    return render_fraction(Fraction(value, 1000), 3)

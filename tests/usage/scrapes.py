@@ -1,0 +1,72 @@
+"""Lake tables as a story of scrapes: who saw which component of which cluster at what level, and when."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from kernel.ids import ClusterId, CollectorId, OrganizationId, ProjectId, Tenant
+from metering.record import STALE_NAN_BITS, canonical_labels, series_id
+from metering.usage.hours import Component
+
+STALE = struct.unpack("<d", struct.pack("<Q", STALE_NAN_BITS))[0]
+TENANT = Tenant(OrganizationId("acme"), ProjectId("prod"))
+TARGET = (("instance", "x:1"), ("job", "x"))
+METRIC = "byoc_component_allocated_vcpu"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample in the lake."""
+
+    at_ms: int
+    value: float
+    labels: tuple[tuple[str, str], ...]
+    collector: str = "col-a"
+
+
+def gauge(
+    at_ms: int,
+    value: float,
+    *,
+    component: str = "query",
+    cluster: str = "orders",
+    pod: str = "",
+    collector: str = "col-a",
+) -> Row:
+    """A sample of allocated vCPU; another `pod` is another series of the same component."""
+    labels = (("__name__", METRIC), ("cluster", cluster), ("component", component), *TARGET)
+    return Row(at_ms, value, (*labels, ("pod", pod)) if pod else labels, collector)
+
+
+def scrape(at_ms: int, *, ok: bool = True, collector: str = "col-a", job: str = "x") -> Row:
+    """The `up` sample of a scrape."""
+    labels = (("__name__", "up"), ("instance", "x:1"), ("job", job))
+    return Row(at_ms, 1.0 if ok else 0.0, labels, collector)
+
+
+def lake_table(rows: Iterable[Row]) -> pa.Table:
+    """The rows in the columns of `Lake.scan`, in the order given."""
+    listed = list(rows)
+    encoded = [canonical_labels(row.labels) for row in listed]
+    ids = [
+        series_id(TENANT, CollectorId(row.collector), labels) for row, labels in zip(listed, encoded, strict=True)
+    ]
+    return pa.table(
+        {
+            "organization": pa.array([TENANT.organization for _ in listed], pa.string()),
+            "project": pa.array([TENANT.project for _ in listed], pa.string()),
+            "collector": pa.array([row.collector for row in listed], pa.string()),
+            "labels": pa.array(encoded, pa.binary()),
+            "series_id": pa.array(ids, pa.binary(16)),
+            "timestamp_ms": pa.array([row.at_ms for row in listed], pa.int64()),
+            "value": pa.array([row.value for row in listed], pa.float64()),
+        }
+    )
+
+
+def component(name: str = "query", cluster: str = "orders") -> Component:
+    return Component(TENANT.project, ClusterId(cluster), name)
