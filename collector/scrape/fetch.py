@@ -56,7 +56,7 @@ class Fetcher:
         authorization = await asyncio.to_thread(_authorization, self._job)
         if authorization:
             headers["Authorization"] = authorization
-        session = self._session or await self._open()
+        session = self._session or await self.open()
         async with session.get(
             target.url,
             headers=headers,
@@ -78,7 +78,8 @@ class Fetcher:
                 raise ScrapeFailed(f"the body is longer than body_size_limit {limit} bytes")
         return bytes(body)
 
-    async def _open(self) -> aiohttp.ClientSession:
+    async def open(self) -> aiohttp.ClientSession:
+        """Read the TLS files before the first scrape waits for them. Idempotent. Raises OSError."""
         context = await asyncio.to_thread(tls_context, self._job.tls_config)
         if self._session is None:
             connector = aiohttp.TCPConnector(ssl=context, limit=0)

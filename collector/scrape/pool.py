@@ -36,6 +36,7 @@ class JobPool:
         """Look for targets; start and end loops. Returns once ended loops have stored their stale markers."""
         found = static_targets(self.job.static_configs) + await asyncio.to_thread(self._files.refresh)
         wanted = make_targets(self.job, self._defaults, found)
+        await self._fetcher.open()
         gone = [target for target in self.loops if target not in set(wanted)]
         for target in wanted:
             if target not in self.loops:
