@@ -75,3 +75,19 @@ def left(
     else:
         for table in render_tables(ledger, listed):
             Console().print(table)
+
+
+@app.command()
+def backfill(
+    config: ConfigOption,
+    file: Annotated[Path | None, typer.Argument(help="CSV: timestamp_ms, metric, value, labels.")] = None,
+) -> None:
+    """Send a CSV of history in the history lane; without a file, finish what an earlier run began."""
+    from collector.history.command import backfill as send
+
+    configure_logs("WARNING")
+    outcome = uvloop.run(send(load_collector_settings(config), file))
+    typer.echo(
+        f"{outcome.rows} samples in the file, {outcome.denied} kept in by the policy,"
+        f" {outcome.appended} sent now, {outcome.rejected} series rejected in all"
+    )

@@ -56,7 +56,6 @@ class Uploader:
 
     def __init__(self, lane: LaneSpool, parts: UploaderParts, backoff: Backoff) -> None:
         self.last_error: str | None = None
-        self.idle = asyncio.Event()  # set while there is nothing to send
         self._lane = lane
         self._parts = parts
         self._backoff = backoff
@@ -66,11 +65,7 @@ class Uploader:
     async def run(self) -> None:
         """Send for ever. Cancel it at any time: what was not acknowledged is sent again."""
         while True:
-            if self._lane.bytes == 0 or self._lane.acknowledged == (self._lane.epoch, self._lane.last_sequence):
-                self.idle.set()
-            frame = await self._lane.next_frame()
-            self.idle.clear()
-            await self._push_or_wait(frame)
+            await self._push_or_wait(await self._lane.next_frame())
 
     async def _push_or_wait(self, frame: Frame) -> None:
         """`push`, again after a fault of our own disk. What is repeated then is known to the lake by its number."""

@@ -70,6 +70,7 @@ class LaneSpool:
         self.dropped_frames = 0
         self.arrived = asyncio.Event()
         self.space = asyncio.Event()
+        self.empty = asyncio.Event()
         self._clock = clock
         self._sequence = 0
         self._number = 0
@@ -156,6 +157,7 @@ class LaneSpool:
                 continue
             for number, (_, done) in enumerate(batch, first):
                 done.set_result(number)
+            self.empty.clear()
             self.arrived.set()
 
     def _write(self, drafts: list[Draft]) -> int:
@@ -252,6 +254,8 @@ class LaneSpool:
             frame = await asyncio.to_thread(self.reader.read)
             if frame is not None:
                 return frame
+            if not self.arrived.is_set():
+                self.empty.set()
             await self.arrived.wait()
 
     async def acknowledge(self, frame: Frame) -> None:
@@ -260,10 +264,8 @@ class LaneSpool:
         self.space.set()
 
     async def drained(self) -> None:
-        """Until every frame that this boot appended is acknowledged."""
-        while self._sequence and self.acknowledged < (self.epoch, self._sequence):
-            self.space.clear()
-            await self.space.wait()
+        """Until whoever takes frames has asked for one and there was none: all before it are settled."""
+        await self.empty.wait()
 
     def _acknowledge(self, frame: Frame) -> None:
         self.acknowledged = max(self.acknowledged, frame.position)

@@ -147,7 +147,11 @@ async def serve_gateway(gateway: ScriptedGateway, folder: Path, port: int = 0) -
     context = server_context(certificate, key, gateway.authority.certificate_pem)
     app = web.Application(client_max_size=2**30)
     app.add_routes(
-        [web.post("/api/v1/write", gateway.write), web.post("/enrol", gateway.enrol), web.post("/renew", gateway.renew)]
+        [
+            web.post("/api/v1/write", gateway.write),
+            web.post("/enrol", gateway.enrol),
+            web.post("/renew", gateway.renew),
+        ]
     )
     async with serve(app, context, port) as bound:
         gateway.port = bound

@@ -1,0 +1,1 @@
+"""A month from before: a CSV of samples, checked as a whole, sent in the history lane."""

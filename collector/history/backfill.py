@@ -1,0 +1,135 @@
+"""Sends a history table in the history lane: through the policy, the spool and the same gateway.
+
+A run that was killed is taken up after its last synced frame: each frame carries the file's hash and its number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from collector.errors import SpoolFull
+from collector.history.table import HistoryRow, HistoryTable
+from collector.labels import METRIC_NAME, Labels, make_labels
+from collector.left_meta import FrameMeta, listed, parse_meta, tally
+from collector.policy import Policy
+from collector.spool.files import load_checked, save_checked
+from collector.spool.frame import Frame
+from collector.spool.lane import Draft, LaneSpool
+from collector.spool.segment import list_segments, scan
+from collector.wire.encode_rw2 import encode_rw2
+from collector.wire.series import WireSeries
+from collector.wire.snappy import compress
+
+CHUNK_SAMPLES = 10_000
+_SAMPLE_BYTES = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What the policy lets out of a table, and how many rows it keeps in."""
+
+    rows: Sequence[HistoryRow]
+    families: dict[Labels, str]
+    denied: int
+
+
+def apply_policy(table: HistoryTable, policy: Policy, external: Labels) -> Allowed:
+    """Rows with the labels that may leave; rows that would collide with another's labels are kept in too."""
+    decided: dict[Labels, Labels | None] = {}
+    families: dict[Labels, str] = {}
+    rows: list[HistoryRow] = []
+    for row in table.rows:
+        if row.labels not in decided:
+            decided[row.labels] = _admit(row.labels, policy, external, families)
+        final = decided[row.labels]
+        if final is not None:
+            rows.append(HistoryRow(row.timestamp_ms, final, row.value))
+    return Allowed(rows, families, len(table.rows) - len(rows))
+
+
+def _admit(labels: Labels, policy: Policy, external: Labels, families: dict[Labels, str]) -> Labels | None:
+    named = {**dict(external), **dict(labels)}
+    allowed = policy.admit(named[METRIC_NAME], named)
+    if allowed is None:
+        return None
+    final = make_labels(allowed)
+    if final in families:
+        return None
+    families[final] = named[METRIC_NAME]
+    return final
+
+
+class Backfill:
+    """One file into one lane."""
+
+    def __init__(self, spool: LaneSpool, table: HistoryTable, allowed: Allowed) -> None:
+        self._spool = spool
+        self._name = table.sha256
+        self._allowed = allowed
+        self._listed: set[Labels] = set()
+        self._journal = spool.folder / "imports.json"
+
+    async def run(self) -> int:
+        """Append what was not appended before; returns the samples appended now. Raises SpoolUnavailable."""
+        done = await asyncio.to_thread(self.chunks_done)
+        appended = 0
+        for number, rows in enumerate(self._chunks(), 1):
+            if number <= done:
+                continue
+            draft = await asyncio.to_thread(self._draft, number, rows)
+            await self._append(draft)
+            await asyncio.to_thread(self._note, number)
+            appended += len(rows)
+        return appended
+
+    def chunks_done(self) -> int:
+        """How many chunks of this file are in the spool or beyond: by the journal, or by the newest frame."""
+        noted = (load_checked(self._journal) or {}).get(self._name, 0)
+        return max(noted if isinstance(noted, int) else 0, newest_chunk(self._spool.folder, self._name))
+
+    def _note(self, number: int) -> None:
+        save_checked(self._journal, {**(load_checked(self._journal) or {}), self._name: number})
+
+    async def _append(self, draft: Draft) -> None:
+        while True:
+            try:
+                await self._spool.append(draft)
+            except SpoolFull:
+                await self._spool.space.wait()
+            else:
+                return
+
+    def _chunks(self) -> Iterator[Sequence[HistoryRow]]:
+        rows = self._allowed.rows
+        for start in range(0, len(rows), CHUNK_SAMPLES):
+            yield rows[start : start + CHUNK_SAMPLES]
+
+    def _draft(self, number: int, rows: Sequence[HistoryRow]) -> Draft:
+        ordered = sorted(rows, key=lambda row: (row.labels, row.timestamp_ms))
+        series = [
+            WireSeries(labels, tuple((row.timestamp_ms, row.value) for row in group))
+            for labels, group in groupby(ordered, key=lambda row: row.labels)
+        ]
+        families = self._allowed.families
+        counts = tally((families[one.labels], _SAMPLE_BYTES) for one in series for _ in one.samples)
+        new = [listed(families[one.labels], one.labels) for one in series if one.labels not in self._listed]
+        self._listed.update(one.labels for one in series)
+        meta = FrameMeta(counts, new, f"{self._name}:{number}")
+        return Draft(len(rows), meta.render(), compress(encode_rw2(series)))
+
+
+def newest_chunk(folder: Path, name: str) -> int:
+    """The highest chunk of this file among the frames still in the spool."""
+    newest = 0
+    for segment in list_segments(folder):
+        path = folder / str(segment)
+        for found in scan(path, segment, path.stat().st_size):
+            if isinstance(found, Frame):
+                tag, _, number = parse_meta(found.meta).tag.rpartition(":")
+                if tag == name:
+                    newest = max(newest, int(number))
+    return newest
