@@ -78,8 +78,8 @@ def _advance(connection: sa.Connection, result: GroupResult) -> bool:
         index_elements=["organization", "rule_group"],
         set_={"evaluated_at_ms": new.evaluated_at_ms, "errors": new.errors},
         where=models.progress.c.evaluated_at_ms < new.evaluated_at_ms,
-    )
-    return connection.execute(statement).rowcount == 1
+    ).returning(models.progress.c.organization)
+    return connection.execute(statement).first() is not None
 
 
 def _apply(connection: sa.Connection, result: GroupResult, context: TickContext) -> Counter[str]:

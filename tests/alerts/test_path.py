@@ -5,7 +5,7 @@ from __future__ import annotations
 from alerts import models
 from tests.alerts.conftest import MakeWorld
 from tests.alerts.receiver import Receiver
-from tests.alerts.world import ORG_A, ORG_B, rules
+from tests.alerts.world import ORG_A, ORG_B
 
 
 async def test_a_sample_over_the_threshold_becomes_a_signed_page(make_world: MakeWorld, receiver: Receiver) -> None:
@@ -39,5 +39,3 @@ async def test_each_organization_has_alerts_of_its_own(make_world: MakeWorld, re
         await world.turn()
     assert [request.body["groupLabels"]["organization"] for request in receiver.taken] == ["org-b"]
     assert {row["organization"] for row in world.rows(models.instances)} == {"org-b"}
-
-
