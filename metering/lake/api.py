@@ -52,7 +52,11 @@ class LakeFile:
 
 @dataclass(frozen=True, slots=True)
 class LakeInfo:
-    """The state of the lake at one snapshot (None: nothing stored yet). `positions` are next offsets."""
+    """The state of the lake at one snapshot (None: nothing stored yet).
+
+    `positions` are next offsets; `series` counts rows of the series table, where a series that moved between
+    writers may stand twice.
+    """
 
     snapshot_id: int | None
     rows: int

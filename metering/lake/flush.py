@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from kernel.crashpoints import crash_point
 from kernel.log import TopicPartition
 from kernel.objects import ObjectStore, check_name
-from metering.lake.commit import SamplesCommit, commit_samples, commit_series
+from metering.lake.commit import SamplesCommit, check_fence, commit_samples, commit_series
 from metering.lake.horizon import Horizon, HorizonStore
 from metering.lake.intake import DeadRecord, Intake
 from metering.lake.parquet import NewFile, sample_files, series_files, used_slots
-from metering.lake.tables import SAMPLES, SERIES, Tables, storage, translated_errors
+from metering.lake.tables import SAMPLES, SERIES, Tables, has_commit, storage, translated_errors
 
 DEAD_LETTERS = "dead-letter/"
 
@@ -86,11 +86,19 @@ async def store(flush: Flush, places: Places) -> Horizon:
     await asyncio.to_thread(_write_files, places.tables, flush)
     crash_point("lake.files-written")
     if flush.series_locations:
+        await asyncio.to_thread(_check_early, places.tables, flush.commit)
         await commit_series(places.tables, flush.commit.commit_id, flush.series_locations)
     crash_point("lake.series-committed")
     horizon = await commit_samples(places.tables, places.horizons, flush.commit)
     crash_point("lake.samples-committed")
     return horizon
+
+
+def _check_early(tables: Tables, commit: SamplesCommit) -> None:
+    # The samples commit decides; this only spares the series table the rows of a writer that lost already.
+    state = tables.samples()
+    if not has_commit(state.table, commit.commit_id):
+        check_fence(state, commit)
 
 
 def _write_files(tables: Tables, flush: Flush) -> None:

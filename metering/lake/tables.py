@@ -23,6 +23,7 @@ from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import BinaryType, DateType, DoubleType, FixedType, LongType, NestedField, StringType
 
+from kernel.errors import InvalidInput
 from kernel.log import TopicPartition
 from metering.lake.errors import LakeUnavailable, UnknownSnapshot
 from metering.lake.positions import COMMIT, HORIZON, POSITIONS, parse_positions
@@ -88,6 +89,8 @@ class Tables:
     """Opened catalog and tables. Every method blocks: not on the event loop."""
 
     def __init__(self, catalog_url: str, warehouse: str, properties: Mapping[str, str]) -> None:
+        if not catalog_url.startswith(("sqlite", "postgresql")):
+            raise InvalidInput.single("lake", "catalog_url", catalog_url.partition(":")[0], "sqlite or postgresql")
         local = "://" not in warehouse
         root = Path(warehouse).absolute().as_uri() if local else warehouse.rstrip("/")
         merged = {**properties, "uri": catalog_url, "warehouse": root, "py-io-impl": IMPLEMENTATION}

@@ -83,15 +83,13 @@ class LakeWriter:
 
     async def drain(self) -> int:
         """Store everything that the log holds now; the number of samples stored. Raises Retry kinds and Stop."""
-        before = self._stored
-        ends = await self._ends()
+        before, ends = self._stored, await self._ends()
         reader = await self._open()
         try:
-            while not await self._has_reached(reader, ends):
+            while await self._lags_behind(ends):
                 await self._take(reader, timeout_seconds=0.2)
-                if self._is_full():
+                if self._is_full() or self._has_read(ends):
                     await self._store(reader)
-            await self._store(reader)
         finally:
             await reader.close()
         return self._stored - before
@@ -153,10 +151,12 @@ class LakeWriter:
             ends.update(await self._log.end_offsets(topic))
         return ends
 
-    async def _has_reached(self, reader: LogReader, ends: Mapping[TopicPartition, int]) -> bool:
-        if not self._intake.pending:
-            await self._take(reader, timeout_seconds=0.2)
-        return all(pending.following >= ends.get(source, 0) for source, pending in self._intake.pending.items())
+    def _has_read(self, ends: Mapping[TopicPartition, int]) -> bool:
+        return all(pending.following >= ends[source] for source, pending in self._intake.pending.items())
+
+    async def _lags_behind(self, ends: Mapping[TopicPartition, int]) -> bool:
+        positions = (await asyncio.to_thread(self._lake.tables.samples)).positions
+        return any(positions.get(source, 0) < end for source, end in ends.items())
 
     async def _store(self, reader: LogReader) -> None:
         if self._flush is None:

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from kernel.errors import DeadLetter
+from kernel.ids import CollectorId, OrganizationId
 from kernel.log import TopicPartition
 from kernel.window import Window
 from metering.lake.api import Lake, ScanOptions
 from metering.lake.errors import LakeDamaged, UnknownSnapshot
+from metering.lake.series import SeriesIndex
 from metering.record import HISTORY_TOPIC, LIVE_TOPIC, STALE_NAN_BITS, Lane, canonical_labels
 from tests.lake.setting import (
     ACME,
@@ -57,7 +59,7 @@ async def test_samples_come_out_once_and_in_order(tmp_path: Path) -> None:
 
 async def test_an_organization_sees_its_own_rows_only(tmp_path: Path) -> None:
     # `acme-2` begins as `acme` does: a prefix must not leak.
-    near = replace(ACME, organization=replace(OTHER, organization="acme-2").organization)
+    near = replace(ACME, organization=OrganizationId("acme-2"))
     lake = await filled(
         tmp_path,
         Push([(ONE, T0, 1.0)]),
@@ -85,7 +87,12 @@ async def test_windows_are_half_open_and_names_choose(tmp_path: Path) -> None:
 
 async def test_carry_in_is_the_latest_sample_before_the_window_within_reach(tmp_path: Path) -> None:
     midnight = T0 + 86_400_000
-    rows = [(ONE, midnight - 90, 1.0), (ONE, midnight - 50, 2.0), (ONE, midnight + 5, 3.0), (TWO, midnight - 400, 4.0)]
+    rows = [
+        (ONE, midnight - 90, 1.0),
+        (ONE, midnight - 50, 2.0),
+        (ONE, midnight + 5, 3.0),
+        (TWO, midnight - 400, 4.0),
+    ]
     lake = await filled(tmp_path, Push(rows))
     window = Window(midnight, midnight + 10)
     carried = await lake.scan("acme", window, options=ScanOptions(carry_in_ms=100))
@@ -153,7 +160,7 @@ async def test_of_two_values_at_one_instant_the_lower_wins_whatever_the_order(tm
             await append(log, [Push([(ONE, T0, value), (TWO, T0, 5.0)], number=None)])
             await writer_of(lake, log).drain()
         table = await lake.scan("acme", DAY)
-        assert sorted(table.column("value").to_pylist()) == [-1.0, 5.0]
+        assert {value for *_, value in rows_of(table)} == {-1.0, 5.0}
         assert (table.schema.metadata or {})[b"byoc.conflicts"] == b"1"
 
 
@@ -241,8 +248,6 @@ async def test_a_horizon_that_was_altered_stops_the_lake(tmp_path: Path) -> None
 
 
 def test_labels_out_of_order_are_refused() -> None:
-    from metering.lake.series import SeriesIndex
-    from kernel.ids import CollectorId
 
     index = SeriesIndex()
     for labels in (b"b\xff1\xffa\xff2\xff", b"a\xff1\xffa\xff2\xff", b"a\xff\xff", b"\x80", b"a\xff1"):
