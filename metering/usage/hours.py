@@ -210,4 +210,4 @@ def _component(series: _Series, meter: GaugeMeter) -> Component | None:
     try:
         return Component(ProjectId(series.project), ClusterId(parse_id(labels.get("cluster", ""), "cluster")), name)
     except InvalidInput:
-        return None  # no cluster to bill: the series is in the lake, and the report counts it as unattributed
+        return None  # no cluster to bill: the series stays in the lake, uncounted

@@ -41,6 +41,7 @@ class UsageStore:
     def seal(self, hours: Sequence[HourToSeal], sealed_ms: int) -> int:
         """Store each hour as its next revision, all in one transaction; returns how many were written.
 
+        `hours` are in order of time.
         An hour that gives the same figures as its newest revision is not written again: replaying changes nothing.
         """
 
@@ -129,6 +130,10 @@ def _seal_one(connection: sa.Connection, hour: HourToSeal, sealed_ms: int) -> in
     )
     if rows:
         connection.execute(usage_rows.insert(), [{**row, "revision": revision} for row in rows])
+    # What is open at this hour's end decides what is missing in the next one: have it looked at again, even when
+    # the process ends here. A next hour in the same call notes its own check after this.
+    following = {"organization": hour.organization, "hour_ms": hour.hour.end_ms}
+    connection.execute(sa.delete(usage_checks).filter_by(**following))
     return 1
 
 

@@ -135,6 +135,14 @@ def test_checks_remember_the_files_even_when_nothing_changed(store: UsageStore) 
     assert store.last_closed_ms(ACME) == HOURS[0].end_ms
 
 
+def test_a_revised_hour_has_the_hour_after_it_looked_at_again(store: UsageStore) -> None:
+    """What is open at its end may have changed; the mark is in the same transaction, so no crash loses it."""
+    store.seal([to_seal(hour, seen(hour)) for hour in HOURS], T0)
+    assert store.checked(ACME, SPAN).keys() == {hour.start_ms for hour in HOURS}
+    store.seal([to_seal(HOURS[0], seen(HOURS[0], 5000))], T0)
+    assert store.checked(ACME, SPAN).keys() == {HOURS[0].start_ms, HOURS[2].start_ms}
+
+
 def test_a_window_that_cuts_an_hour_is_refused(store: UsageStore) -> None:
     with pytest.raises(InvalidInput, match="whole UTC hours"):
         store.month(ACME, Window(T0 + 1, T0 + HOUR_MS))
