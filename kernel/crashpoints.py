@@ -9,14 +9,24 @@ from __future__ import annotations
 import os
 import signal
 
-_NAME, _, _TIMES = os.environ.get("BYOC_CRASH_AT", "").partition(":")
-_left = [int(_TIMES) if _TIMES.isdigit() else 1]
+_armed: dict[str, int] = {}
+
+
+def arm(place: str) -> None:
+    """Die at `name` or `name:times`; the empty text disarms."""
+    name, _, times = place.partition(":")
+    _armed.clear()
+    if name:
+        _armed[name] = int(times) if times.isdigit() else 1
 
 
 def crash_point(name: str) -> None:
-    """Die here, as by `kill -9`, if the environment names this place."""
-    if not _NAME or name != _NAME:
+    """Die here, as by `kill -9`, if the environment or `arm` names this place."""
+    if not _armed or name not in _armed:
         return
-    _left[0] -= 1
-    if _left[0] <= 0:
+    _armed[name] -= 1
+    if _armed[name] <= 0:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+arm(os.environ.get("BYOC_CRASH_AT", ""))

@@ -45,8 +45,10 @@ def decode_write_request(body: bytes, limits: DecodeLimits, cache: LabelCache | 
                 else:
                     check_fields(body, start, position)
                     columns.decoded.metadata += 1
-            elif tag >> 3 in {1, 3}:
-                raise WireError.at(f"byte {position}", f"the tag {tag} in a request", "timeseries and metadata")
+            elif tag >> 3 in {1, 3, 4, 5}:  # 4 and 5 are remote write 2.0's: the content type is wrong
+                raise WireError.at(
+                    f"byte {position}", f"the tag {tag}", "timeseries and metadata of remote write 1.0"
+                )
             else:
                 position = skip_field(body, tag, position, end)
         return columns.finish()

@@ -51,7 +51,7 @@ def rows_of(decoded: Decoded) -> Rows:
 
 @dataclass
 class ScriptedGateway:
-    """Answers as `script` says; without one, takes everything. Keeps what it took, as the lake would, by position."""
+    """Answers as `script` says; without one, takes everything. Keeps all that came."""
 
     authority: CertificateAuthority
     script: Script | None = None
@@ -90,7 +90,7 @@ class ScriptedGateway:
         assert push is not None
         version_2 = "proto=io.prometheus.write.v2.Request" in request.headers["Content-Type"]
         content = decompress(body, 2**31)
-        decoded = rw2.decode_request(content, LIMITS) if version_2 else rw1.decode_request(content, LIMITS)
+        decoded = rw2.decode_request(content, LIMITS) if version_2 else rw1.decode_write_request(content, LIMITS)
         self.wire += content
         received = Received(push, version_2, rows_of(decoded), body, content, dict(request.headers))
         answer = self.script(received) if self.script else None
@@ -221,5 +221,5 @@ def static_job(*ports: int, **fields: object) -> dict[str, object]:
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait for a real server or process, bounded."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a real server, polled
             await asyncio.sleep(0.01)

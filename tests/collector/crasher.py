@@ -1,0 +1,121 @@
+"""A small shipper that a test kills: frames into a lane, an uploader, and a gateway that is a file.
+
+`ship_and_die` runs in a process of its own that ends at the place named; `ship` goes on from what is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from pathlib import Path
+
+from collector.labels import make_labels
+from collector.left import LeftLedger
+from collector.left_meta import FrameMeta
+from collector.metrics import CollectorMetrics
+from collector.push.answer import Answer
+from collector.push.backoff import Backoff
+from collector.push.dead_letters import DeadLetters
+from collector.push.transport import Push
+from collector.push.uploader import Uploader, UploaderParts
+from collector.push.version import VersionMemory
+from collector.spool.lane import Draft, LaneOptions, LaneSpool
+from collector.wire.encode_rw2 import encode_rw2
+from collector.wire.headers import SAMPLES_WRITTEN, PushLane
+from collector.wire.rw2 import decode_request
+from collector.wire.series import WireSeries, series_of
+from collector.wire.snappy import compress, decompress
+from kernel.clock import SystemClock
+from kernel.crashpoints import arm
+from tests.collector.world import LIMITS, Rows, rows_of
+
+SERIES = 5
+SEGMENT_BYTES = 700  # three frames
+OPTIONS = LaneOptions(PushLane.LIVE, 10**7, SEGMENT_BYTES)
+
+
+@dataclass(frozen=True)
+class Witnessed:
+    """A push as the file kept it."""
+
+    position: tuple[int, int, int]
+    body: bytes
+    accepted: bool
+
+    def rows(self) -> Rows:
+        return rows_of(decode_request(decompress(self.body, 2**31), LIMITS))
+
+
+class FileGateway:
+    """Refuses every push with a series named `bad`; keeps all it was sent, synced, before it answers."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def send(self, push: Push) -> Answer:
+        series = series_of(decode_request(decompress(push.body, 2**31), LIMITS))
+        accepted = all(dict(one.labels)["__name__"] != "bad" for one in series)
+        headers = push.headers
+        line = {
+            "position": [headers.epoch, headers.sequence, headers.part],
+            "body": b64encode(push.body).decode(),
+            "accepted": accepted,
+        }
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return Answer(204 if accepted else 400, "" if accepted else "bad series", {SAMPLES_WRITTEN: "0"})
+
+    def witnessed(self) -> list[Witnessed]:
+        if not self._path.exists():
+            return []
+        lines = map(json.loads, self._path.read_text().splitlines())
+        return [Witnessed(tuple(one["position"]), b64decode(one["body"]), one["accepted"]) for one in lines]
+
+
+def make_series(number: int) -> list[WireSeries]:
+    """Five series with one sample each, whose value is the frame's number; in every third one is bad."""
+    names = [f"milvus_{index}" for index in range(SERIES)]
+    if number % 3 == 0:
+        names[number % SERIES] = "bad"
+    return [WireSeries(make_labels({"__name__": name}), ((number * 1000, float(number)),)) for name in names]
+
+
+def make_draft(number: int) -> Draft:
+    meta = FrameMeta({"milvus": (SERIES, SERIES * 18)}, [("milvus", "milvus_0")] if number == 1 else [])
+    return Draft(SERIES, meta.render(), compress(encode_rw2(make_series(number))), number * 1000)
+
+
+async def ship(folder: Path, numbers: range) -> None:
+    """Append frames and push until all is settled."""
+    clock = SystemClock()
+    lane = LaneSpool(folder / "live", OPTIONS, clock)
+    lane.open()
+    ledger = LeftLedger(folder / "left.sqlite", clock, 100)
+    ledger.open()
+    parts = UploaderParts(
+        FileGateway(folder / "gateway.jsonl"),
+        VersionMemory(folder / "version.json", clock),
+        DeadLetters(folder / "dead.jsonl", 10**6),
+        ledger,
+        CollectorMetrics(),
+        clock,
+    )
+    task = asyncio.create_task(Uploader(lane, parts, Backoff(0.01, 0.02, random.Random(1))).run())
+    for number in numbers:
+        await lane.append(make_draft(number))
+    await lane.drained()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    await lane.close()
+
+
+def ship_and_die(place: str, folder: Path, frames: int) -> None:
+    """The body of the process that is killed."""
+    arm(place)
+    asyncio.run(ship(folder, range(1, frames + 1)))
