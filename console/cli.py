@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from console import commands
 from kernel.errors import ByocError, InvalidInput
 
 EXIT_ERROR = 1
@@ -46,8 +47,6 @@ GROUPS: dict[str, Mount] = {
     "alerts": Mount("alerts.cli", "app", "Alert rules, alerts and deliveries."),
 }
 
-VENDOR_COMMANDS = "console.commands"  # up, demo, migrate: single commands of the composition root
-
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script."""
@@ -80,7 +79,7 @@ def build_app(words: list[str]) -> typer.Typer:
             placeholder = typer.Typer(help=mount.summary)
             placeholder.callback(invoke_without_command=True)(lambda: None)
             app.add_typer(placeholder, name=name)
-    _add_single_commands(app)
+    commands.register(app)
     return app
 
 
@@ -95,7 +94,7 @@ def _root(
 ) -> None:
     """Metering, billing, alerting and lifecycle for vendors of bring-your-own-cloud databases."""
     group = ctx.invoked_subcommand
-    if group in GROUPS and not GROUPS[group].extra:
+    if group == "demo" or (group in GROUPS and not GROUPS[group].extra):
         return
     from console.wiring import open_vendor
 
@@ -115,11 +114,3 @@ def _load(mount: Mount) -> typer.Typer:
         ) from error
     assert isinstance(loaded, typer.Typer)
     return loaded
-
-
-def _add_single_commands(app: typer.Typer) -> None:
-    try:
-        commands = importlib.import_module(VENDOR_COMMANDS)
-    except ModuleNotFoundError:  # the base install: no vendor side here
-        return
-    commands.register(app)

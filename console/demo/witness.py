@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kernel.clock import Clock
 
+_NAME = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*", re.MULTILINE)
 Labels = tuple[tuple[str, str], ...]
 Row = tuple[Labels, int, float]  # labels with __name__, timestamp ms, value
 
@@ -172,11 +173,15 @@ def _match(bodies: Sequence[Scrape], times: Sequence[int]) -> list[int | None]:
 
 
 def _samples(body: str, allowed: re.Pattern[str]) -> Iterable[tuple[Labels, float]]:
+    written = set(_NAME.findall(body))
     for family in text_string_to_metric_families(body):
         for sample in family.samples:
-            if allowed.fullmatch(sample.name):
-                labels = {name: text for name, text in sample.labels.items() if text}
-                yield tuple(sorted({**labels, "__name__": sample.name}.items())), float(sample.value)
+            name = sample.name
+            if name not in written:  # the parser puts _total on counters that lack it
+                name = name.removesuffix("_total")
+            if allowed.fullmatch(name):
+                labels = {label: text for label, text in sample.labels.items() if text}
+                yield tuple(sorted({**labels, "__name__": name}.items())), float(sample.value)
 
 
 def _bits(value: float) -> bytes:

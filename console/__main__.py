@@ -1,0 +1,5 @@
+"""`python -m console` is `byoc`."""
+
+from console.cli import main
+
+main()

@@ -1,0 +1,82 @@
+"""Single commands of the composition root: `byoc up`, `byoc close`, `byoc demo`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from console.wiring import Vendor
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands; what they need is imported when they run."""
+    app.command("up")(up)
+    app.command("close")(close)
+    app.command("demo")(demo)
+
+
+def up(
+    ctx: typer.Context,
+    *,
+    check_config: Annotated[bool, typer.Option(help="Read and check the settings, then end.")] = False,
+    gateway_port: Annotated[int | None, typer.Option(help="Listen there instead; 0 takes a free port.")] = None,
+    health_port: Annotated[int | None, typer.Option(help="Likewise for /healthz, /readyz, /metrics.")] = None,
+) -> None:
+    """Run the vendor side in this process: gateway, lake, usage, licences, alerts, provisioner."""
+    import uvloop
+
+    from console.up import Sections, read_sections, run_vendor
+    from kernel.logs import configure_logs
+
+    vendor: Vendor = ctx.obj
+    sections = read_sections(vendor)
+    if check_config:
+        typer.echo("settings are valid")
+        return
+    sections = Sections(
+        up=sections.up if health_port is None else sections.up.model_copy(update={"health_port": health_port}),
+        gateway=sections.gateway
+        if gateway_port is None
+        else sections.gateway.model_copy(update={"port": gateway_port}),
+        lake=sections.lake,
+        usage=sections.usage,
+        alerts=sections.alerts,
+    )
+    configure_logs()
+    vendor.folder.mkdir(parents=True, exist_ok=True)
+    uvloop.run(run_vendor(vendor, sections))
+
+
+def close(
+    ctx: typer.Context,
+    month: Annotated[str, typer.Argument(help="YYYY-MM.")],
+    organization: Annotated[str, typer.Option(help="Whose month.")],
+    out: Annotated[Path, typer.Option(help="Folder for report and invoice.")],
+    zone: Annotated[str, typer.Option(help="Time zone of the month's edges.")] = "Etc/UTC",
+) -> None:
+    """Close a month of an organization: hours, report, invoice. Repeatable."""
+    from console.month import close_month
+    from kernel.ids import OrganizationId, parse_id
+
+    owner = OrganizationId(parse_id(organization, "organization", "option --organization"))
+    closed = asyncio.run(close_month(ctx.obj, owner, month, out, zone))
+    for invoice in (*closed.invoices.commitments, closed.invoices.invoice):
+        typer.echo(f"{invoice.number}\t{invoice.kind}\t{invoice.period}\t{invoice.gross} {invoice.currency}")
+    for path in closed.files:
+        typer.echo(str(path))
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for what the demo leaves.")] = Path("demo-out"),
+    config: Annotated[
+        Path | None, typer.Option(help="vendor.yaml of another deployment than the embedded default.")
+    ] = None,
+) -> None:
+    """Play the whole product in about three minutes: a real Milvus, metered, billed, paged."""
+    from console.demo.scenario import run_demo
+
+    asyncio.run(run_demo(out, config))

@@ -1,0 +1,25 @@
+"""The lake's rows as they lie in its files: no deduplication, no product code between file and witness."""
+
+from __future__ import annotations
+
+from console.demo.witness import Labels, Row
+from metering.lake.tables import SERIES, Tables
+
+
+def raw_rows(tables: Tables, organization: str) -> list[Row]:
+    """Every row of an organization, once for each time it is in a file. Blocks."""
+    labels: dict[bytes, Labels] = {}
+    for batch in tables.load(SERIES).scan(row_filter=f"organization == '{organization}'").to_arrow_batch_reader():
+        for row in batch.to_pylist():
+            labels[bytes(row["series_id"])] = _labels(row["labels"])
+    rows: list[Row] = []
+    samples = tables.samples().table.scan(row_filter=f"tenant LIKE '{organization}/%'")
+    for batch in samples.to_arrow_batch_reader():
+        columns = (batch.column(name).to_pylist() for name in ("series_id", "timestamp_ms", "value"))
+        rows += [(labels[bytes(id_)], at_ms, value) for id_, at_ms, value in zip(*columns, strict=True)]
+    return rows
+
+
+def _labels(canonical: bytes) -> Labels:
+    parts = canonical.split(b"\xff")[:-1]
+    return tuple((name.decode(), value.decode()) for name, value in zip(parts[::2], parts[1::2], strict=True))

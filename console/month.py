@@ -1,0 +1,71 @@
+"""`byoc close`: a month of an organization, from hours to documents on disk."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from billing.api import Closed, ContractBook, InvoiceRun, invoice_pdf
+from console.up import open_lake
+from console.wiring import Vendor
+from kernel.ids import OrganizationId
+from kernel.window import month
+from metering.lake.settings import LakeSettings
+from metering.usage.api import HourCloser, LakeSource, UsageMonth, UsageSettings, UsageStore
+from metering.usage.report import monthly_report
+from metering.usage.report_files import render_all
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedMonth:
+    """What closing gave, and where the documents are."""
+
+    revisions: int
+    usage: UsageMonth
+    invoices: Closed
+    files: tuple[Path, ...]
+
+
+async def close_month(vendor: Vendor, organization: OrganizationId, name: str, out: Path, zone: str) -> ClosedMonth:
+    """Close the hours that are due, write the report, finalize and write the invoice. Repeatable.
+
+    Raises InvalidInput, NoContract, UsageNotSealed (hours are still open), and what lake and database raise.
+    """
+    window = month(name, zone)
+    revisions = await close_hours(vendor, organization, name, zone)
+    store = UsageStore(vendor.database())
+    usage = await asyncio.to_thread(store.month, organization, window)
+    invoices = await asyncio.to_thread(_invoice, vendor, store, organization, name)
+    files = await asyncio.to_thread(_write, vendor, usage, name, zone, invoices, out)
+    return ClosedMonth(revisions, usage, invoices, tuple(files))
+
+
+async def close_hours(vendor: Vendor, organization: OrganizationId, name: str, zone: str) -> int:
+    """Seal every hour of the month that is due; returns the revisions written."""
+    lake = await open_lake(vendor)
+    try:
+        source = LakeSource(lake, vendor.section("lake", LakeSettings).watermark_hold_seconds)
+        settings = vendor.section("usage", UsageSettings)
+        closer = HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock)
+        return await closer.close_window(organization, month(name, zone))
+    finally:
+        await lake.close()
+
+
+def _invoice(vendor: Vendor, store: UsageStore, organization: OrganizationId, name: str) -> Closed:
+    return InvoiceRun(vendor.database(), store, vendor.clock, vendor.audit(), "cli").close(organization, name)
+
+
+def _write(vendor: Vendor, usage: UsageMonth, name: str, zone: str, closed: Closed, out: Path) -> list[Path]:
+    out.mkdir(parents=True, exist_ok=True)
+    capacity = ContractBook(vendor.database(), vendor.clock, vendor.audit()).capacity(usage.organization)
+    files = [*render_all(monthly_report(usage, capacity, name, zone), usage, out)]
+    for file_name, content in (
+        ("invoice.json", closed.invoice.json),
+        ("invoice.pdf", invoice_pdf().render(closed.invoice.json)),
+    ):
+        waiting = out / f".{file_name}.part"
+        waiting.write_bytes(content)
+        files.append(waiting.replace(out / file_name))
+    return files

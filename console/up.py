@@ -1,0 +1,186 @@
+"""`byoc up`: the whole vendor side in one process.
+
+Gateway, lake writer, usage, licence gauges, alerts and the provisioner's engine share the process and nothing else:
+they meet at the log, the lake and the database, so that each can be given processes of its own without a change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from pydantic import Field
+
+from alerts.api import AlertService, AlertSettings
+from billing.api import LicenceGauges
+from console.wiring import Vendor
+from kernel.identity.authority import CertificateAuthority
+from kernel.identity.enrolment import EnrolmentTokens
+from kernel.identity.errors import NoAuthority
+from kernel.identity.revocation import Revocations
+from kernel.log import Log
+from kernel.logs import logger
+from kernel.service import Service, serve_health
+from kernel.settings import Section
+from metering.gateway.app import GatewayParts
+from metering.gateway.server import serve_gateway
+from metering.gateway.settings import GatewaySettings
+from metering.lake.api import Lake
+from metering.lake.settings import LakeSettings
+from metering.lake.writer import LakeWriter
+from metering.record import HISTORY_TOPIC, LIVE_TOPIC
+from metering.usage.api import HourCloser, LakeSource, UsageSettings, UsageStore
+from provisioner.api import Provisioner
+from provisioner.cli import CUSTOMER_FOLDER
+from provisioner.engines.durable import DurableEngine
+from provisioner.local.provider import LocalProvider
+
+ENDPOINTS_FILE = "endpoints.json"
+_log = logger("console")
+
+
+class UpSettings(Section):
+    """What belongs to the process of `byoc up` and to none of its parts."""
+
+    health_host: str = Field(
+        "127.0.0.1", description="Address of /healthz, /readyz and /metrics; default loopback."
+    )
+    health_port: int = Field(
+        9464,
+        ge=0,
+        le=65535,
+        description="Port of /healthz, /readyz and /metrics; default 9464, 0 takes a free one.",
+    )
+    stop_seconds: float = Field(
+        15.0, gt=0, description="Seconds given to a graceful stop; default 15. Then what is left is cut off."
+    )
+    gauge_seconds: float = Field(
+        15.0,
+        gt=0,
+        description="Seconds between two publications of the licence gauges; default 15. A page about the licence "
+        "can't come faster.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """The settings of every part, each from its section of the file."""
+
+    up: UpSettings
+    gateway: GatewaySettings
+    lake: LakeSettings
+    usage: UsageSettings
+    alerts: AlertSettings
+
+
+def read_sections(vendor: Vendor) -> Sections:
+    """Raises InvalidInput naming file and field."""
+    return Sections(
+        up=vendor.section("up", UpSettings),
+        gateway=vendor.section("gateway", GatewaySettings),
+        lake=vendor.section("lake", LakeSettings),
+        usage=vendor.section("usage", UsageSettings),
+        alerts=vendor.section("alerts", AlertSettings),
+    )
+
+
+async def run_vendor(vendor: Vendor, sections: Sections) -> None:
+    """Run until SIGTERM or SIGINT. Raises Stop when a part failed."""
+    service = Service("vendor", CollectorRegistry(), stop_seconds=sections.up.stop_seconds)
+    service.on_close("deployment", vendor.close)
+    try:
+        log = await vendor.log()
+        await log.ensure_topics(dict.fromkeys((LIVE_TOPIC, HISTORY_TOPIC), vendor.settings.log.partitions))
+        lake = await open_lake(vendor)
+        service.on_close("lake", lake.close)
+        await _start_provisioner(service, vendor)
+        await _start_metering(service, vendor, sections, log, lake)
+        await _start_alerts(service, vendor, sections, log)
+        gateway_port = await _start_gateway(service, vendor, sections, log)
+        health_port = await serve_health(service, sections.up.health_host, sections.up.health_port)
+        endpoints = write_endpoints(vendor.folder, gateway_port, health_port)
+        _log.info("vendor_is_up", gateway_port=gateway_port, health_port=health_port)
+    except BaseException:
+        await service.shutdown()
+        raise
+    try:
+        await service.run()
+    finally:
+        endpoints.unlink(missing_ok=True)
+
+
+async def open_lake(vendor: Vendor) -> Lake:
+    """The deployment's lake; what does not exist is created."""
+    return await Lake.open(
+        vendor.catalog_url, vendor.warehouse, vendor.objects(), vendor.clock, vendor.lake_properties
+    )
+
+
+def open_authority(vendor: Vendor) -> CertificateAuthority:
+    """The deployment's authority; on the first start it is made."""
+    try:
+        return CertificateAuthority.open(vendor.authority_folder, vendor.clock)
+    except NoAuthority:
+        _log.info("authority_created", folder=str(vendor.authority_folder))
+        return CertificateAuthority.create(vendor.authority_folder, vendor.settings.trust_domain, vendor.clock)
+
+
+def write_endpoints(folder: Path, gateway_port: int, health_port: int) -> Path:
+    """Tell other programs of this machine where to find this process; written whole or not at all."""
+    path = folder / ENDPOINTS_FILE
+    content = {"gateway_port": gateway_port, "health_port": health_port, "pid": os.getpid()}
+    waiting = path.with_suffix(".part")
+    waiting.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    waiting.replace(path)
+    return path
+
+
+async def _start_gateway(service: Service, vendor: Vendor, sections: Sections, log: Log) -> int:
+    writer = await log.writer()
+    service.on_close("gateway-log", writer.close)
+    database, clock, audit = vendor.database(), vendor.clock, vendor.audit()
+    parts = GatewayParts(
+        settings=sections.gateway,
+        writer=writer,
+        authority=open_authority(vendor),
+        tokens=EnrolmentTokens(database, clock, audit),
+        revocations=Revocations(database, clock, audit),
+        clock=clock,
+        registry=service.registry,
+    )
+    return await serve_gateway(service, parts)
+
+
+async def _start_metering(service: Service, vendor: Vendor, sections: Sections, log: Log, lake: Lake) -> None:
+    lake_writer = LakeWriter(lake, log, sections.lake, vendor.clock, service.registry)
+    service.checks["lake"] = lake_writer.not_ready
+    service.spawn("lake-writer", lake_writer.run())
+    source = LakeSource(lake, sections.lake.watermark_hold_seconds)
+    store = UsageStore(vendor.database())
+    service.spawn("usage", HourCloser(source, store, sections.usage, vendor.clock, service.registry).run())
+    gauge_writer = await log.writer()
+    service.on_close("gauges-log", gauge_writer.close)
+    gauges = LicenceGauges(vendor.database(), gauge_writer, vendor.clock, sections.up.gauge_seconds)
+    service.spawn("licence-gauges", gauges.run())
+
+
+async def _start_alerts(service: Service, vendor: Vendor, sections: Sections, log: Log) -> None:
+    AlertService(vendor.database(), log, vendor.clock, sections.alerts, service.registry).attach(service)
+
+
+async def _start_provisioner(service: Service, vendor: Vendor) -> None:
+    database = vendor.database()
+    provisioner = Provisioner(
+        database,
+        DurableEngine(database),
+        LocalProvider(vendor.folder / CUSTOMER_FOLDER),
+        vendor.capacity,
+        vendor.audit(),
+        vendor.clock,
+    )
+    await provisioner.start()
+    service.on_close("provisioner", provisioner.stop)
+    service.spawn("provisioner-watch", provisioner.watch())

@@ -1,0 +1,99 @@
+"""The one place where components meet: the vendor side as an object, from `--dir` or `--config`."""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+from pathlib import Path
+
+from billing.api import ContractBook, LicenceCapacity
+from console.migrate import migrate
+from kernel.clock import Clock, SystemClock
+from kernel.database import Database
+from kernel.deployment import Deployment
+from kernel.errors import InvalidInput
+from kernel.ids import OrganizationId
+from kernel.objects.s3_settings import S3Settings
+from kernel.steps import StepFunction
+
+DEFAULT_FOLDER = Path("byoc-data")
+
+
+class Vendor(Deployment):
+    """A deployment whose database has its tables, with what components need of each other."""
+
+    @property
+    def capacity(self) -> LicenceCapacity:
+        """Billing's answer to the provisioner's question: does the licence cover it?"""
+        return LicenceCapacity(self.clock)
+
+    def capacity_of(self, organization: OrganizationId) -> StepFunction:
+        """Billing's answer to the usage report's: how much was licensed, and when?"""
+        return ContractBook(self.database(), self.clock, self.audit()).capacity(organization)
+
+    def database(self) -> Database:
+        """The database, with the newest schema."""
+        database = super().database()
+        if not self._is_migrated:
+            migrate(database)
+            self._is_migrated = True
+        return database
+
+    @property
+    def lake_properties(self) -> dict[str, str]:
+        """What pyiceberg is told of S3: the same bucket, keys, owner and encryption as the object store's."""
+        if not self.warehouse.startswith("s3://"):
+            return {}
+        return s3_properties(self.settings.objects.s3)
+
+    def close_sync(self) -> None:
+        """`close`, for a command that has no event loop."""
+        asyncio.run(self.close())
+
+    _is_migrated = False
+
+
+def s3_properties(settings: S3Settings) -> dict[str, str]:
+    """pyiceberg's names for the settings of the object store. Raises InvalidInput when no access keys are found."""
+    import boto3
+
+    session = boto3.Session(region_name=settings.region)
+    if settings.credentials_file is not None:
+        keys = configparser.ConfigParser()
+        keys.read(settings.credentials_file, encoding="utf-8")
+        session = boto3.Session(
+            aws_access_key_id=keys.get("default", "aws_access_key_id"),
+            aws_secret_access_key=keys.get("default", "aws_secret_access_key"),
+            region_name=settings.region,
+        )
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise InvalidInput.single(
+            "deployment.objects.s3", "access keys", "none", "boto3's chain or credentials_file"
+        )
+    frozen = credentials.get_frozen_credentials()
+    properties = {
+        "s3.endpoint": settings.endpoint_url,
+        "s3.region": session.region_name,
+        "s3.access-key-id": frozen.access_key,
+        "s3.secret-access-key": frozen.secret_key,
+        "s3.session-token": frozen.token,
+        "s3.expected-bucket-owner": settings.expected_bucket_owner,
+        "s3.sse": None if settings.encryption == "none" else settings.encryption,
+        "s3.sse-kms-key-id": settings.kms_key_id,
+    }
+    return {name: value for name, value in properties.items() if value}
+
+
+def open_vendor(folder: Path | None, config: Path | None, clock: Clock | None = None) -> Vendor:
+    """From the options of the command line. Raises InvalidInput."""
+    if folder is not None and config is not None:
+        raise InvalidInput.single("options", "--dir, --config", "both", "one of them")
+    chosen = clock or SystemClock()
+    if config is not None:
+        opened = Vendor.from_file(config, chosen)
+        assert isinstance(opened, Vendor)
+        return opened
+    vendor = Vendor.embedded(folder or DEFAULT_FOLDER, chosen)
+    assert isinstance(vendor, Vendor)
+    return vendor
