@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal, InvalidOperation, localcontext
+from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from functools import cache
 
 from kernel.errors import InvalidInput
 
 _PRECISE = Context(prec=50)
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+_DECIMAL_RULE = 'a decimal in quotes such as "900.00", at most 40 characters'
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +122,12 @@ def total(amounts: Iterable[Money], unit: Currency) -> Money:
 
 
 def parse_decimal(text: object, source: str, where: str = "amount") -> Decimal:
-    """A finite Decimal of a string such as "900.00". Floats and other types raise InvalidInput."""
-    allowed = 'a decimal in quotes such as "900.00"'
+    """The Decimal of a plain string such as "900.00" or "-0.5". Floats and other types raise InvalidInput.
+
+    Stricter than `Decimal`, which takes "1e999999", "1_0", " 1" and the digits of every script.
+    """
     if not isinstance(text, str):
-        raise InvalidInput.single(source, where, f"{text!r} ({type(text).__name__})", allowed)
-    try:
-        value = Decimal(text)
-    except InvalidOperation as error:
-        raise InvalidInput.single(source, where, repr(text), allowed) from error
-    if not value.is_finite() or len(text) > 40:
-        raise InvalidInput.single(source, where, repr(text), allowed)
-    return value
+        raise InvalidInput.single(source, where, f"{text!r} ({type(text).__name__})", _DECIMAL_RULE)
+    if len(text) > 40 or not _DECIMAL.fullmatch(text):
+        raise InvalidInput.single(source, where, repr(text), _DECIMAL_RULE)
+    return Decimal(text)

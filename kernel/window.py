@@ -13,7 +13,8 @@ from kernel.errors import InvalidInput
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
-_MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
+FIRST_YEAR, LAST_YEAR = 1970, 9999  # beyond them some zone's midnight is no datetime
+_MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -94,11 +95,10 @@ def parse_zone(name: str, source: str = "zone") -> ZoneInfo:
 def month(text: str, zone: str = "Etc/UTC", source: str = "month") -> Window:
     """The calendar month `YYYY-MM` whose edges are local midnights of `zone`. Raises InvalidInput."""
     found = _MONTH.fullmatch(text)
-    if not found or int(found.group(1)) == 0:
-        raise InvalidInput.single(source, "month", repr(text), "YYYY-MM")
-    year, number = int(found.group(1)), int(found.group(2))
-    if year == 9999 and number == 12:
-        raise InvalidInput.single(source, "month", repr(text), "a month before 9999-12")
+    year, number = (int(found.group(1)), int(found.group(2))) if found else (0, 0)
+    if not FIRST_YEAR <= year < LAST_YEAR:
+        allowed = f"YYYY-MM from {FIRST_YEAR}-01 to {LAST_YEAR - 1}-12"
+        raise InvalidInput.single(source, "month", repr(text), allowed)
     local = parse_zone(zone, source)
     start = datetime(year, number, 1, tzinfo=local)
     following = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=local)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from kernel.log import LeaseLost, RecordTooLarge, StoredRecord, TopicNotFound, TopicPartition, partition_of
+from kernel.log import LeaseLost, Position, RecordTooLarge, StoredRecord, TopicNotFound, TopicPartition, partition_of
 from tests.contracts.log_rigs import LogRig, append_surely, hold, read, read_rest, record
 
 
@@ -33,9 +33,9 @@ async def test_records_come_back_as_they_went_in_each_key_in_order(rig: LogRig) 
     }
     assert all(stored.headers == sent[int(stored.value[1:])].headers for stored in found)
     assert all(stored.partition == partition_of(stored.key, 4) for stored in found)
-    at = {(stored.topic, stored.partition, stored.offset): stored.value for stored in found}
+    at = {Position(stored.topic, stored.partition, stored.offset): stored.value for stored in found}
     flat = [position for call in positions for position in call]
-    assert [at[tuple(position)] for position in flat] == [one.value for one in sent]
+    assert [at[position] for position in flat] == [one.value for one in sent]
 
 
 async def test_concurrent_appends_keep_the_order_of_the_calls(rig: LogRig) -> None:
