@@ -154,8 +154,8 @@ class Ruler:
         except BaseException:
             self.timetable.evaluated = before
             raise
-        crash_point("alerts.ticked")
         if changed:
+            crash_point("alerts.ticked")
             self._on_transition()
         return changed
 

@@ -103,10 +103,10 @@ class World:
             while await self.service.dispatcher.send_next(receiver.name):
                 pass
 
-    async def run(self, seconds: int, value: float | None = None, **labels: Any) -> None:
-        """Second by second, with a sample in each when there is a value."""
-        for _ in range(seconds):
-            await self.clock.advance(1)
+    async def run(self, seconds: int, value: float | None = None, *, every: int = 1, **labels: Any) -> None:
+        """Step by step of `every` seconds, with a sample in each when there is a value."""
+        for _ in range(seconds // every):
+            await self.clock.advance(every)
             if value is not None:
                 await self.send(value, **labels)
             await self.turn()
