@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from billing.errors import CapacityRefused
 from billing.licence import Licence, capacity_of
 from billing.models import reservations
-from billing.rating.commitment import render_vcpu
+from billing.rating.fact import render_vcpu
 from billing.store import load_contracts, load_licences, lock_organization
 from kernel.clock import Clock
 from kernel.errors import truncate

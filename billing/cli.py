@@ -9,7 +9,7 @@ import typer
 
 from billing.book import ContractBook
 from billing.pdf import invoice_pdf
-from billing.rating.commitment import render_vcpu
+from billing.rating.fact import render_vcpu
 from billing.run import InvoiceRun
 from kernel.deployment import Deployment
 from kernel.errors import ByocError, Conflict, truncate
@@ -66,9 +66,7 @@ def add_contract(ctx: typer.Context, file: File) -> None:
 
 
 @contract_app.command("show")
-def show_contract(
-    ctx: typer.Context, contract: Annotated[str, typer.Argument(help="Id of the contract.")]
-) -> None:
+def show_contract(ctx: typer.Context, contract: Annotated[str, typer.Argument(help="Id of the contract.")]) -> None:
     """Print the newest version of a contract, as it was handed in."""
     agreed = _book(ctx).contract(contract)
     typer.echo(f"# sha256 {agreed.snapshot.sha256}\n{agreed.snapshot.text.rstrip()}")

@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from billing.contract import Party
+from billing.rating.fact import Fact
 from billing.rating.line import Derivation, Line
 from billing.tax import REVERSE_CHARGE, TaxGroup
 from kernel.clock import from_ms
@@ -105,9 +106,13 @@ def _derivation(made: Derivation) -> dict[str, Any]:
         "rate": fraction_text(made.rate.amount) | {"basis": made.rate.basis},
         "unrounded": fraction_text(made.unrounded),
         "rounding": fraction_text(made.rounding),
-        "facts": dict(made.facts),
+        "facts": [_fact(fact) for fact in made.facts],
         "days": [{"day": day, "quantity": fraction_text(quantity)} for day, quantity in made.days],
     }
+
+
+def _fact(fact: Fact) -> dict[str, str]:
+    return {"name": fact.name, "label": fact.label, "value": fact.value, "shown": fact.shown}
 
 
 def _tax(group: TaxGroup) -> dict[str, str]:

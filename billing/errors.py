@@ -1,13 +1,13 @@
 """Errors of billing, under the kernel's tree.
 
-    Refuse
-    ├── CapacityRefused          the licence does not cover what is asked for; the message says by how much
-    ├── NotFound
-    │   └── NoContract           no contract of the organization covers the period
-    └── Conflict
-        ├── AmbiguousContract    more than one contract covers the period: name one
-        ├── SnapshotConflict     that id and version is stored already, with another text
-        └── UsageNotSealed       an hour of the period can still change: close the hours first
+Refuse
+├── CapacityRefused          the licence does not cover what is asked for; the message says by how much
+├── NotFound
+│   └── NoContract           no contract of the organization covers the period
+└── Conflict
+    ├── AmbiguousContract    more than one contract covers the period: name one
+    ├── SnapshotConflict     that id and version is stored already, with another text
+    └── UsageNotSealed       an hour of the period can still change: close the hours first
 """
 
 from __future__ import annotations

@@ -72,9 +72,7 @@ class InvoiceRun:
                 self.finalize(charge)
         invoice = self.finalize(draft)
         issued = self.invoices(organization)
-        commitments = tuple(
-            other for other in issued if other.contract == invoice.contract and other.kind != USAGE
-        )
+        commitments = tuple(other for other in issued if other.contract == invoice.contract and other.kind != USAGE)
         digest = draft.usage.revision_digest if draft.usage else None
         return Closed(invoice, commitments, invoice.document["usage"]["revision_digest"] != digest)
 

@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from billing.contract import Contract, years_of
 from billing.fields import midnight_ms
+from billing.rating.fact import Fact, render_vcpu, text_fact, usage_fact, vcpu_fact
 from billing.rating.line import Line, Priced, Rate, RatingInput
 from kernel.money import Currency
 from kernel.quantity import render_fraction
@@ -48,10 +49,9 @@ def commitment(contract: Contract, charge: CommitmentCharge, price: Fraction, un
         unit="vCPU-year",
         rate=Rate(price, f"{shown} {unit.code} per vCPU-year"),
         facts=(
-            ("added_milli_vcpu", str(charge.added_milli_vcpu)),
-            ("years", str(years)),
-            ("term_start", contract.term.start.isoformat()),
-            ("term_end", contract.term.end.isoformat()),
+            vcpu_fact("added_milli_vcpu", "Added capacity", charge.added_milli_vcpu),
+            text_fact("years", "Years until the end of the term", str(years)),
+            *_term_facts(contract),
         ),
     )
     amount, derivation = priced.amount(unit)
@@ -75,9 +75,8 @@ def commitment_information(rated: RatingInput) -> Line:
         unit="vCPU-hour",
         rate=Rate(Fraction(0), "charged once at the start of the term, on its own invoice"),
         facts=(
-            ("committed_milli_vcpu_ms", str(contract.timeline.integral(rated.period))),
-            ("term_start", contract.term.start.isoformat()),
-            ("term_end", contract.term.end.isoformat()),
+            usage_fact("committed_milli_vcpu_ms", "Committed", contract.timeline.integral(rated.period)),
+            *_term_facts(contract),
         ),
     )
     amount, derivation = priced.amount(rated.currency)
@@ -92,6 +91,8 @@ def commitment_information(rated: RatingInput) -> Line:
     )
 
 
-def render_vcpu(milli_vcpu: int) -> str:
-    """vCPU without trailing zeros."""
-    return render_fraction(Fraction(milli_vcpu, 1000), 3).rstrip("0").rstrip(".")
+def _term_facts(contract: Contract) -> tuple[Fact, Fact]:
+    return (
+        text_fact("term_start", "First day of the term", contract.term.start.isoformat()),
+        text_fact("term_end", "First day after the term", contract.term.end.isoformat()),
+    )

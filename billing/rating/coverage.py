@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from billing.rating.fact import Fact, hours_fact, render_hours, text_fact
 from billing.rating.line import RatingInput
 from kernel.quantity import render_fraction
-from kernel.window import HOUR_MS
 
 
-def coverage_facts(rated: RatingInput) -> tuple[tuple[str, str], ...]:
-    """Hours and milliseconds observed and missing, and which revisions were read; all as strings."""
+def coverage_facts(rated: RatingInput) -> tuple[Fact, ...]:
+    """Time in the period, observed and missing, and which revisions were read."""
     usage = rated.usage
+    hours_with_rows = str(len({row.hour for row in usage.rows}))
     return (
-        ("hours_in_period", render_hours(rated.period.length_ms)),
-        ("hours_with_usage_rows", str(len({row.hour for row in usage.rows}))),
-        ("observed_ms", str(usage.observed_ms)),
-        ("missing_ms", str(usage.missing_ms)),
-        ("revision_digest", usage.revision_digest),
+        hours_fact("period_ms", "Length of the period", rated.period.length_ms),
+        text_fact("hours_with_usage_rows", "Hours with usage", hours_with_rows),
+        hours_fact("observed_ms", "Time observed", usage.observed_ms, "component-hours"),
+        hours_fact("missing_ms", "Time without data", usage.missing_ms, "component-hours"),
+        text_fact("revision_digest", "Usage revisions, sha256", usage.revision_digest),
     )
 
 
@@ -38,8 +39,3 @@ def coverage_notes(rated: RatingInput) -> tuple[str, ...]:
             "the usage in it is unknown, not zero."
         )
     return tuple(notes)
-
-
-def render_hours(milliseconds: int) -> str:
-    """Hours with two decimals."""
-    return render_fraction(Fraction(milliseconds, HOUR_MS), 2)

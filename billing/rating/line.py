@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from billing.contract import Contract, TaxRule
+from billing.rating.fact import Fact
 from kernel.money import Currency, Money
 from kernel.window import Window
 from metering.usage.model import UsageMonth
@@ -39,7 +40,7 @@ class Derivation:
     rate: Rate
     unrounded: Fraction
     rounding: Fraction  # amount minus unrounded
-    facts: tuple[tuple[str, str], ...] = ()  # what the quantity was taken from
+    facts: tuple[Fact, ...] = ()  # what the quantity was taken from
     days: tuple[tuple[str, Fraction], ...] = ()  # the quantity by local day, days with none left out
 
 
@@ -64,7 +65,7 @@ class Priced:
     quantity: Fraction
     unit: str
     rate: Rate
-    facts: tuple[tuple[str, str], ...] = ()
+    facts: tuple[Fact, ...] = ()
     days: tuple[tuple[str, Fraction], ...] = field(default=())
 
     def amount(self, unit: Currency) -> tuple[Money, Derivation]:
@@ -72,6 +73,4 @@ class Priced:
         unrounded = self.quantity * self.rate.amount
         rounded = Money.round_half_up(unrounded, unit)
         rounding = Fraction(rounded.amount) - unrounded
-        return rounded, Derivation(
-            self.quantity, self.unit, self.rate, unrounded, rounding, self.facts, self.days
-        )
+        return rounded, Derivation(self.quantity, self.unit, self.rate, unrounded, rounding, self.facts, self.days)

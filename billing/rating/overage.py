@@ -13,6 +13,7 @@ from fractions import Fraction
 from billing.contract import DAYS_IN_A_PRICED_YEAR
 from billing.fields import midnight_ms
 from billing.rating.coverage import coverage_facts, coverage_notes
+from billing.rating.fact import text_fact, usage_fact, vcpu_fact
 from billing.rating.line import Line, Priced, Rate, RatingInput
 from kernel.quantity import render_fraction, vcpu_minutes
 from kernel.steps import StepFunction
@@ -45,11 +46,11 @@ def overage(rated: RatingInput) -> Line:
         unit="vCPU-minute",
         rate=overage_rate(rated.price_per_vcpu_year, rated.currency.code) if billed else _NOT_BILLED,
         facts=(
-            ("overage_basis", "instant: sum over all clusters, minus the commitment, at every moment"),
-            ("overage_milli_vcpu_ms", str(excess.integral(rated.period))),
-            ("used_milli_vcpu_ms", str(rated.usage.step.integral(rated.period))),
-            ("committed_milli_vcpu_ms", str(contract.timeline.integral(rated.period))),
-            ("peak_milli_vcpu", str(rated.usage.step.maximum(rated.period))),
+            text_fact("overage_basis", "Basis", "sum over all clusters minus the commitment, at every moment"),
+            usage_fact("used_milli_vcpu_ms", "Used", rated.usage.step.integral(rated.period)),
+            usage_fact("committed_milli_vcpu_ms", "Committed", contract.timeline.integral(rated.period)),
+            usage_fact("overage_milli_vcpu_ms", "Above the commitment", excess.integral(rated.period)),
+            vcpu_fact("peak_milli_vcpu", "Highest level", rated.usage.step.maximum(rated.period)),
             *coverage_facts(rated),
         ),
         days=tuple(_by_day(excess, rated.period, contract.time_zone)),

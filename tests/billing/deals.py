@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from billing.api import ContractBook, InvoiceRun
+from billing.book import ContractBook
 from billing.models import postings
+from billing.run import InvoiceRun
 from kernel.audit import AuditLog
 from kernel.clock import VirtualClock
 from kernel.database import Database
@@ -35,7 +36,7 @@ def contract_text(
     return (
         f"contract: {contract or organization + '-2026'}\n"
         f"organization: {organization}\n"
-        "legal_entity: {id: example-eu, name: Example Europe GmbH, address: [Street 1, 10115 Berlin], tax_id: DE1}\n"
+        "legal_entity: {id: example-eu, name: Example Europe GmbH, address: [Street 1, Berlin], tax_id: DE1}\n"
         f"customer: {{name: {organization.title()} Ltd, address: [High Street 2, London]}}\n"
         "currency: USD\n"
         f"term: {{start: {term[0]}, end: {term[1]}}}\n"

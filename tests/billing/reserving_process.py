@@ -1,4 +1,4 @@
-"""A process that makes two reservations at once and prints how each ended."""
+"""A process that makes four reservations at once and prints how each ended."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from billing.capacity import LicenceCapacity
 from billing.errors import CapacityRefused
 from kernel.clock import VirtualClock
 from kernel.database import Database
-from kernel.ids import JobId
-from tests.billing.deals import ACME
+from kernel.ids import JobId, OrganizationId
 
 
 def reserve(database: Database, subject: str) -> str:
@@ -20,7 +19,9 @@ def reserve(database: Database, subject: str) -> str:
     capacity = LicenceCapacity(VirtualClock(datetime(2026, 11, 3, tzinfo=UTC)))
     try:
         database.transact(
-            lambda connection: capacity.reserve(connection, ACME, subject, 5_000, JobId("job-" + subject))
+            lambda connection: capacity.reserve(
+                connection, OrganizationId("acme"), subject, 5_000, JobId("job-" + subject)
+            )
         )
     except CapacityRefused:
         return "refused"
@@ -29,8 +30,8 @@ def reserve(database: Database, subject: str) -> str:
 
 def main(url: str, name: str) -> None:
     database = Database(url)
-    with ThreadPoolExecutor(2) as pool:
-        for outcome in pool.map(partial(reserve, database), (f"{name}-a", f"{name}-b")):
+    with ThreadPoolExecutor(4) as pool:
+        for outcome in pool.map(partial(reserve, database), [f"{name}-{index}" for index in range(4)]):
             sys.stdout.write(outcome + "\n")
     database.close()
 

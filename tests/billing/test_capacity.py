@@ -139,10 +139,14 @@ def test_no_licence_at_all(desk: Desk) -> None:
 
 
 def test_an_amendment_holds_from_its_date(desk: Desk) -> None:
-    contract = contract_text(on_demand=False).replace("vcpu: 16}\n", "vcpu: 16}\n  - {start: 2026-12-01, vcpu: 24}\n")
+    contract = contract_text(on_demand=False).replace(
+        "vcpu: 16}\n", "vcpu: 16}\n  - {start: 2026-12-01, vcpu: 24}\n"
+    )
     desk.office.book.add_contract(contract, "contract.yaml", "test")
     desk.office.book.add_licence(licence_text(), "licence.yaml", "test")
-    amended = licence_text(more="version: 2\n").replace("vcpu: 16}\n", "vcpu: 16}\n  - {start: 2026-12-01, vcpu: 24}\n")
+    amended = licence_text(more="version: 2\n").replace(
+        "vcpu: 16}\n", "vcpu: 16}\n  - {start: 2026-12-01, vcpu: 24}\n"
+    )
     desk.office.book.add_licence(amended, "licence.yaml", "test")
 
     with pytest.raises(CapacityRefused):
@@ -173,14 +177,12 @@ def test_eight_threads_reserve_at_once_and_what_fits_is_admitted(office: Office)
     assert Desk(office).held == 10
 
 
-def test_four_processes_reserve_at_once_and_what_fits_is_admitted(office: Office) -> None:
+def test_two_processes_of_four_threads_reserve_at_once_and_what_fits_is_admitted(office: Office) -> None:
     Desk(office).licence(vcpu=10)
     url = office.database.url.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "tests.billing.reserving_process", url]
 
-    started = [
-        subprocess.Popen([*command, f"p{index}"], stdout=subprocess.PIPE, text=True) for index in range(4)
-    ]
+    started = [subprocess.Popen([*command, f"p{index}"], stdout=subprocess.PIPE, text=True) for index in range(2)]
     outcomes = "".join(process.communicate(timeout=60)[0] for process in started).split()
 
     assert sorted(outcomes) == ["admitted"] * 2 + ["refused"] * 6
@@ -189,9 +191,7 @@ def test_four_processes_reserve_at_once_and_what_fits_is_admitted(office: Office
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    steps=st.lists(
-        st.tuples(st.booleans(), st.sampled_from(["c1", "c2", "c3"]), st.integers(0, 12)), max_size=15
-    )
+    steps=st.lists(st.tuples(st.booleans(), st.sampled_from(["c1", "c2", "c3"]), st.integers(0, 12)), max_size=15)
 )
 def test_any_order_of_reservations_stays_within_the_licence(
     licensed: Database, steps: list[tuple[bool, str, int]]

@@ -1,4 +1,4 @@
-"""Contracts, licences and price books that are wrong: refused whole, with field, what was found, what is allowed."""
+"""Contracts, licences and price books that are wrong: refused whole, by field, with what is allowed."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def test_every_finding_is_named_at_once() -> None:
     assert {finding.where for finding in refused.value.findings} == {"price_per_vcpu_year", "on_demand"}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "- a", "12", "a: [", "? [a]\n: b", "1: 2", "!!python/name:os.system", "\0"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "- a", "12", "a: [", "? [a]\n: b", "1: 2", "!!python/name:os.system", "\0"]
+)
 def test_what_is_no_mapping_is_refused(text: str) -> None:
     for parse in (parse_contract, parse_licence, parse_price_book):
         with pytest.raises(InvalidInput):

@@ -100,8 +100,10 @@ def test_missing_time_is_stated_and_not_billed(small_office: Office) -> None:
 
     line = small_office.run.draft(ACME, "2026-10").document()["lines"][1]
 
-    assert line["derivation"]["facts"]["missing_ms"] == str(36 * HOUR_MS)
-    assert line["derivation"]["facts"]["hours_with_usage_rows"] == "0"
+    facts = {fact["name"]: fact for fact in line["derivation"]["facts"]}
+    assert facts["missing_ms"]["value"] == str(36 * HOUR_MS)
+    assert facts["missing_ms"]["shown"] == "36.00 component-hours"
+    assert facts["hours_with_usage_rows"]["value"] == "0"
     assert "36.00 component-hours (4.84 %" in line["notes"][1]
     assert "not evidence of zero usage" in line["notes"][0]
 

@@ -153,9 +153,7 @@ def test_a_leap_years_term_is_one_year() -> None:
 
 
 def test_a_growing_commitment_is_charged_for_what_it_adds() -> None:
-    more = contract_text(vcpu=10).replace(
-        "vcpu: 10}\n", "vcpu: 10}\n  - {start: 2027-04-01, vcpu: 14}\n"
-    )
+    more = contract_text(vcpu=10).replace("vcpu: 10}\n", "vcpu: 10}\n  - {start: 2027-04-01, vcpu: 14}\n")
     first, second = charges_of(parse_contract(more, "contract.yaml"))
 
     drafts = [commitment_draft(_agreed(more), charge) for charge in (first, second)]

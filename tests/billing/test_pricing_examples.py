@@ -49,7 +49,9 @@ def test_w01_rounding_the_rate_gives_the_published_wrong_figure() -> None:
 def test_w23_time_weighted_integral_of_a_gauge() -> None:
     expected = pricing_example("W23")["expected"]
     january = month("2026-01")
-    a = StepFunction.of([(january.start_ms, 20), (january.start_ms + DAY_MS, 30), (january.start_ms + 16 * DAY_MS, 0)])
+    a = StepFunction.of(
+        [(january.start_ms, 20), (january.start_ms + DAY_MS, 30), (january.start_ms + 16 * DAY_MS, 0)]
+    )
 
     assert Fraction(a.integral(january), DAY_MS) == Fraction(expected["a_unit_days"])
     assert render_fraction(Fraction(a.integral(january), january.length_ms), 10) == expected["a_period_average"]
@@ -85,7 +87,7 @@ def test_w27_each_line_half_up_then_the_sum() -> None:
 
 
 def _taxed(amounts: list[str], rate: str) -> tuple[Money, Money]:
-    rule = TaxRule(category="S", rate=rate)  # type: ignore[arg-type]  # decimal text, as in a contract
+    rule = TaxRule(category="S", rate=rate)  # decimal text, as in a contract
     lines = [Money(Decimal(amount), USD) for amount in amounts]
     [group] = tax_groups(((line, rule) for line in lines), USD)
     return group.amount, total(lines, USD) + group.amount
@@ -117,7 +119,9 @@ def test_w21_is_a_reference_formula_and_never_credits_back() -> None:
     timeline = example["inputs"]["timeline"]
     by_step = [
         _remitted_units({"total": used, "bf": 1, "coverage": covered, "remitted": remitted})
-        for used, covered, remitted in zip(timeline["total"], timeline["coverage"], timeline["remitted"], strict=True)
+        for used, covered, remitted in zip(
+            timeline["total"], timeline["coverage"], timeline["remitted"], strict=True
+        )
     ]
     assert by_step == example["expected"]["timeline_billed"]
     # A corrected-down month: what was billed stays billed. Ours re-rates the period and credits the difference.

@@ -1,0 +1,140 @@
+"""The commands, in the order in which a finance team uses them, on an embedded vendor side."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from billing.cli import app
+from console.migrate import migrate
+from kernel.clock import VirtualClock, to_ms
+from kernel.deployment import Deployment
+from kernel.errors import Conflict, InvalidInput, NotFound
+from kernel.ids import ClusterId, CollectorId, ProjectId
+from kernel.window import Window, day_of, hours_in, month
+from metering.usage.hours import Component, ComponentHour
+from metering.usage.store import HourToSeal, UsageStore
+from tests.billing.deals import ACME, HOUR_MS, NOVEMBER_3, contract_text, licence_text
+from tests.billing.test_contract_input import FROM_BOOK, PRICES
+
+TERM = ("2026-10-30", "2027-10-30")  # so that the first invoice is of two days
+FIRST = day_of(to_ms(datetime(2026, 10, 30, tzinfo=UTC)))
+
+
+class Desk:
+    """One deployment and its command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.deployment = Deployment.embedded(folder / "vendor", VirtualClock(NOVEMBER_3))
+        migrate(self.deployment.database())
+
+    def file(self, name: str, text: str) -> str:
+        path = self.folder / name
+        path.write_text(text)
+        return str(path)
+
+    def invoke(self, *words: str) -> Result:
+        return CliRunner().invoke(app, words, obj=self.deployment, catch_exceptions=False)
+
+    def say(self, *words: str) -> str:
+        result = self.invoke(*words)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def seal_term(self, *, above: bool, upto: int | None = None) -> None:
+        """Every hour of October from the first of the term at 16 vCPU; with `above`, the second one at 26."""
+        component = Component(ProjectId("main"), ClusterId("c1"), "query")
+        hours = list(hours_in(Window(FIRST.start_ms, month("2026-10").end_ms)))[:upto]
+        levels = [26_000 if above and index == 1 else 16_000 for index in range(len(hours))]
+        sealed = [
+            HourToSeal(
+                organization=ACME,
+                hour=hour,
+                components=(
+                    ComponentHour(
+                        component=component,
+                        collector=CollectorId("col-1"),
+                        points=((hour.start_ms, level), (hour.end_ms, 0)),
+                        milli_vcpu_ms=level * HOUR_MS,
+                        observed_ms=HOUR_MS,
+                        missing_ms=0,
+                        peak_milli_vcpu=level,
+                        open_at_end=True,
+                    ),
+                ),
+                sources=("file sha",),
+                files_digest=f"digest-{level}",
+                snapshot_id=1,
+                reason="watermark",
+            )
+            for hour, level in zip(hours, levels, strict=True)
+        ]
+        UsageStore(self.deployment.database()).seal(sealed, self.deployment.clock.now_ms())
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_from_price_book_to_pdf(desk: Desk) -> None:
+    contract = contract_text(term=TERM).replace(*FROM_BOOK)
+    assert desk.say("price", "add", desk.file("prices.yaml", PRICES)) == "price book standard version 1: 3 prices\n"
+    assert "vcpu-year  900.00 USD  from 2025-01-01" in desk.say("price", "show", "standard")
+    assert "acme-2026 version 1" in desk.say("contract", "add", desk.file("contract.yaml", contract))
+    assert "16 vCPU, on-demand above it  900.00 USD" in desk.say("contract", "list")
+    assert contract.rstrip() in desk.say("contract", "show", "acme-2026")
+    assert "acme-licence" in desk.say("licence", "add", desk.file("licence.yaml", licence_text(valid=TERM)))
+    assert desk.say("licence", "show", "acme").endswith("capacity now: 16 vCPU\n")
+    desk.seal_term(above=True)
+
+    draft = json.loads(desk.say("invoice", "draft", "acme", "2026-10", "--pdf", str(desk.folder / "draft.pdf")))
+    assert draft["totals"]["gross"] == "1.03"
+    assert (desk.folder / "draft.pdf").read_bytes().startswith(b"%PDF")
+    assert desk.say("invoice", "commitments", "acme-2026").endswith("14400.00 USD\n")
+    finalized = desk.say("invoice", "finalize", "acme", "2026-10")
+    assert finalized.splitlines()[1] == "EXAMPLE-EU-2026-000002  usage 2026-10  1.03 USD"
+    assert desk.say("invoice", "finalize", "acme", "2026-10") == finalized
+    assert len(desk.say("invoice", "list", "--organization", "acme").splitlines()) == 2
+    assert json.loads(desk.say("invoice", "show", "EXAMPLE-EU-2026-000002"))["status"] == "final"
+    desk.say("invoice", "pdf", "EXAMPLE-EU-2026-000002", "--out", str(desk.folder / "one.pdf"))
+    desk.say("invoice", "pdf", "EXAMPLE-EU-2026-000002", "--out", str(desk.folder / "two.pdf"))
+    assert (desk.folder / "one.pdf").read_bytes() == (desk.folder / "two.pdf").read_bytes()
+    assert [event.action for event in desk.deployment.audit().events()] == [
+        "price.add",
+        "contract.add",
+        "licence.add",
+        "invoice.finalize",
+        "invoice.finalize",
+    ]
+
+
+def test_hours_that_are_open_and_usage_that_comes_late(desk: Desk) -> None:
+    desk.say("contract", "add", desk.file("contract.yaml", contract_text(term=TERM)))
+    desk.seal_term(above=False, upto=40)
+    with pytest.raises(Conflict, match="not sealed"):
+        desk.invoke("invoice", "finalize", "acme", "2026-10")
+    assert desk.say("invoice", "list") == ""
+
+    desk.seal_term(above=False)
+    assert "usage 2026-10  0.00 USD" in desk.say("invoice", "finalize", "acme", "2026-10")
+    desk.seal_term(above=True)
+    with pytest.raises(Conflict, match="has changed since EXAMPLE-EU-2026-000002 became final"):
+        desk.invoke("invoice", "finalize", "acme", "2026-10")
+
+
+def test_what_is_wrong_is_refused(desk: Desk) -> None:
+    with pytest.raises(InvalidInput, match=r"wrong\.yaml: price_per_vcpu_year: found 900\.0"):
+        desk.invoke("contract", "add", desk.file("wrong.yaml", contract_text().replace('"900.00"', "900.00")))
+    with pytest.raises(InvalidInput, match=r"absent\.yaml: file"):
+        desk.invoke("contract", "add", str(desk.folder / "absent.yaml"))
+    with pytest.raises(InvalidInput, match="organization"):
+        desk.invoke("invoice", "draft", "../acme", "2026-10")
+    with pytest.raises(NotFound, match="byoc invoice list"):
+        desk.invoke("invoice", "show", "X-1")
+    assert desk.say("contract", "list") == ""
