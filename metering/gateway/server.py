@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from kernel.clock import Clock
 from kernel.errors import Retry
@@ -56,6 +58,20 @@ class ServerCertificate:
         return certificate, key
 
 
+class _NotOfStrangers(logging.Filter):
+    """Drops the trace of a request that is no HTTP: else anyone could fill our disk with them."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], BadHttpMessage))
+
+
+def _http_logger() -> logging.Logger:
+    found = logging.getLogger("byoc.gateway.http")
+    if not found.filters:
+        found.addFilter(_NotOfStrangers())
+    return found
+
+
 class GatewayServer:
     """A listening gateway. `start`, then `watch` as a task, then `stop`."""
 
@@ -67,6 +83,7 @@ class GatewayServer:
         self._runner = web.AppRunner(
             app,
             access_log=None,
+            logger=_http_logger(),
             auto_decompress=False,  # a gzip bomb must not be unpacked before anyone looked at it
             keepalive_timeout=parts.settings.keepalive_seconds,
             lingering_time=_LINGER_SECONDS,

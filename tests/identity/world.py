@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from console.migrate import migrate
 from kernel.audit import AuditLog
@@ -33,8 +35,11 @@ class IdentityWorld:
 def make_world(folder: Path, url: str | None = None, clock: Clock | None = None) -> IdentityWorld:
     """All of it in `folder`; the caller closes the database."""
     clock = clock or SystemClock()
+    if url is None:
+        (folder / "byoc.sqlite").write_bytes(_migrated())
     database = Database(url or sqlite_url(folder / "byoc.sqlite"))
-    migrate(database)
+    if url is not None:
+        migrate(database)
     audit = AuditLog(database, clock)
     return IdentityWorld(
         folder,
@@ -45,3 +50,13 @@ def make_world(folder: Path, url: str | None = None, clock: Clock | None = None)
         EnrolmentTokens(database, clock, audit),
         Revocations(database, clock, audit),
     )
+
+
+@cache
+def _migrated() -> bytes:
+    """A database file with the newest schema, made once."""
+    with TemporaryDirectory() as folder:
+        database = Database(sqlite_url(Path(folder) / "byoc.sqlite"))
+        migrate(database)
+        database.close()  # the last connection brings the write-ahead log into the file
+        return (Path(folder) / "byoc.sqlite").read_bytes()

@@ -1,0 +1,161 @@
+"""Buckets, active series, and cutting a batch: the pure parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernel.log import RecordTooLarge
+from kernel.settings import documented_fields
+from metering.gateway.buckets import KeyedBuckets, TokenBucket, retry_after
+from metering.gateway.records import make_records
+from metering.gateway.series import check_series
+from metering.gateway.settings import GatewaySettings, TenantLimits
+from metering.gateway.tenants import ActiveSeries, Tenants, TenantState
+from metering.record import (
+    BatchHeader,
+    Lane,
+    SampleBatch,
+    Sequence,
+    decode_batch,
+    make_batch,
+    parse_canonical_labels,
+)
+from tests.identity.world import ACME, COLLECTOR
+
+HEADER = BatchHeader(ACME, COLLECTOR, Lane.LIVE, 0, "0" * 64, Sequence(1, 2, 3), 99)
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 50)), max_size=40))
+def test_a_bucket_never_lets_more_through_than_its_rate_and_burst(steps: list[tuple[float, int]]) -> None:
+    bucket, now, taken = TokenBucket.full(5, 20, 0.0), 0.0, 0
+    for pause, amount in steps:
+        now += pause
+        if bucket.take(amount, now) == 0:
+            taken += amount
+    assert taken <= 20 + 5 * now + 50  # one push may be larger than the burst, once the bucket is full
+
+
+def test_a_push_larger_than_the_burst_passes_and_leaves_a_debt() -> None:
+    bucket = TokenBucket.full(10, 20, 0.0)
+    assert bucket.take(100, 0.0) == 0
+    assert bucket.take(1, 0.0) == pytest.approx(8.1)
+    assert bucket.take(1, 8.2) == 0
+
+
+def test_a_bucket_does_not_fill_when_time_steps_back() -> None:
+    bucket = TokenBucket.full(1, 1, 10.0)
+    assert bucket.take(1, 10.0) == 0
+    assert bucket.take(1, 5.0) > 0
+
+
+def test_keyed_buckets_forget_the_oldest() -> None:
+    buckets = KeyedBuckets(1, 1, max_keys=2)
+    assert [buckets.take(key, 0.0) for key in ("a", "b", "c")] == [0, 0, 0]
+    assert buckets.take("c", 0.0) > 0
+    assert buckets.take("a", 0.0) == 0
+
+
+@given(st.floats(0, 1e6))
+def test_retry_after_is_a_positive_bounded_number_of_seconds(seconds: float) -> None:
+    assert 1 <= int(retry_after(seconds)) <= 300
+
+
+def test_retry_after_is_spread() -> None:
+    assert len({retry_after(100) for _ in range(200)}) > 10
+
+
+def test_active_series_never_exceed_their_limit_and_leave_after_a_while() -> None:
+    active = ActiveSeries(3, window_seconds=60)
+    assert active.room_for([1, 2], 0) == set()
+    active.touch([1, 2], 0)
+    assert active.room_for([1, 2, 3, 4], 30) == {4}
+    active.touch([1, 3], 30)
+    assert active.room_for([5, 6], 59) == {5, 6}
+    assert active.room_for([5], 65) == {5}  # swept six seconds ago
+    assert active.room_for([5, 6], 75) == {6}
+    active.touch([5], 75)
+    assert len(active) == 3
+
+
+def test_a_silent_tenant_is_forgotten() -> None:
+    tenants = Tenants(TenantLimits(active_series_seconds=60))
+    tenants.state(ACME, 0)
+    tenants.forget_silent(60)
+    assert len(tenants) == 1
+    tenants.forget_silent(61)
+    assert len(tenants) == 0
+
+
+def test_remembered_series_stay_within_their_memory() -> None:
+    state = TenantState(ACME, TenantLimits(series_cache_bytes=20_000), 0)
+    for number in range(1000):
+        state.check((("__name__", f"m{number}"),))
+    assert 0 < state._checked_bytes <= 10_000
+    assert len(state._checked) < 30
+
+
+label_sets = st.lists(
+    st.tuples(st.sampled_from(["__name__", "a", "organization", "project", ""]), st.text(max_size=5)), max_size=5
+).map(tuple)
+
+
+@given(label_sets)
+@settings(max_examples=200)
+def test_whatever_is_accepted_is_in_the_tenants_own_name(labels: tuple[tuple[str, str], ...]) -> None:
+    checked = check_series(labels, ACME, TenantLimits())
+    assert (checked.canonical is None) == (checked.refusal is not None)
+    if checked.canonical is not None:
+        found = dict(parse_canonical_labels(checked.canonical))
+        assert (found["organization"], found["project"]) == ("acme", "prod")
+        assert found["__name__"]
+        assert {name: value for name, value in labels if value and name not in {"organization", "project"}} == {
+            name: value for name, value in found.items() if name not in {"organization", "project"}
+        }
+
+
+@given(st.integers(0, 300), st.integers(1, 40), st.integers(9_000, 20_000))
+@settings(max_examples=60, deadline=None)
+def test_parts_tile_the_batch_and_fit(samples: int, series: int, limit: int) -> None:
+    rows = [((("__name__", f"metric_{n % series}" * 10),), n, float(n)) for n in range(samples)]
+    records = make_records(HEADER, make_batch(rows), limit)
+    batches = [decode_batch(record.value) for record in records]
+    assert [t for batch in batches for t in batch.timestamps_ms.tolist()] == list(range(samples))
+    names = [batch.series[slot] for batch in batches for slot in batch.series_index]
+    assert names == [make_batch([row]).series[0] for row in rows]
+    for record in records:
+        size = len(record.value) + len(record.key) + sum(len(k) + len(v) for k, v in record.headers.items())
+        assert size <= limit
+    assert [record.headers["sequence"] for record in records] == [
+        f"1.2.{3 * 4096 + part}".encode() for part in range(len(records))
+    ]
+    assert ["complete_through_ms" in record.headers for record in records] == [False] * (len(records) - 1) + [True]
+    assert records == make_records(HEADER, make_batch(rows), limit)
+
+
+def test_a_single_sample_that_fits_no_record_is_refused() -> None:
+    batch = SampleBatch((b"x" * 50_000,), np.zeros(1, np.int32), np.zeros(1, np.int64), np.zeros(1))
+    with pytest.raises(RecordTooLarge):
+        make_records(HEADER, batch, 20_000)
+
+
+def test_incompressible_batches_fit_too() -> None:
+    """The bound is on uncompressed sizes; noise must not grow over it."""
+    noise = np.random.default_rng(7)
+    count = 40_000
+    batch = SampleBatch(
+        (b"__name__\xffup\xff",),
+        np.zeros(count, np.int32),
+        noise.integers(-(2**63), 2**63 - 1, count),
+        noise.integers(0, 2**63 - 1, count).view(np.float64),
+    )
+    for limit in (20_000, 100_000, 1_000_000):
+        assert all(len(record.value) < limit for record in make_records(HEADER, batch, limit))
+
+
+def test_every_setting_is_documented() -> None:
+    for name, description, _ in documented_fields(GatewaySettings):
+        assert description, name
+        assert len(description) > 30, name
