@@ -162,27 +162,27 @@ def test_a_draft_of_an_amended_contract_is_not_finalized(office: Office) -> None
     assert office.run.close(ACME, "2026-10").invoice.document["contract"]["version"] == "2"
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE billing_invoices SET gross = '0.01'",
-        "UPDATE billing_invoices SET document = replace(document, '1.03', '9.03')",
-        "DELETE FROM billing_invoices",
-        "UPDATE billing_postings SET minor_units = 0",
-        "DELETE FROM billing_postings",
-        "UPDATE billing_contracts SET snapshot = ''",
-        "DELETE FROM billing_contracts",
-        "UPDATE billing_counters SET last_sequence = 0",
-        "UPDATE billing_counters SET last_sequence = last_sequence + 2",
-        "DELETE FROM billing_counters",
-    ],
+CHANGES = (
+    "UPDATE billing_invoices SET gross = '0.01'",
+    "UPDATE billing_invoices SET document = replace(document, '1.03', '9.03')",
+    "DELETE FROM billing_invoices",
+    "UPDATE billing_postings SET minor_units = 0",
+    "DELETE FROM billing_postings",
+    "UPDATE billing_contracts SET snapshot = ''",
+    "DELETE FROM billing_contracts",
+    "UPDATE billing_counters SET last_sequence = 0",
+    "UPDATE billing_counters SET last_sequence = last_sequence + 2",
+    "DELETE FROM billing_counters",
 )
-def test_sql_cannot_change_what_was_issued(office: Office, statement: str) -> None:
+
+
+def test_sql_cannot_change_what_was_issued(office: Office) -> None:
     _open_with_overage(office)
     closed = office.run.close(ACME, "2026-10")
 
-    with pytest.raises(DBAPIError, match=r"append-only|counts up by one"):
-        office.database.transact(lambda connection: connection.execute(sa.text(statement)))
+    for statement in CHANGES:
+        with pytest.raises(DBAPIError, match=r"append-only|counts up by one"):
+            office.database.transact(lambda connection, text=statement: connection.execute(sa.text(text)))  # type: ignore[misc]
 
     assert office.run.close(ACME, "2026-10") == closed
 
