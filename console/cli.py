@@ -34,6 +34,7 @@ GROUPS: dict[str, Mount] = {
     "collector": Mount("collector.cli", "app", "In the customer's VPC: run, enrol, what left, backfill.", extra=""),
     "ca": Mount("kernel.identity.cli", "ca_app", "The authority that names collectors."),
     "enrol": Mount("kernel.identity.cli", "enrol_app", "Enrolment tokens: single use, short-lived."),
+    "revoke": Mount("kernel.identity.cli", "revoke_app", "Revoke a collector's certificates, at once."),
     "audit": Mount("kernel.cli", "audit_app", "The hash-chained audit log: verify, export."),
     "organization": Mount("provisioner.cli", "org_app", "Organizations."),
     "project": Mount("provisioner.cli", "project_app", "Projects."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -17,6 +17,7 @@ from pydantic import Field
 from alerts.api import AlertService, AlertSettings
 from billing.api import LicenceGauges
 from console.wiring import Vendor
+from kernel.errors import Finding, raise_findings
 from kernel.identity.authority import CertificateAuthority
 from kernel.identity.enrolment import EnrolmentTokens
 from kernel.identity.errors import NoAuthority
@@ -24,7 +25,7 @@ from kernel.identity.revocation import Revocations
 from kernel.log import Log
 from kernel.logs import logger
 from kernel.service import Service, serve_health
-from kernel.settings import Section
+from kernel.settings import Section, read_yaml_mapping
 from metering.gateway.app import GatewayParts
 from metering.gateway.server import serve_gateway
 from metering.gateway.settings import GatewaySettings
@@ -77,7 +78,14 @@ class Sections:
 
 
 def read_sections(vendor: Vendor) -> Sections:
-    """Raises InvalidInput naming file and field."""
+    """Raises InvalidInput naming file and field; a section that no part reads is refused, it may be misspelt."""
+    content = read_yaml_mapping(vendor.source) if vendor.source else {}
+    known = ("deployment", *(field.name for field in fields(Sections)))
+    raise_findings(
+        Finding(str(vendor.source), "section", repr(name), ", ".join(known))
+        for name in content
+        if name not in known
+    )
     return Sections(
         up=vendor.section("up", UpSettings),
         gateway=vendor.section("gateway", GatewaySettings),

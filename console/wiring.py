@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import configparser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from billing.api import ContractBook, LicenceCapacity
 from console.migrate import migrate
 from kernel.clock import Clock, SystemClock
 from kernel.database import Database
@@ -15,6 +15,9 @@ from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.objects.s3_settings import S3Settings
 from kernel.steps import StepFunction
+
+if TYPE_CHECKING:
+    from billing.capacity import LicenceCapacity
 
 DEFAULT_FOLDER = Path("byoc-data")
 
@@ -25,10 +28,14 @@ class Vendor(Deployment):
     @property
     def capacity(self) -> LicenceCapacity:
         """Billing's answer to the provisioner's question: does the licence cover it?"""
+        from billing.capacity import LicenceCapacity
+
         return LicenceCapacity(self.clock)
 
     def capacity_of(self, organization: OrganizationId) -> StepFunction:
         """Billing's answer to the usage report's: how much was licensed, and when?"""
+        from billing.book import ContractBook
+
         return ContractBook(self.database(), self.clock, self.audit()).capacity(organization)
 
     def database(self) -> Database:
