@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
-    done = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True, check=False)
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -20,7 +21,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_wheel_without_extras_runs_the_collector(tmp_path: Path) -> None:
-    """Given the wheel and the base lock, nothing of the vendor side is installed and the collector checks its file."""
+    """Nothing of the vendor side is installed, and the collector checks its file."""
     run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=ROOT)
     [wheel] = tmp_path.glob("byoc-*.whl")
     uv = Path(sys.executable).with_name("uv")
