@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,7 +159,7 @@ def forget(
 
 
 def _deployment(context: typer.Context) -> Deployment:
-    deployment: Deployment = context.find_object(Deployment) or context.obj
+    deployment: Deployment = context.obj
     return deployment
 
 
@@ -169,11 +168,7 @@ def _settings(context: typer.Context) -> AlertSettings:
 
 
 def _transact(context: typer.Context, transaction: Transaction[Any]) -> Any:
-    deployment = _deployment(context)
-    try:
-        return deployment.database().transact(transaction)
-    finally:
-        asyncio.run(deployment.close())
+    return _deployment(context).database().transact(transaction)
 
 
 def _rows(context: typer.Context, statement: sa.Select[Any]) -> Sequence[Any]:

@@ -10,7 +10,7 @@ _BELOW = ("", "m", "u", "n", "p", "f", "a", "z", "y")
 
 
 def go_float(value: float) -> str:
-    """As Go prints a float64 by default: shortest digits, an exponent below 1e-4 and from 1e21 on."""
+    """As Go prints a float64 by default: shortest digits, an exponent below 1e-4 and from 1e6 on."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -19,7 +19,7 @@ def go_float(value: float) -> str:
         return "-0" if math.copysign(1, value) < 0 else "0"
     exact = Decimal(repr(value))
     exponent = exact.adjusted()
-    if -4 <= exponent < 21:
+    if -4 <= exponent < 6:
         return f"{exact:f}".removesuffix(".0")
     digits = "".join(map(str, exact.normalize().as_tuple().digits))
     mantissa = digits[0] + (f".{digits[1:]}" if len(digits) > 1 else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from email.utils import format_datetime
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ async def test_gone_disables_the_receiver_and_tells_the_fallback(make_world: Mak
 
 @pytest.mark.parametrize("limit", [{"fallback_after_attempts": 3}, {"fallback_after_seconds": 3}])
 async def test_the_fallback_is_told_once_and_the_first_goes_on_trying(
-    make_world: MakeWorld, receiver: Receiver, limit: dict[str, int]
+    make_world: MakeWorld, receiver: Receiver, limit: dict[str, Any]
 ) -> None:
     other = await Receiver().start()
     world = await make_world(

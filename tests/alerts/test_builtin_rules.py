@@ -1,0 +1,128 @@
+"""The rules that come with byoc: licence cores and validity, silent collectors."""
+
+from __future__ import annotations
+
+import pytest
+
+from alerts import models
+from alerts.collectors import forget_collector
+from alerts.settings import DEFAULT_RULES
+from kernel.ids import CollectorId, ProjectId, Tenant
+from tests.alerts.conftest import MakeWorld
+from tests.alerts.receiver import Receiver
+from tests.alerts.world import COLLECTOR, ORG_A, World
+
+VENDOR = Tenant(ORG_A.organization, ProjectId("vendor"))
+BILLING = CollectorId("vendor-billing")
+DAY_SECONDS = 86_400
+
+
+async def published(world: World, metric: str, value: float, seconds: int = 60, tenant: Tenant = VENDOR) -> None:
+    collector = BILLING if tenant is VENDOR else COLLECTOR
+    for _ in range(seconds // 5):
+        await world.clock.advance(5)
+        await world.send(value, room="", metric=metric, tenant=tenant, collector=collector)
+        await world.turn()
+
+
+def firing(world: World) -> set[tuple[str, str]]:
+    import json
+
+    labels = [json.loads(row["labels"]) for row in world.rows(models.instances) if row["state"] == "firing"]
+    return {(found["alertname"], found["severity"]) for found in labels}
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "expected"),
+    [
+        ("byoc_licence_used_ratio", 0.69, set()),
+        ("byoc_licence_used_ratio", 0.7, {("LicenceCores", "warning")}),
+        ("byoc_licence_used_ratio", 0.99, {("LicenceCores", "warning")}),
+        ("byoc_licence_used_ratio", 1.0, {("LicenceCores", "critical")}),
+        ("byoc_licence_used_ratio", 1.25, {("LicenceCores", "critical")}),
+        ("byoc_licence_remaining_seconds", 60 * DAY_SECONDS + 1, set()),
+        ("byoc_licence_remaining_seconds", 60 * DAY_SECONDS, {("LicenceValidity", "warning")}),
+        ("byoc_licence_remaining_seconds", 0, {("LicenceValidity", "critical")}),
+        ("byoc_licence_remaining_seconds", -5, {("LicenceValidity", "critical")}),
+    ],
+)
+async def test_licence_thresholds(
+    make_world: MakeWorld, metric: str, value: float, expected: set[tuple[str, str]]
+) -> None:
+    world = await make_world(DEFAULT_RULES.read_text())
+    await published(world, metric, value, 30)
+    assert firing(world) == expected
+
+
+async def test_a_tenant_cannot_speak_for_its_licence(make_world: MakeWorld, receiver: Receiver) -> None:
+    """Its own gauge neither hides the overuse that billing reports nor pages anyone."""
+    world = await make_world(DEFAULT_RULES.read_text())
+    for _ in range(8):
+        await published(world, "byoc_licence_used_ratio", 0.1, 5, ORG_A)
+        await published(world, "byoc_licence_used_ratio", 1.2, 5)
+    assert firing(world) == {("LicenceCores", "critical")}
+
+
+async def test_a_silent_collector_is_told_on_the_clock(make_world: MakeWorld, receiver: Receiver) -> None:
+    """It holds its own watermark back, and is found out nevertheless; one that speaks is not."""
+    world = await make_world(DEFAULT_RULES.read_text())
+    other = CollectorId("collector-2")
+    await world.send(20)
+    for _ in range(34):
+        await world.clock.advance(5)
+        await world.send(20, collector=other)
+        await world.turn()
+    [request] = receiver.taken
+    [alert] = request.body["alerts"]
+    assert alert["labels"] == {
+        "alertname": "CollectorSilent",
+        "collector": "collector-1",
+        "organization": "org-a",
+        "project": "project-1",
+        "severity": "critical",
+    }
+    await world.send(20)
+    await world.run(10, every=5)
+    assert receiver.taken[-1].body["status"] == "resolved"
+
+
+async def test_silence_outlives_a_restart_and_the_retention(make_world: MakeWorld, receiver: Receiver) -> None:
+    """The log no longer knows the collector; the database does."""
+    world = await make_world(DEFAULT_RULES.read_text())
+    await world.send(20)
+    await world.run(10, every=5)
+    await world.stop()
+    await world.clock.advance(2 * 3600)
+    await world.start()
+    await world.run(40, every=5)
+    assert firing(world) == {("CollectorSilent", "critical")}
+
+
+async def test_a_restart_after_hours_gives_collectors_time_to_come_back(
+    make_world: MakeWorld, receiver: Receiver
+) -> None:
+    """Missed times are not made up for on the clock: the silence was ours."""
+    world = await make_world(DEFAULT_RULES.read_text())
+    await world.send(20)
+    await world.run(10, every=5)
+    await world.stop()
+    await world.clock.advance(2 * 3600)
+    await world.start()
+    await world.run(10, every=5)
+    await world.send(20)
+    await world.run(60, every=5)
+    assert receiver.requests == []
+
+
+async def test_a_collector_that_was_taken_out_of_service_is_forgotten(
+    make_world: MakeWorld, receiver: Receiver
+) -> None:
+    world = await make_world(DEFAULT_RULES.read_text())
+    await world.send(20)
+    await world.run(200, every=10)
+    assert firing(world) == {("CollectorSilent", "critical")}
+    now_ms = world.clock.now_ms()
+    world.database.transact(lambda connection: forget_collector(connection, ORG_A, COLLECTOR, now_ms))
+    await world.run(400, every=10)
+    assert firing(world) == set()
+    assert receiver.taken[-1].body["status"] == "resolved"
