@@ -10,6 +10,7 @@ import typer
 
 from kernel.audit import AuditBroken, AuditHead, AuditLog
 from kernel.deployment import Deployment
+from kernel.errors import InvalidInput
 
 audit_app = typer.Typer(no_args_is_help=True, help="The hash-chained audit log: verify, export.")
 
@@ -41,8 +42,12 @@ def export_events(
     if out is None:
         audit.export(sys.stdout)
         return
-    with out.open("x", encoding="utf-8") as file:
-        count = audit.export(file)
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            count = audit.export(file)
+    except OSError as error:
+        allowed = "a name that does not exist yet, in a folder that does"
+        raise InvalidInput.single("--out", str(out), error.strerror or error, allowed) from error
     typer.echo(f"{count} rows in {out}")
 
 

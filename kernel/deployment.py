@@ -131,6 +131,7 @@ def _open_log(settings: LogSettings, folder: Path, clock: Clock) -> Log:
             clock,
             max_record_bytes=settings.max_record_bytes,
             lease_seconds=settings.lease_seconds,
+            retention_seconds=settings.retention_hours * 3600,
         )
     from kernel.log.kafka import KafkaLog
 

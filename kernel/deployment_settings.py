@@ -51,6 +51,13 @@ class LogSettings(Section):
         description="Seconds that a reader of the SQLite log keeps its partitions without asking for more."
         " Default 30. One that hangs for longer is fenced when another waits; a dead process loses them at once.",
     )
+    retention_hours: int = Field(
+        default=168,
+        ge=1,
+        le=24 * 365,
+        description="Hours that a record stays in the SQLite log. Default 168 (a week). Longer takes disk; what a"
+        " group of readers has not passed stays however old it is.",
+    )
     kafka: KafkaSettings = KafkaSettings()
 
 

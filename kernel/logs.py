@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -15,6 +15,13 @@ from kernel.errors import truncate
 _SECRET_FIELD = re.compile(
     r"secret|password|passwd|token|authorization|credential|private|cookie|api_?key", re.IGNORECASE
 )
+
+_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
+_HIDDEN = "***"
+_TEXT_LIMIT = 2000
+_EXCEPTION_LIMIT = 20_000  # a traceback keeps its lines
+_MAX_DEPTH = 5
+_MAX_ITEMS = 100
 
 
 def configure_logs(level: str = "INFO", *, readable: bool = False) -> None:
@@ -46,10 +53,24 @@ def logger(component: str) -> Any:
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Replace values of fields whose name says secret; bound every text."""
+    """Replace values of fields whose name says secret, and passwords in URLs, at any depth; bound every text."""
     for name, value in event.items():
-        if _SECRET_FIELD.search(name):
-            event[name] = "***"
-        elif isinstance(value, str) and name != "exception":
-            event[name] = truncate(value, 2000)
+        limit = _EXCEPTION_LIMIT if name == "exception" else _TEXT_LIMIT
+        event[name] = _HIDDEN if _SECRET_FIELD.search(name) else _redacted(value, limit, _MAX_DEPTH)
     return event
+
+
+def _redacted(value: Any, limit: int, depth: int) -> Any:
+    if isinstance(value, str):
+        shown = _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", value)
+        return shown[:limit] if limit == _EXCEPTION_LIMIT else truncate(shown, limit)
+    if isinstance(value, Mapping | list | tuple) and depth == 0:
+        return type(value).__name__
+    if isinstance(value, Mapping):
+        return {
+            name: _HIDDEN if _SECRET_FIELD.search(str(name)) else _redacted(inner, limit, depth - 1)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_redacted(inner, limit, depth - 1) for inner in value[:_MAX_ITEMS]]
+    return value

@@ -34,6 +34,7 @@ class Service:
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _closers: list[tuple[str, Callable[[], Awaitable[object]]]] = field(default_factory=list)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _failed: tuple[str, BaseException] | None = None
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` until the service stops."""
@@ -65,14 +66,14 @@ class Service:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
-            failed = self._failed()
             await self.shutdown()
-        if failed:
-            name, error = failed
+        if self._failed:
+            name, error = self._failed
             raise Stop(f"{self.name}: task {name} ended: {error!r}") from error
 
     async def shutdown(self) -> None:
         """Cancel the tasks in reverse order, then close. Bounded by `stop_seconds` for each of the two."""
+        self._stopping.set()
         pending = [task for task in reversed(self._tasks.values()) if not task.done()]
         for task in pending:
             task.cancel()
@@ -96,17 +97,16 @@ class Service:
             _log.exception("close_failed", service=self.name, part=name)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled() or self._stopping.is_set():
+        error: BaseException | None = None if task.cancelled() else task.exception()
+        if self._stopping.is_set():
+            if error:
+                _log.error("task_failed_in_stop", service=self.name, task=task.get_name(), error=repr(error))
             return
-        error = task.exception()
+        if error is None:
+            error = RuntimeError("was cancelled" if task.cancelled() else "returned before the stop")
         _log.error("task_ended", service=self.name, task=task.get_name(), error=repr(error))
+        self._failed = task.get_name(), error
         self._stopping.set()
-
-    def _failed(self) -> tuple[str, BaseException] | None:
-        for name, task in self._tasks.items():
-            if task.done() and not task.cancelled():
-                return name, task.exception() or RuntimeError("returned before the stop")
-        return None
 
     def not_ready(self) -> dict[str, str]:
         """Reasons by name; empty when ready."""

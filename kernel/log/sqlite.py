@@ -19,10 +19,12 @@ from kernel.log.groups import DEFAULT_LEASE_SECONDS, DEFAULT_MAX_RECORD_BYTES, c
 from kernel.log.liveness import ProcessMark
 from kernel.log.sqlite_group import GroupTable
 from kernel.log.sqlite_reader import SqliteLogReader, read_start_at
+from kernel.log.sqlite_retention import DEFAULT_RETENTION_SECONDS, retire
 from kernel.log.sqlite_schema import connect, create_schema, first_id, mapped_errors, transaction
 
 MAX_PENDING_BYTES = 64 * 1024 * 1024  # appends beyond this wait
 _MAX_COMMIT_RECORDS = 1000
+_RETIRE_EVERY_MS = 60_000
 
 
 @dataclass
@@ -43,12 +45,15 @@ class SqliteLog:
         *,
         max_record_bytes: int = DEFAULT_MAX_RECORD_BYTES,
         lease_seconds: float = DEFAULT_LEASE_SECONDS,
+        retention_seconds: float = DEFAULT_RETENTION_SECONDS,
     ) -> None:
         create_schema(path)
         self.path = path
         self.max_record_bytes = max_record_bytes
         self._clock = clock
         self._lease_ms = round(lease_seconds * 1000)
+        self._retention_ms = round(retention_seconds * 1000)
+        self._retire_at_ms = 0
         self._mark = ProcessMark(path.with_name(path.name + ".readers"))
         self._connection = connect(path)
         self._lock = threading.Lock()
@@ -132,7 +137,11 @@ class SqliteLog:
 
     def _store(self, batch: Sequence[_Append]) -> list[list[Position] | Exception]:
         with self._lock, mapped_errors(), transaction(self._connection):
-            return [self._store_one(append) for append in batch]
+            outcomes = [self._store_one(append) for append in batch]
+            now_ms = self._clock.now_ms()
+            if now_ms >= self._retire_at_ms and not retire(self._connection, now_ms - self._retention_ms):
+                self._retire_at_ms = now_ms + _RETIRE_EVERY_MS
+            return outcomes
 
     def _store_one(self, append: _Append) -> list[Position] | Exception:
         heads = self._partitions(append.topic)

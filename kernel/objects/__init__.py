@@ -71,10 +71,15 @@ class ObjectStore(Protocol):
 
 def check_name(name: str) -> str:
     """`name` if it may name an object. Raises InvalidInput."""
-    segments = name.split("/")
-    if len(name) > 900 or not all(_SEGMENT.fullmatch(part) and part not in {".", ".."} for part in segments):
+    if not is_name(name):
         raise InvalidInput.single("object store", "name", repr(name), "relative path of [A-Za-z0-9._=-] segments")
     return name
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may name an object."""
+    segments = text.split("/")
+    return len(text) <= 900 and all(_SEGMENT.fullmatch(part) and part not in {".", ".."} for part in segments)
 
 
 def check_precondition(name: str, current_etag: str | None, *, if_absent: bool, if_etag: str | None) -> None:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from kernel.objects import is_name
 from kernel.settings import Section
+
+
+def _prefix(text: str) -> str:
+    if text and not (text.endswith("/") and is_name(text[:-1])):
+        raise ValueError("nothing, or folders of [A-Za-z0-9._=-] each ending in '/'")
+    return text
 
 
 class S3Settings(Section):
@@ -18,9 +25,8 @@ class S3Settings(Section):
         pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$",
         description="Name of the bucket, which must exist. No default: needed for S3.",
     )
-    prefix: str = Field(
+    prefix: Annotated[str, AfterValidator(_prefix)] = Field(
         default="",
-        pattern=r"^([A-Za-z0-9._=-]+/)*$",
         description="Put before every object's name, ending in '/'. Default: nothing.",
     )
     endpoint_url: str | None = Field(
@@ -38,7 +44,7 @@ class S3Settings(Section):
     )
     expected_bucket_owner: str | None = Field(
         default=None,
-        pattern=r"^\d{12}$",
+        pattern=r"^[0-9]{12}$",
         description="12-digit account that must own the bucket; sent with every call, so that a bucket"
         " which someone else re-created under the name is refused. Default: not checked.",
     )

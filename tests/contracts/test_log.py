@@ -6,7 +6,15 @@ from collections.abc import Iterable
 
 import pytest
 
-from kernel.log import LeaseLost, Position, RecordTooLarge, StoredRecord, TopicNotFound, TopicPartition, partition_of
+from kernel.log import (
+    LeaseLost,
+    Position,
+    RecordTooLarge,
+    StoredRecord,
+    TopicNotFound,
+    TopicPartition,
+    partition_of,
+)
 from tests.contracts.log_rigs import LogRig, append_surely, hold, read, read_rest, record
 
 

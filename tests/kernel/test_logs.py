@@ -1,0 +1,72 @@
+"""No secret reaches a log line, and no foreign text fills the disk."""
+
+import json
+import logging
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernel.logs import configure_logs, logger, redact
+
+SECRET = "hunter2-hunter2"
+NAMES = ["token", "enrolment_token", "db_password", "Authorization", "api_key", "apikey", "client_secret", "cookie"]
+
+
+def logged(**event: object) -> str:
+    return json.dumps(redact(None, "info", dict(event)), default=repr)
+
+
+@given(st.sampled_from(NAMES), st.integers(0, 4))
+def test_a_field_whose_name_says_secret_is_hidden_at_any_depth(name: str, depth: int) -> None:
+    value: object = {name: SECRET}
+    for _ in range(depth):
+        value = {"inner": [value]}
+    assert SECRET not in logged(settings=value, **{name: SECRET})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"postgresql+psycopg://byoc:{SECRET}@db/byoc",
+        f"could not reach http://:{SECRET}@proxy:3128/ at all",
+        f"a://b:{SECRET}@c and d://e:{SECRET}@f",
+    ],
+)
+def test_a_password_in_a_url_is_hidden(text: str) -> None:
+    assert SECRET not in logged(event=text, urls=[text], exception=f"Traceback\n  {text}")
+    assert "@" in logged(event=text)
+
+
+def test_text_is_bounded_and_printable() -> None:
+    line = logged(event="\x1b[31m" + "x" * 100_000, body=["y" * 100_000] * 1000, deep=[[[[[[["z"]]]]]]])
+    assert len(line) < 250_000
+    assert "\\u001b" not in line
+
+
+@pytest.fixture
+def restored_logs() -> object:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before[0], before[1]
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("restored_logs")
+def test_a_line_is_json_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs()
+    logger("gateway").info("batch_appended", samples=12, token=SECRET)
+    logger("gateway").debug("not at this level")
+    try:
+        raise ValueError("a thing")
+    except ValueError:
+        logger("gateway").exception("failed")
+    captured = capsys.readouterr()
+    first, second = (json.loads(line) for line in captured.err.splitlines())
+    assert captured.out == ""
+    assert (first["event"], first["component"], first["samples"]) == ("batch_appended", "gateway", 12)
+    assert first["token"] == "***"
+    assert "ValueError: a thing" in second["exception"]
+    assert "\n" in second["exception"]
