@@ -1,7 +1,7 @@
 """A lake writer in a process of its own, to be killed or stopped at a named place.
 
-Arguments: a JSON object {folder, mode, stop_at?}. BYOC_CRASH_AT kills it; `stop_at` halts it as SIGSTOP does, until
-SIGCONT. Prints one JSON object at its end.
+Its argument is an order of `places` with {mode, stop_at?} beside. BYOC_CRASH_AT kills it; `stop_at` halts it as
+SIGSTOP does, until SIGCONT. Prints one JSON object at its end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -21,7 +20,7 @@ from kernel.logs import configure_logs
 from metering.lake import commit, flush
 from metering.lake.settings import LakeSettings
 from metering.lake.writer import LakeWriter
-from tests.lake.embedded import open_embedded
+from tests.lake.places import open_places
 
 
 def halt_at(place: str) -> None:
@@ -41,7 +40,7 @@ async def main(order: dict[str, Any]) -> None:
     if "stop_at" in order:
         halt_at(order["stop_at"])
     registry = CollectorRegistry()
-    async with open_embedded(Path(order["folder"])) as (log, lake):
+    async with open_places(order) as (log, lake):
         settings = LakeSettings(commit_seconds=0.05, keep_snapshots=5, fenced_limit=1000)
         writer = LakeWriter(lake, log, settings, registry=registry)
         if order["mode"] == "drain":

@@ -1,0 +1,75 @@
+"""The same crashes on Kafka, S3 and a PostgreSQL catalog, and what is sent to S3."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metering.lake.storage import LakeFileIO
+from metering.lake.sweep import expire_snapshots, sweep_tables
+from metering.lake.writer import LakeWriter
+from tests.lake.crash_world import PLACES, assert_rows, kill_at_every_step, pushes, wake_up_after_the_successor
+from tests.lake.places import open_places
+from tests.lake.setting import append
+from tests.services.fixtures import StartKafka
+from tests.services.s3 import S3Bucket
+
+pytestmark = pytest.mark.services
+
+
+@pytest.fixture
+def places(start_kafka: StartKafka, s3_bucket: S3Bucket, postgres_url: str, tmp_path: Path) -> dict[str, Any]:
+    account, credentials = s3_bucket.account, tmp_path / "credentials"
+    credentials.write_text(
+        f"[default]\naws_access_key_id = {account.access_key}\naws_secret_access_key = {account.secret_key}\n"
+    )
+    return {
+        "kafka": start_kafka({}).bootstrap_servers,
+        "catalog": postgres_url,
+        "bucket": s3_bucket.name,
+        "endpoint": account.endpoint_url,
+        "access_key": account.access_key,
+        "secret_key": account.secret_key,
+        "credentials": str(credentials),
+    }
+
+
+async def test_killed_stopped_and_swept_the_rows_are_the_same(places: dict[str, Any]) -> None:
+    async with open_places(places) as (log, lake):
+        await kill_at_every_step(places, log, lake)
+        await asyncio.to_thread(expire_snapshots, lake.tables, 2)
+        await asyncio.to_thread(sweep_tables, lake.tables, 2**53)
+        await assert_rows(lake, len(PLACES))
+
+
+async def test_a_stopped_writer_does_not_commit_over_its_successor(places: dict[str, Any]) -> None:
+    async with open_places(places) as (log, lake):
+        await wake_up_after_the_successor(places, log, lake, ["lake.horizon-stored"])
+
+
+async def test_every_write_to_s3_names_owner_and_encryption(
+    places: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[dict[str, str]] = []
+    make = LakeFileIO._client
+
+    def watched(self: LakeFileIO) -> Any:
+        client = make(self)
+        self.properties["s3.sse"], self.properties["s3.expected-bucket-owner"] = "AES256", "123456789012"
+        client.meta.events.register(
+            "before-call.s3.PutObject", lambda params, **_: sent.append(dict(params["headers"])), unique_id="watch"
+        )
+        return client
+
+    monkeypatch.setattr(LakeFileIO, "_client", watched)
+    async with open_places(places) as (log, lake):
+        await append(log, pushes(1, 1))
+        await LakeWriter(lake, log).drain()
+    # Two tables made and two commits: metadata, manifests, lists and data.
+    assert len(sent) >= 8
+    for headers in sent[1:]:
+        assert headers["x-amz-server-side-encryption"] == "AES256"
+        assert headers["x-amz-expected-bucket-owner"] == "123456789012"
