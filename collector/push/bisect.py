@@ -14,6 +14,8 @@ from typing import Any
 from collector.spool.files import load_checked, save_checked
 from collector.spool.frame import Frame
 
+MAX_PARTS = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -35,8 +37,9 @@ class Plan:
 
     @property
     def is_smallest(self) -> bool:
+        """One series; or a range of them, once so many parts were sent that a gateway is refusing everything."""
         start, stop = self.current
-        return stop - start <= 1
+        return stop - start <= 1 or self.part >= MAX_PARTS
 
     def settled(self) -> Plan:
         """The current part was accepted, or put aside."""

@@ -177,5 +177,5 @@ class TargetState:
         kept = {*self._cache.entries.values(), *scrape.present, *self._auto} - {DENIED, DROPPED}
         self._known = {one.labels: one for one in kept}
         self._table = SymbolTable()
-        for series in kept:
+        for series in (*kept, *scrape.series):
             series.prepared = None
