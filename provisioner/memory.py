@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kernel.clock import Clock
 from kernel.errors import ByocError
@@ -74,6 +74,10 @@ class MemoryProvider:
     async def announce(self, placement: Placement, state: State) -> None:
         self._called("announce")
         self.announced.setdefault(placement.cluster, []).append(state)
+
+    def make_ready(self, cluster: ClusterId) -> None:
+        """Its server is ready from now on."""
+        self._servers[cluster] = replace(self._servers[cluster], ready_at=self._clock.monotonic())
 
     def die(self, cluster: ClusterId) -> None:
         """The server ends by itself; its data stays."""

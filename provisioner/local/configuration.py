@@ -22,7 +22,8 @@ LOOPBACK = "127.0.0.1"
 _PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*(?:\(\w+\))?\s*(?::\s*([^}]*?))?\s*\}\}")
 _OWN_PORTS = ("etcd_peer_port", "metrics_port")
 _ROLES = ("rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode")
-GRACE_SECONDS = 5
+GRACE_SECONDS = 2  # one node has nobody to hand its segments to, and would always wait it out
+SESSION_SECONDS = 10  # after a restart, what a dead session watched is not flushed until it expires
 _FIRST_PORT = 20000
 
 
@@ -111,6 +112,7 @@ def _milvus(installed: Installation, folder: Path, ports: Mapping[str, int]) -> 
     content["etcd"]["endpoints"] = f"{LOOPBACK}:{ports['etcd_port']}"
     content["log"]["level"] = "warn"
     content["common"]["gracefulStopTimeout"] = GRACE_SECONDS
+    content["common"]["session"]["ttl"] = SESSION_SECONDS
     for role in _ROLES:
         content[role]["ip"] = LOOPBACK
     return content

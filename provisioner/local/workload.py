@@ -18,6 +18,7 @@ from typing import Any
 
 DIMENSION = 16
 BATCH_ROWS = 500
+FLUSH_SECONDS = 90
 
 
 def parse_options(arguments: list[str]) -> argparse.Namespace:
@@ -40,7 +41,7 @@ def play(options: argparse.Namespace) -> dict[str, Any]:
     started = time.monotonic()
     collection = _collection(options.collection)
     inserted = _insert(collection, options.rows)
-    collection.flush(timeout=120)
+    _flush(collection)
     if not collection.has_index():
         collection.create_index("vector", {"index_type": "IVF_FLAT", "metric_type": "L2", "params": {"nlist": 16}})
     utility.wait_for_index_building_complete(options.collection, timeout=120)
@@ -71,6 +72,22 @@ def _insert(collection: Any, rows: int) -> int:
         batch = min(BATCH_ROWS, rows - inserted)
         inserted += int(collection.insert([[_vector() for _ in range(batch)]]).insert_count)
     return inserted
+
+
+def _flush(collection: Any) -> None:
+    from pymilvus import MilvusException
+
+    # After a restart a channel belongs to the dead session until that expires, and a flush is refused meanwhile.
+    until = time.monotonic() + FLUSH_SECONDS
+    while True:
+        try:
+            collection.flush(timeout=30)
+        except MilvusException:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
+        else:
+            return
 
 
 def _search(collection: Any, seconds: float) -> tuple[int, int]:
