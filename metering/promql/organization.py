@@ -185,15 +185,25 @@ class OrganizationHead:
                 f"the range selector would load {longest * len(counts)} samples, more than {MAX_WINDOW_SAMPLES}; "
                 "narrow it with label matchers or a shorter range"
             )
-        times, values = self._rings.window(selection.series, first, longest)
+        values = self._rings.window(selection.series, first, longest)
         inside = np.arange(longest) < counts[:, None]
         stale = inside & (values.view(np.uint64) == STALE_NAN_BITS)
+        leading, last = np.zeros(len(counts), np.int64), np.maximum(counts - 1, 0)
         if stale.any():
-            order = np.argsort(~inside | stale, axis=1, kind="stable")
-            times, values = np.take_along_axis(times, order, 1), np.take_along_axis(values, order, 1)
-            counts = counts - stale.sum(axis=1)
-        rows = np.arange(len(counts))
-        return Windows(selection.table, rows, times, values, counts, start_ms=start_ms, end_ms=at_ms)
+            kept = inside & ~stale
+            leading, last = kept.argmax(axis=1), longest - 1 - kept[:, ::-1].argmax(axis=1)
+            values = np.take_along_axis(values, np.argsort(~kept, axis=1, kind="stable"), 1)
+            counts = kept.sum(axis=1)
+        return Windows(
+            selection.table,
+            np.arange(len(counts)),
+            self._rings.times_at(selection.series, first + leading),
+            self._rings.times_at(selection.series, first + last),
+            values,
+            counts,
+            start_ms=start_ms,
+            end_ms=at_ms,
+        )
 
 
 def _label_bytes(canonical: bytes) -> int:

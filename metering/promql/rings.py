@@ -125,8 +125,9 @@ class Rings:
         for position, slab, rows in self._by_slab(slots):
             count = slab.count_until(rows, at_ms)
             some = np.flatnonzero(count)
-            found_times, found_values = slab.gather(rows[some], count[some] - 1, 1)
-            times[position[some]], values[position[some]] = found_times[:, 0], found_values[:, 0]
+            last = count[some] - 1
+            times[position[some]] = slab.times_at(rows[some], last)
+            values[position[some]] = slab.gather(rows[some], last, 1)[:, 0]
         return times, values
 
     def bounds(self, slots: Integers, after_ms: int, until_ms: int) -> tuple[Integers, Integers]:
@@ -137,14 +138,22 @@ class Rings:
             counts[position] = slab.count_until(rows, until_ms) - first[position]
         return first, counts
 
-    def window(self, slots: Integers, first: Integers, width: int) -> tuple[Integers, Floats]:
-        """`width` samples of each slot from its `first`th on; shape (slots, width)."""
-        times, values = np.zeros((len(slots), width), np.int64), np.zeros((len(slots), width))
+    def window(self, slots: Integers, first: Integers, width: int) -> Floats:
+        """`width` values of each slot from its `first`th on; shape (slots, width)."""
+        values = np.zeros((len(slots), width))
         for position, slab, rows in self._by_slab(slots):
+            if len(position) == len(slots) and width <= slab.capacity:
+                return slab.gather(rows, first, width)
             reach = min(width, slab.capacity)
-            found_times, found_values = slab.gather(rows, first[position], reach)
-            times[position, :reach], values[position, :reach] = found_times, found_values
-        return times, values
+            values[position, :reach] = slab.gather(rows, first[position], reach)
+        return values
+
+    def times_at(self, slots: Integers, which: Integers) -> Integers:
+        """Time of the `which`th sample of each slot."""
+        times = np.zeros(len(slots), np.int64)
+        for position, slab, rows in self._by_slab(slots):
+            times[position] = slab.times_at(rows, which[position])
+        return times
 
 
 def _rounds(slots: Integers) -> Iterator[Integers]:

@@ -11,7 +11,7 @@ FIRST_ROWS = 16
 
 
 class Slab:
-    """Rings that all hold up to `capacity` samples. A ring is named by its row.
+    """Rings that all hold up to `capacity` samples, a power of two. A ring is named by its row.
 
     `rows` arguments are arrays of distinct rows; times in a ring strictly increase.
     """
@@ -57,9 +57,9 @@ class Slab:
     def append(self, rows: Integers, times_ms: Integers, values: Floats) -> None:
         """One sample to each ring; a full ring loses its oldest."""
         full = rows[self._count[rows] == self.capacity]
-        self._start[full] = (self._start[full] + 1) % self.capacity
+        self._start[full] = (self._start[full] + 1) & (self.capacity - 1)
         self._count[full] -= 1
-        column = (self._start[rows] + self._count[rows]) % self.capacity
+        column = (self._start[rows] + self._count[rows]) & (self.capacity - 1)
         self._times[rows, column] = times_ms
         self._values[rows, column] = values
         self._count[rows] += 1
@@ -74,10 +74,10 @@ class Slab:
     def move(self, rows: Integers, target: Slab) -> Integers:
         """Move rings with their samples to a slab of at least the same capacity; returns their rows there."""
         count = self._count[rows]
-        times, values = self.gather(rows, np.zeros(len(rows), np.int64), self.capacity)
+        column = (self._start[rows][:, None] + np.arange(self.capacity)) & (self.capacity - 1)
         moved = target.allocate(len(rows))
-        target._times[moved, : self.capacity] = times
-        target._values[moved, : self.capacity] = values
+        target._times[moved, : self.capacity] = self._times[rows[:, None], column]
+        target._values[moved, : self.capacity] = self._values[rows[:, None], column]
         target._count[moved] = count
         self.release(rows)
         return moved
@@ -85,7 +85,7 @@ class Slab:
     def count_until(self, rows: Integers, at_ms: int) -> Integers:
         """How many samples of each ring have a time <= `at_ms`."""
         result = self._count[rows].copy()
-        newest = self._times[rows, (self._start[rows] + result - 1) % self.capacity]
+        newest = self._times[rows, (self._start[rows] + result - 1) & (self.capacity - 1)]
         open_ = np.flatnonzero((result > 0) & (newest > at_ms))
         if not len(open_):
             return result
@@ -93,15 +93,21 @@ class Slab:
         low, high = np.zeros(len(open_), np.int64), result[open_]
         for _ in range(self.capacity.bit_length()):
             middle = (low + high) >> 1
-            column = (self._start[searched] + middle) % self.capacity
+            column = (self._start[searched] + middle) & (self.capacity - 1)
             within = (middle < high) & (self._times[searched, column] <= at_ms)
             low = np.where(within, middle + 1, low)
             high = np.where(within, high, middle)
         result[open_] = low
         return result
 
-    def gather(self, rows: Integers, first: Integers, width: int) -> tuple[Integers, Floats]:
-        """`width` samples of each ring from its `first`th on, shape (rows, width); past the newest: garbage."""
+    def gather(self, rows: Integers, first: Integers, width: int) -> Floats:
+        """`width` values of each ring from its `first`th on, shape (rows, width); past the newest: garbage."""
         column = (self._start[rows] + first)[:, None] + np.arange(width)
-        column %= self.capacity
-        return self._times[rows[:, None], column], self._values[rows[:, None], column]
+        # flat indices and a mask instead of a remainder: capacities are powers of two
+        column &= self.capacity - 1
+        column += (rows * self.capacity)[:, None]
+        return self._values.ravel().take(column)
+
+    def times_at(self, rows: Integers, which: Integers) -> Integers:
+        """Time of the `which`th sample of each ring."""
+        return np.asarray(self._times[rows, (self._start[rows] + which) & (self.capacity - 1)])

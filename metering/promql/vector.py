@@ -129,12 +129,14 @@ EMPTY = Vector(LabelTable(()), np.empty(0, np.int64), np.empty(0, np.float64))
 class Windows:
     """Samples of a window by series: row i holds `counts[i]` samples from the left, the rest is padding.
 
-    `times_ms` and `values` have shape (series, longest); stale markers are taken out.
+    `values` has shape (series, longest); stale markers are taken out. The times of the first and the last sample
+    have shape (series,) and mean nothing where there is none.
     """
 
     table: LabelTable
     rows: Integers
-    times_ms: Integers
+    first_ms: Integers
+    last_ms: Integers
     values: Floats
     counts: Integers
     start_ms: int = field(kw_only=True)  # exclusive

@@ -25,7 +25,8 @@ def _take(windows: Windows, rows: np.ndarray[tuple[int], np.dtype[np.bool_]]) ->
     return Windows(
         windows.table,
         windows.rows[rows],
-        windows.times_ms[rows],
+        windows.first_ms[rows],
+        windows.last_ms[rows],
         windows.values[rows],
         windows.counts[rows],
         start_ms=windows.start_ms,
@@ -69,14 +70,13 @@ def _extrapolated(windows: Windows, *, is_counter: bool, per_second: bool) -> Ve
         return Vector(windows.table, windows.rows, np.empty(0, np.float64)).without_name()
     row = np.arange(len(windows.counts))
     last = windows.counts - 1
-    first_ms, last_ms = windows.times_ms[:, 0], windows.times_ms[row, last]
     result = windows.values[row, last] - windows.values[:, 0]
     if is_counter:
         result = result + _resets(windows)
-    sampled = (last_ms - first_ms) / 1000
+    sampled = (windows.last_ms - windows.first_ms) / 1000
     mean = sampled / last
-    to_start = (first_ms - windows.start_ms) / 1000
-    to_end = (windows.end_ms - last_ms) / 1000
+    to_start = (windows.first_ms - windows.start_ms) / 1000
+    to_end = (windows.end_ms - windows.last_ms) / 1000
     to_start = np.where(to_start >= mean * 1.1, mean / 2, to_start)
     to_end = np.where(to_end >= mean * 1.1, mean / 2, to_end)
     if is_counter:
@@ -94,5 +94,7 @@ def _extrapolated(windows: Windows, *, is_counter: bool, per_second: bool) -> Ve
 
 def _resets(windows: Windows) -> Floats:
     before, after = windows.values[:, :-1], windows.values[:, 1:]
-    inside = np.arange(1, windows.values.shape[1]) < windows.counts[:, None]
-    return np.asarray(np.where(inside & (after < before), before, 0.0).sum(axis=1))
+    fell = (after < before) & (np.arange(1, windows.values.shape[1]) < windows.counts[:, None])
+    series, sample = np.nonzero(fell)
+    lost = np.bincount(series, weights=before[series, sample], minlength=len(windows.counts))
+    return np.asarray(lost, np.float64)
