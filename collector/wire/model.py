@@ -44,23 +44,33 @@ class Decoded:
 class LabelCache:
     """Labels by the bytes that they were sent as, bounded by bytes: full, it starts again from empty.
 
-    One for each sender, so that no sender can empty another's.
+    A pair that occurs in many series is held once. One cache a sender, so that no sender can empty another's.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._entries: dict[bytes, Labels] = {}
-        self.get = self._entries.get
+        self._blocks: dict[bytes, Labels] = {}
+        self._pairs: dict[bytes, tuple[str, str]] = {}
+        self.get = self._blocks.get
+        self.get_pair = self._pairs.get
 
     def add(self, block: bytes, labels: Labels) -> None:
-        """Keep `labels` under `block`."""
-        # A str is 49 bytes and its text, a tuple 56 and more; the block is counted once for itself, once for these.
-        size = 200 + 2 * len(block) + 160 * len(labels)
+        """Keep the labels of a series under all their bytes."""
+        if self._takes(250 + len(block) + 8 * len(labels)):
+            self._blocks[block] = labels
+
+    def add_pair(self, encoded: bytes, pair: tuple[str, str]) -> None:
+        """Keep one label under its bytes."""
+        if self._takes(400 + 2 * len(encoded)):
+            self._pairs[encoded] = pair
+
+    def _takes(self, size: int) -> bool:
         if size > self._max_bytes:
-            return
+            return False
         if self._bytes + size > self._max_bytes:
-            self._entries.clear()
+            self._blocks.clear()
+            self._pairs.clear()
             self._bytes = 0
-        self._entries[block] = labels
         self._bytes += size
+        return True

@@ -102,9 +102,17 @@ def _leading_labels(
     block = body[start:position]
     labels = cache.get(block)
     if labels is None:
-        labels = tuple([_decode_label(body, inside, stop) for inside, stop in spans])
+        labels = tuple([_label(body[inside:stop], cache) for inside, stop in spans])
         cache.add(block, labels)
     return labels, position
+
+
+def _label(encoded: bytes, cache: LabelCache) -> tuple[str, str]:
+    pair = cache.get_pair(encoded)
+    if pair is None:
+        pair = _decode_label(encoded, 0, len(encoded))
+        cache.add_pair(encoded, pair)
+    return pair
 
 
 def _scattered_labels(body: bytes, position: int, end: int, columns: SampleColumns) -> Labels:

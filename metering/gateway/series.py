@@ -40,34 +40,52 @@ class CheckedSeries:
 
 def check_series(labels: Labels, tenant: Tenant, limits: TenantLimits) -> CheckedSeries:
     """Check `labels` and put the tenant's own in. An empty value is no label (Prometheus' data model)."""
-    kept = [(name, value) for name, value in labels if value]
+    kept: dict[str, str] = {}
+    for name, value in labels:
+        if not value:
+            continue
+        if name in kept:
+            return CheckedSeries(None, Refusal.DUPLICATE)
+        if len(name) > limits.label_name_bytes or len(value) > limits.label_value_bytes:
+            return CheckedSeries(None, _too_long(name, limits))
+        kept[name] = value
     refusal = _refusal(kept, limits)
     if refusal:
         return CheckedSeries(None, refusal)
-    own = {"organization": str(tenant.organization), "project": str(tenant.project)}
-    claims = sum(1 for name, value in kept if name in own and value != own[name])
-    canonical = canonical_labels([*(pair for pair in kept if pair[0] not in own), *own.items()])
+    claims = _put_in(kept, "organization", tenant.organization) + _put_in(kept, "project", tenant.project)
+    canonical = canonical_labels(kept.items())
     if len(canonical) > limits.series_bytes:
         return CheckedSeries(None, Refusal.LONG_SERIES)
+    # In ASCII characters are bytes, so the loop has checked the lengths already.
+    if not canonical.replace(b"\xff", b"").isascii() and (refusal := _refusal_in_bytes(kept, limits)):
+        return CheckedSeries(None, refusal)
     return CheckedSeries(canonical, None, claims)
 
 
-def _refusal(labels: list[tuple[str, str]], limits: TenantLimits) -> Refusal | None:
+def _put_in(labels: dict[str, str], name: str, value: str) -> int:
+    """Write the tenant's own label; 1 if it was another's."""
+    claimed = labels.get(name, value)
+    labels[name] = value
+    return int(claimed != value)
+
+
+def _refusal(labels: dict[str, str], limits: TenantLimits) -> Refusal | None:
     if len(labels) > limits.labels_per_series:
         return Refusal.TOO_MANY_LABELS
-    names = {name for name, _ in labels}
-    if len(names) != len(labels):
-        return Refusal.DUPLICATE
-    if METRIC_NAME not in names:
+    if METRIC_NAME not in labels:
         return Refusal.NO_NAME
-    if "" in names:
+    if "" in labels:
         return Refusal.EMPTY_NAME
-    if any(_is_longer(name, limits.label_name_bytes) for name in names):
+    return None
+
+
+def _refusal_in_bytes(labels: dict[str, str], limits: TenantLimits) -> Refusal | None:
+    if any(len(name.encode()) > limits.label_name_bytes for name in labels):
         return Refusal.LONG_NAME
-    if any(_is_longer(value, limits.label_value_bytes) for _, value in labels):
+    if any(len(value.encode()) > limits.label_value_bytes for value in labels.values()):
         return Refusal.LONG_VALUE
     return None
 
 
-def _is_longer(text: str, limit: int) -> bool:
-    return len(text) > limit or (not text.isascii() and len(text.encode()) > limit)
+def _too_long(name: str, limits: TenantLimits) -> Refusal:
+    return Refusal.LONG_NAME if len(name) > limits.label_name_bytes else Refusal.LONG_VALUE
