@@ -112,7 +112,7 @@ def write_collector_config(path: Path, gateway_port: int, witness: str, project_
         {
             "global": {"scrape_interval": "2s", "scrape_timeout": "2s"},
             "scrape_configs": jobs,
-            "policy": {"allow": [{"metrics": list(ALLOWED_METRICS), "labels": ["*"]}]},
+            "policy": {"allow": [{"metrics": list(ALLOWED_METRICS), "labels": ["*"], "pseudonyms": []}]},
             "gateway": {
                 "url": f"https://localhost:{gateway_port}",
                 "ca_file": "ca.pem",

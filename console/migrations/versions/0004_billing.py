@@ -16,7 +16,7 @@ branch_labels = None
 depends_on = None
 
 # Table -> its keys: primary, then unique.
-APPEND_ONLY: dict[str, tuple[tuple[str, ...], ...]] = {
+APPEND_ONLY: dict[str, list[tuple[str, ...]]] = {
     "billing_price_books": [("book", "version")],
     "billing_contracts": [("contract", "version")],
     "billing_licences": [("licence", "version")],
