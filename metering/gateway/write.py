@@ -24,9 +24,10 @@ from collector.wire.headers import (
 )
 from collector.wire.model import Decoded
 from kernel.clock import Clock
+from kernel.crashpoints import crash_point
 from kernel.errors import InvalidInput, Refuse, Retry, SlowDown
 from kernel.identity import Identity
-from kernel.log import LogUnavailable, LogWriter, Record
+from kernel.log import LogUnavailable, LogWriter, Record, RecordTooLarge
 from kernel.logs import logger
 from metering.gateway.admission import Admission, Moment, admit
 from metering.gateway.body import BodyTooSlow, Unsupported, negotiate, read_push
@@ -132,14 +133,19 @@ class WriteEndpoint:
             return
         try:
             async with asyncio.timeout(self._settings.append_seconds):
+                crash_point("gateway.checked")
                 with self._metrics.append_seconds.time():
                     await self._writer.append(_lane(push).topic, prepared.records)
+                crash_point("gateway.appended")
         except TimeoutError:
             state.bucket.give_back(samples)
             raise LogUnavailable(f"no answer within {self._settings.append_seconds:g} seconds") from None
-        except (Retry, Refuse):
+        except (Retry, RecordTooLarge):
             state.bucket.give_back(samples)
             raise
+        except Refuse as error:  # a topic that is not there is our fault: the sender must keep the push
+            state.bucket.give_back(samples)
+            raise LogUnavailable(f"the log refuses: {error}") from error
 
     def _account(self, admission: Admission, push: PushHeaders | None, samples: int) -> int:
         self._metrics.samples.labels(_lane(push)).inc(samples)

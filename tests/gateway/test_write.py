@@ -308,6 +308,15 @@ async def test_a_log_that_is_down_is_503_and_the_next_try_passes(tmp_path: Path,
         assert (await sender.write(ROWS, PUSH)).status == 204  # the first try has cost no samples of the rate
 
 
+async def test_a_log_without_the_topic_costs_no_sender_its_push(tmp_path: Path) -> None:
+    """The vendor's mistake must not look like the sender's: a 400 would make it drop the samples."""
+    async with (
+        gateway_world(tmp_path, writer=await MemoryLog().writer()) as world,
+        Sender(world, world.context(world.credentials())) as sender,
+    ):
+        assert (await sender.write(ROWS, PUSH)).status == 503
+
+
 async def test_too_many_pushes_wait_and_then_503(tmp_path: Path) -> None:
     log = MemoryLog()
     settings = GatewaySettings(append_seconds=1, waiting_seconds=0.1, tenant=TenantLimits(concurrent_pushes=1))
