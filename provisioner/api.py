@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from kernel.clock import Clock
 from kernel.crashpoints import crash_point
 from kernel.database import Database
+from kernel.errors import Retry
 from kernel.ids import ClusterId, JobId, OrganizationId, ProjectId, new_id, parse_id
 from kernel.logs import logger
 from provisioner import store
@@ -186,13 +187,19 @@ class Provisioner:
         return [job for job in jobs if now - job.created_ms > OVERDUE_MS]
 
     async def watch(self) -> None:
-        """`observe` and report overdue jobs, for ever."""
+        """`observe` and report overdue jobs, for ever. A passing fault is logged and looked past."""
         while True:
             await self._clock.sleep(WATCH_SECONDS)
-            for cluster in await self.observe():
-                _log.error("cluster_lost", cluster=cluster)
-            for job in await self.overdue():
-                _log.error("job_overdue", job=job.id, cluster=job.cluster, state=job.state.value)
+            try:
+                await self._look_around()
+            except Retry as error:
+                _log.warning("watch_failed", error=str(error))
+
+    async def _look_around(self) -> None:
+        for cluster in await self.observe():
+            _log.error("cluster_lost", cluster=cluster)
+        for job in await self.overdue():
+            _log.error("job_overdue", job=job.id, cluster=job.cluster, state=job.state.value)
 
     async def _is_lost(self, cluster: Cluster) -> bool:
         seen = await self._provider.observe(cluster.placement)

@@ -100,7 +100,8 @@ def _one(connection: sa.Connection, table: sa.Table, key: str, kind: str, *, loc
     query = sa.select(table).where(table.c.id == key)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
-        raise Unknown(f"there is no {kind} {key!r}: `byoc {kind} list` shows what there is")
+        hint = "" if kind == "job" else f": `byoc {kind} list` shows what there is"
+        raise Unknown(f"there is no {kind} {key!r}{hint}")
     return row
 
 

@@ -57,6 +57,7 @@ def postgres_vendor(postgres_url: str, tmp_path: Path) -> Vendor:
     return Vendor(postgres_url, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_reservation_that_was_not_committed_leaves_nothing(sqlite_vendor: Vendor) -> None:
     sqlite_vendor.die("reserved", "create")
     assert sqlite_vendor.run() == {"states": {}, "held": {}, "boots": 0, "ends": []}
@@ -107,6 +108,7 @@ def test_a_create_is_finished_once_on_postgresql(postgres_vendor: Vendor, place:
 
 
 @pytest.mark.services
+@pytest.mark.slow
 def test_a_reservation_that_was_not_committed_leaves_nothing_on_postgresql(postgres_vendor: Vendor) -> None:
     postgres_vendor.die("reserved", "create")
     assert postgres_vendor.run() == {"states": {}, "held": {}, "boots": 0, "ends": []}

@@ -7,6 +7,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,12 @@ from tests.provisioner.world import ACTOR, CLUSTER, ORGANIZATION, PROJECT, Datab
 pytestmark = [pytest.mark.services, pytest.mark.slow, pytest.mark.timeout(600)]
 WORKLOAD = Path(__file__).parents[2] / "provisioner/local/workload.py"
 SECONDS = 200
+LAUNCH = """
+import pathlib, sys
+from provisioner.local.server import LocalServer
+from provisioner.spec import sized
+LocalServer(pathlib.Path(sys.argv[1])).start(sized("1cu", "2.3.5"))
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -162,9 +170,17 @@ async def test_two_live_side_by_side_and_one_that_is_killed_is_seen_and_resumed(
 
 async def test_a_server_launched_by_a_vendor_that_died_before_writing_it_down_is_taken_over(site: Site) -> None:
     server = site.server()
-    await asyncio.to_thread(server.start, spec("1cu"))
-    (server.folder / "process.json").unlink()
+    died = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", LAUNCH, str(server.folder)],
+        env={**os.environ, "BYOC_CRASH_AT": "local.launched"},
+        timeout=60,
+        check=False,
+    )
+    assert died.returncode == -signal.SIGKILL
+    assert not (server.folder / "process.json").exists()
     launched = server.find()
+    assert launched is not None, "the server lives on without its vendor"
     job = await site.finish(
         await site.provisioner.create_cluster(NewCluster(PROJECT, "main", spec("1cu"), CLUSTER), ACTOR)
     )

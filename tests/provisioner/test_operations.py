@@ -291,3 +291,17 @@ async def test_without_a_limit_everything_is_admitted(database: Database) -> Non
 
     world = await make_world(database, capacity=Unlimited())
     assert (await world.create("256cu")).state is JobState.SUCCEEDED
+
+
+async def test_the_watch_goes_on_after_a_passing_fault(world: World) -> None:
+    await world.create("1cu")
+    world.provider.faults = {"observe": [Retry("no answer")]}
+    world.provider.die(CLUSTER)
+    watch = asyncio.create_task(world.provisioner.watch())
+    while (await world.cluster()).state is State.RUNNING:
+        assert not watch.done()
+        await world.clock.advance(1)
+    assert world.provider.faults == {"observe": []}
+    watch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watch

@@ -53,7 +53,7 @@ def test_a_spec_survives_its_rendering(query: int, milvus: int, index: int, depe
     assert ClusterSpec.parse(spec.render()) == spec
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from(COMPONENTS) | st.text(max_size=6), anything, max_size=6))
 def test_an_allocation_is_whole_numbers_in_range_or_refused(content: dict[str, Any]) -> None:
     def is_whole(value: Any, least: int) -> bool:
@@ -70,7 +70,7 @@ def test_an_allocation_is_whole_numbers_in_range_or_refused(content: dict[str, A
     assert all(finding.where and finding.allowed for finding in refused.value.findings)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.text(max_size=40) | anything.map(json.dumps))
 def test_a_stored_spec_is_parsed_or_refused_never_broken(text: str) -> None:
     try:
@@ -80,7 +80,7 @@ def test_a_stored_spec_is_parsed_or_refused_never_broken(text: str) -> None:
     assert json.loads(text)["allocation"]
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.text(max_size=40))
 def test_a_name_is_short_and_printable(name: str) -> None:
     good = 1 <= len(name) <= 32 and name.isprintable() and name == name.strip()
@@ -91,7 +91,7 @@ def test_a_name_is_short_and_printable(name: str) -> None:
         assert not good
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.none() | st.text(max_size=8), st.none() | st.text(alphabet="query=milvus,index0123456789 -", max_size=40))
 def test_the_options_give_a_spec_or_a_refusal(size: str | None, vcpu: str | None) -> None:
     try:
