@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import random
+import signal
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from collector.history import backfill
+from collector.history.backfill import Backfill, apply_policy
+from collector.history.table import HistoryTable, load_history
 from collector.labels import make_labels
 from collector.left import LeftLedger
 from collector.left_meta import FrameMeta
 from collector.metrics import CollectorMetrics
+from collector.policy import OpenPolicy
 from collector.push.answer import Answer
 from collector.push.backoff import Backoff
 from collector.push.dead_letters import DeadLetters
@@ -36,6 +43,7 @@ from tests.collector.world import LIMITS, Rows, rows_of
 SERIES = 5
 SEGMENT_BYTES = 700  # three frames
 OPTIONS = LaneOptions(PushLane.LIVE, 10**7, SEGMENT_BYTES)
+HISTORY_OPTIONS = LaneOptions(PushLane.HISTORY, 10**8, 10**6, drop_oldest=False)
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,34 @@ async def ship(folder: Path, numbers: range) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await lane.close()
+
+
+def run_until_killed(target: Callable[..., None], *arguments: object) -> None:
+    """Run `target` in a process of its own, which must end by SIGKILL.
+
+    Forked from a server that has the imports done: a process as real as any, without seconds of start-up.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.collector.crasher"])
+    process = context.Process(target=target, args=arguments)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+async def append_history(folder: Path, table: HistoryTable) -> None:
+    """Append a table to the history lane in `folder`."""
+    lane = LaneSpool(folder / "history", HISTORY_OPTIONS, SystemClock())
+    lane.open()
+    await Backfill(lane, table, apply_policy(table, OpenPolicy(), ())).run()
+    await lane.close()
+
+
+def append_history_and_die(place: str, file: Path, chunk_samples: int) -> None:
+    """The body of a backfill that is killed."""
+    arm(place)
+    backfill.CHUNK_SAMPLES = chunk_samples
+    asyncio.run(append_history(file.parent, load_history(file, SystemClock().now_ms())))
 
 
 def ship_and_die(place: str, folder: Path, frames: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from collector.spool.segment import list_segments, scan
 from collector.wire.rw2 import decode_request
 from collector.wire.snappy import decompress
 from kernel.clock import SystemClock
-from tests.collector.crasher import FileGateway, ship, ship_and_die
+from tests.collector.crasher import FileGateway, run_until_killed, ship, ship_and_die
 from tests.collector.world import LIMITS, Rows, rows_of
 
 FRAMES = 7
@@ -38,13 +36,7 @@ STEPS = [
 
 
 def kill_at(step: str, folder: Path) -> None:
-    # Forked from a server that has the imports done: a process as real as any, without two seconds of start-up.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.collector.crasher"])
-    process = context.Process(target=ship_and_die, args=(step, folder, FRAMES))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    run_until_killed(ship_and_die, step, folder, FRAMES)
 
 
 def synced_rows(folder: Path) -> dict[tuple[int, int], Rows]:
