@@ -2,12 +2,14 @@
 
 import asyncio
 import secrets
+import sys
 from abc import ABC, abstractmethod
+from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from pathlib import Path
 
 from kernel.clock import SystemClock, VirtualClock
-from kernel.log import Log, LogReader, LogUnavailable, LogWriter, Record, StoredRecord
+from kernel.log import Log, LogReader, LogUnavailable, LogWriter, Record, StoredRecord, TopicPartition
 from kernel.log.kafka import KafkaLog
 from kernel.log.kafka_settings import KafkaSettings
 from kernel.log.memory import MemoryLog
@@ -15,6 +17,7 @@ from kernel.log.sqlite import SqliteLog
 from tests.services.kafka import KafkaServer
 
 PATIENCE_SECONDS = 30.0
+ROOT = Path(__file__).parents[2]
 
 
 class LogRig(ABC):
@@ -39,6 +42,10 @@ class LogRig(ABC):
         """Let the leases of readers that do not poll run out."""
 
     @abstractmethod
+    async def crash_between_store_and_commit(self) -> None:
+        """A reader of the group reads four records, stores them, commits the first two, and dies."""
+
+    @abstractmethod
     async def tick(self) -> None:
         """Let the log's clock move on by some milliseconds."""
 
@@ -60,6 +67,12 @@ class MemoryRig(LogRig):
 
     async def lapse(self) -> None:
         self.clock.step_wall(31)
+
+    async def crash_between_store_and_commit(self) -> None:
+        reader = await self.log.reader(self.group, [self.topic])
+        await read(reader, 4)
+        await reader.commit({TopicPartition(self.topic, 0): 2})
+        await self.lapse()
 
     async def tick(self) -> None:
         self.clock.step_wall(0.005)
@@ -84,6 +97,9 @@ class SqliteRig(LogRig):
 
     async def lapse(self) -> None:
         self.clock.step_wall(31)
+
+    async def crash_between_store_and_commit(self) -> None:
+        await kill_crasher("sqlite", str(self._path), self.group, self.topic)
 
     async def tick(self) -> None:
         self.clock.step_wall(0.005)
@@ -118,6 +134,9 @@ class KafkaRig(LogRig):
     async def lapse(self) -> None:
         """Nothing: a member that joins makes the broker take the partitions away after the grace."""
 
+    async def crash_between_store_and_commit(self) -> None:
+        await kill_crasher("kafka", self._server.bootstrap_servers, self.group, self.topic)
+
     async def tick(self) -> None:
         await SystemClock().sleep(0.02)  # the broker's clock can't be moved
 
@@ -128,6 +147,19 @@ class KafkaRig(LogRig):
 
 def record(key: str, value: str | bytes, **headers: bytes) -> Record:
     return Record(key.encode(), value.encode() if isinstance(value, str) else value, headers)
+
+
+async def kill_crasher(*arguments: str) -> None:
+    """Start `log_crasher`, and send it SIGKILL when it has committed."""
+    command = [sys.executable, "-m", "tests.contracts.log_crasher", *arguments]
+    crasher = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE)
+    assert crasher.stdout is not None
+    try:
+        assert (await asyncio.wait_for(crasher.stdout.readline(), 60)).strip() == b"4"
+    finally:
+        crasher.kill()
+        await crasher.stdout.read()
+        await crasher.wait()
 
 
 async def read(reader: LogReader, count: int) -> list[StoredRecord]:

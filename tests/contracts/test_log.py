@@ -68,12 +68,7 @@ async def test_a_crash_between_store_and_commit_is_redelivered(rig: LogRig) -> N
     await rig.log.ensure_topics({rig.topic: 1})
     writer = await rig.log.writer()
     await writer.append(rig.topic, [record("k", f"{i}") for i in range(4)])
-    crashed = await rig.log.reader(rig.group, [rig.topic])
-    first = await read(crashed, 4)
-    await crashed.commit(next_offsets(first[:2]))
-    # It has stored 2 and 3 and dies here, before their commit.
-    await rig.lapse()
-
+    await rig.crash_between_store_and_commit()
     successor = await rig.another().reader(rig.group, [rig.topic])
     assert [stored.value for stored in await read(successor, 2)] == [b"2", b"3"]
 
