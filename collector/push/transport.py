@@ -55,6 +55,10 @@ class HttpsSender:
         self._lock = asyncio.Lock()
 
     async def send(self, push: Push) -> Answer:
+        async with self._lock:  # a renewal does not pull the connection away from under a push
+            return await self._send(push)
+
+    async def _send(self, push: Push) -> Answer:
         try:
             session = await self._open()
             async with asyncio.timeout(self._settings.timeout):
@@ -63,7 +67,7 @@ class HttpsSender:
             return Answer(0, f"no answer within {self._settings.timeout} s")
         except (IdentityRefused, InvalidInput) as error:
             return Answer(0, str(error))
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: the session was closed
             return Answer(0, truncate(f"{type(error).__name__}: {error}"))
 
     async def _post(self, session: aiohttp.ClientSession, push: Push) -> Answer:
@@ -82,14 +86,13 @@ class HttpsSender:
             return Answer(response.status, text, response.headers)
 
     async def _open(self) -> aiohttp.ClientSession:
-        async with self._lock:
-            if self._session is None:
-                context = await asyncio.to_thread(self._make_context)
-                connector = aiohttp.TCPConnector(ssl=context, limit=4)
-                self._session = aiohttp.ClientSession(
-                    connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout()
-                )
-            return self._session
+        if self._session is None:
+            context = await asyncio.to_thread(self._make_context)
+            connector = aiohttp.TCPConnector(ssl=context, limit=4)
+            self._session = aiohttp.ClientSession(
+                connector=connector, cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout()
+            )
+        return self._session
 
     async def reload(self) -> None:
         """The next push makes a new handshake with the certificate that is then on disk."""
