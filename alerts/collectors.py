@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alerts import models
 from alerts.rule import SILENCE_METRIC
 from alerts.ticks import upsert
-from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
+from kernel.ids import VENDOR_PROJECT, CollectorId, OrganizationId, ProjectId, Tenant
 from metering.promql.api import CollectorProgress
 from metering.record import BatchHeader, Lane, SampleBatch, make_batch
 
@@ -71,7 +71,7 @@ def silence_batch(
 ) -> tuple[BatchHeader, SampleBatch]:
     """One sample for each collector: seconds since the gateway last received anything from it."""
     header = BatchHeader(
-        tenant=Tenant(organization, ProjectId("vendor")),
+        tenant=Tenant(organization, VENDOR_PROJECT),
         collector=CollectorId("alerts-clock"),
         lane=Lane.LIVE,
         received_ms=at_ms,

@@ -16,13 +16,13 @@ from billing.store import load_licences
 from kernel.clock import Clock
 from kernel.database import Database
 from kernel.errors import Retry
-from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
+from kernel.ids import VENDOR_PROJECT as PROJECT
+from kernel.ids import CollectorId, OrganizationId, Tenant
 from kernel.log import LogWriter, Record
 from kernel.logs import logger
 from metering.record import BatchHeader, LabelSet, Lane, encode_record, make_batch
 
 COLLECTOR = CollectorId("vendor-billing")
-PROJECT = ProjectId("vendor")
 _log = logger("billing")
 
 

@@ -11,7 +11,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import SettingsConfigDict
 
 from kernel.audit import AuditLog
@@ -30,7 +30,7 @@ C = TypeVar("C", bound=Section)
 class _DeploymentFile(Settings):
     model_config = SettingsConfigDict(extra="ignore")  # the other sections are the components'
 
-    deployment: DeploymentSettings = DeploymentSettings()
+    deployment: DeploymentSettings = Field(DeploymentSettings(), description="Adapters behind the ports.")
 
 
 class Deployment:
@@ -79,7 +79,7 @@ class Deployment:
 
     @property
     def catalog_url(self) -> str:
-        """The lake's catalog: a SQLAlchemy URL or, beginning with http, an Iceberg REST catalog."""
+        """The lake's catalog, a SQLAlchemy URL."""
         url = self.settings.lake.catalog_url
         return url.get_secret_value() if url else sqlite_url(self.folder / "catalog.sqlite")
 

@@ -58,7 +58,7 @@ class LogSettings(Section):
         description="Hours that a record stays in the SQLite log. Default 168 (a week). Longer takes disk; what a"
         " group of readers has not passed stays however old it is.",
     )
-    kafka: KafkaSettings = KafkaSettings()
+    kafka: KafkaSettings = Field(default=KafkaSettings(), description="The brokers, when kind is kafka.")
 
 
 class ObjectsSettings(Section):
@@ -67,7 +67,7 @@ class ObjectsSettings(Section):
     kind: Literal["local", "s3"] = Field(
         default="local", description="local (default): objects/ in `folder`. s3: see `s3`."
     )
-    s3: S3Settings = S3Settings()
+    s3: S3Settings = Field(default=S3Settings(), description="The bucket, when kind is s3.")
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
@@ -81,8 +81,8 @@ class LakeSettings(Section):
 
     catalog_url: SecretStr | None = Field(
         default=None,
-        description="Iceberg catalog: a SQLAlchemy URL (PostgreSQL, SQLite) or http(s):// of a REST"
-        " catalog. Default: catalog.sqlite in `folder`. Writers on several machines need one that all can reach.",
+        description="Iceberg catalog: a SQLAlchemy URL of PostgreSQL or SQLite. Default: catalog.sqlite in"
+        " `folder`. Writers on several machines need one that all can reach.",
     )
     warehouse: str | None = Field(
         default=None,
@@ -106,10 +106,10 @@ class DeploymentSettings(Section):
         description="Trust domain in the names of certificates: spiffe://<trust domain>/... Default byoc.local."
         " Changing it makes every collector enrol again.",
     )
-    database: DatabaseSettings = DatabaseSettings()
-    log: LogSettings = LogSettings()
-    objects: ObjectsSettings = ObjectsSettings()
-    lake: LakeSettings = LakeSettings()
+    database: DatabaseSettings = Field(default=DatabaseSettings(), description="The SQL database.")
+    log: LogSettings = Field(default=LogSettings(), description="The log that samples wait in.")
+    objects: ObjectsSettings = Field(default=ObjectsSettings(), description="The object store.")
+    lake: LakeSettings = Field(default=LakeSettings(), description="The lake's catalog and warehouse.")
 
     def resolved(self, start: Path) -> DeploymentSettings:
         """The same with `folder` taken from `start` when it is relative."""

@@ -18,6 +18,8 @@ LicenceId = NewType("LicenceId", str)
 JobId = NewType("JobId", str)
 
 ID_RULE = "2 to 63 characters a-z, 0-9 and '-', beginning with a letter, not ending in '-'"
+# Of every organization: the vendor's own publishers (licence gauges, the alert clock). Nobody enrols under it.
+VENDOR_PROJECT = ProjectId("vendor")
 _ID = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -44,6 +46,16 @@ def parse_id(text: str, kind: str, source: str = "id") -> str:
     if not _ID.fullmatch(text):
         raise InvalidInput.single(source, kind, repr(text), ID_RULE)
     return text
+
+
+def parse_customer_project(text: str, source: str = "id") -> ProjectId:
+    """A project that a customer may have. Raises InvalidInput for a malformed id and for the vendor's own."""
+    project = ProjectId(parse_id(text, "project", source))
+    if project == VENDOR_PROJECT:
+        raise InvalidInput.single(
+            source, "project", repr(text), f"any id but {VENDOR_PROJECT!r}, which is the vendor's"
+        )
+    return project
 
 
 def new_id(prefix: str) -> str:

@@ -124,13 +124,10 @@ def canonical_labels(labels: Iterable[tuple[str, str]]) -> bytes:
 def parse_canonical_labels(encoded: bytes) -> LabelSet:
     """The inverse of `canonical_labels`. Raises DeadLetter."""
     try:
-        parts = encoded.decode("utf-8", "surrogateescape").split("\udcff")
-        names, values = parts[:-1:2], parts[1::2]
-        if parts[-1] or len(names) != len(values):
-            raise ValueError("odd number of parts")
-        labels = tuple(zip(names, values, strict=True))
-        for name, value in labels:
-            (name + value).encode()
+        *parts, rest = (part.decode() for part in encoded.split(b"\xff"))
+        if rest or len(parts) % 2 or not all(parts):
+            raise ValueError("not pairs of a name and a value")
+        labels = tuple(zip(parts[::2], parts[1::2], strict=True))
     except ValueError as error:
         raise DeadLetter(f"malformed label bytes {encoded[:80]!r}: {error}") from error
     return labels
@@ -175,13 +172,15 @@ def decode_batch(value: bytes) -> SampleBatch:
             table = reader.read_next_batch()
         table.validate(full=True)
         coded: Any = table.column(0)
+        if any(column.null_count for column in (*table.columns, coded.dictionary)):
+            raise DeadLetter("a record with nulls")
         return SampleBatch(
             tuple(coded.dictionary.to_pylist()),
             coded.indices.to_numpy(zero_copy_only=False),
             table.column(1).to_numpy(zero_copy_only=False),
             table.column(2).to_numpy(zero_copy_only=False),
         )
-    except (pa.ArrowException, OSError, StopIteration) as error:
+    except (pa.ArrowException, OSError, StopIteration, UnicodeDecodeError) as error:
         raise DeadLetter(f"a record that is no Arrow stream: {error}") from error
 
 

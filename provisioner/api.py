@@ -14,7 +14,7 @@ from kernel.clock import Clock
 from kernel.crashpoints import crash_point
 from kernel.database import Database
 from kernel.errors import Retry
-from kernel.ids import ClusterId, JobId, OrganizationId, ProjectId, new_id, parse_id
+from kernel.ids import ClusterId, JobId, OrganizationId, ProjectId, new_id, parse_customer_project, parse_id
 from kernel.logs import logger
 from provisioner import store
 from provisioner.declaration import declare_lost
@@ -94,7 +94,7 @@ class Provisioner:
     ) -> Project:
         """Raises InvalidInput (name, id), Unknown (organization), NameTaken."""
         parse_name(name, "project")
-        id_ = ProjectId(parse_id(project or new_id("project"), "project"))
+        id_ = parse_customer_project(project or new_id("project"))
         made = Project(id_, organization, name, self._clock.now_ms())
 
         def create(connection: sa.Connection) -> Project:

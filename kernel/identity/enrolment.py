@@ -22,7 +22,7 @@ from kernel.identity.errors import TokenRefused
 from kernel.identity.models import enrolment_tokens
 from kernel.identity.peer import Identity
 from kernel.identity.register import AuditTrail, check_not_revoked, lock_collector, record_certificate
-from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
+from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant, parse_customer_project
 
 TOKEN_PREFIX = "byoc-enrol-"  # so that scanners for leaked secrets can know it # noqa: S105
 _TOKEN = re.compile(re.escape(TOKEN_PREFIX) + r"[A-Za-z0-9_-]{43}", re.ASCII)
@@ -62,8 +62,9 @@ class EnrolmentTokens:
     ) -> str:
         """A new token, 256 random bits; only its hash is stored, so it can't be shown again.
 
-        Raises InvalidInput when the lifetime is not from 1 second to 7 days.
+        Raises InvalidInput when the lifetime is not from 1 second to 7 days, or the project is the vendor's own.
         """
+        parse_customer_project(tenant.project, "enrolment token")
         if not 1 <= lifetime_seconds <= MAX_LIFETIME_SECONDS:
             allowed = f"1 to {MAX_LIFETIME_SECONDS} seconds"
             raise InvalidInput.single("enrolment token", "lifetime", lifetime_seconds, allowed)

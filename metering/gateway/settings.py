@@ -160,5 +160,5 @@ class GatewaySettings(Section):
         description="Enrolments tried from one address, and renewals of one collector, in a minute. Default 30."
         " Above it: 429.",
     )
-    body: BodyLimits = BodyLimits()
-    tenant: TenantLimits = TenantLimits()
+    body: BodyLimits = Field(default=BodyLimits(), description="Limits of one request's body.")
+    tenant: TenantLimits = Field(default=TenantLimits(), description="Limits of one tenant; the same for each.")
