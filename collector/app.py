@@ -21,7 +21,8 @@ from collector.scrape.horizon import Horizon
 from collector.scrape.loop import ScrapeContext
 from collector.scrape.pool import ScrapePools
 from collector.settings import CollectorSettings
-from collector.spool.lane import LaneOptions, LaneSpool
+from collector.spool.lane import LaneSpool
+from collector.spool.options import LaneOptions
 from collector.wire.headers import PushLane
 from kernel.clock import Clock, SystemClock
 from kernel.logs import logger

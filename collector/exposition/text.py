@@ -61,6 +61,8 @@ def _parse_line(lines: list[bytes], index: int, cache: KeyCache[E], columns: Col
     if line.startswith(b"#"):
         _parse_comment(line, cache)
         return 0
+    if len(line) < len(lines[index]):
+        raise SyntaxFault("no blanks before a metric name")
     joined = 0
     while True:
         try:

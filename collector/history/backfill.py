@@ -18,7 +18,8 @@ from collector.left_meta import FrameMeta, listed, parse_meta, tally
 from collector.policy import Policy
 from collector.spool.files import load_checked, save_checked
 from collector.spool.frame import Frame
-from collector.spool.lane import Draft, LaneSpool
+from collector.spool.lane import LaneSpool
+from collector.spool.options import Draft
 from collector.spool.segment import list_segments, scan
 from collector.wire.encode_rw2 import encode_rw2
 from collector.wire.series import WireSeries

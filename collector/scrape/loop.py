@@ -19,7 +19,7 @@ from collector.scrape.horizon import Horizon
 from collector.scrape.series import LimitExceeded
 from collector.scrape.state import Scrape, TargetState
 from collector.scrape.target import Target
-from collector.spool.lane import Draft
+from collector.spool.options import Draft
 from kernel.clock import Clock
 from kernel.errors import truncate
 from kernel.logs import logger

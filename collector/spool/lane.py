@@ -12,49 +12,21 @@ import contextlib
 import fcntl
 import os
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from collector.errors import SpoolFull, SpoolLocked, SpoolUnavailable
 from collector.spool.files import load_checked, save_checked, sync_folder
 from collector.spool.frame import PREFIX, Frame, encode_frame
 from collector.spool.gaps import Gap, GapReason, GapRecords
+from collector.spool.options import Draft, LaneOptions, Segment
 from collector.spool.reader import SegmentReader
 from collector.spool.segment import Damage, SegmentName, list_segments, scan
-from collector.wire.headers import PushLane
 from kernel.clock import Clock
 from kernel.crashpoints import crash_point
 from kernel.logs import logger
 
 _log = logger("spool")
-
-
-@dataclass(frozen=True, slots=True)
-class LaneOptions:
-    """Sizes in bytes. `drop_oldest`: over the quota the oldest segment goes; else the append is refused."""
-
-    lane: PushLane
-    quota: int
-    segment: int = 16 * 1024 * 1024
-    drop_oldest: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A frame before it has a number."""
-
-    samples: int
-    meta: bytes
-    payload: bytes
-    complete_through_ms: int | None = None
-
-
-@dataclass(slots=True)
-class Segment:
-    """What is known of a segment: bytes that count (synced), and its last sequence if this boot wrote it."""
-
-    end: int
-    last: int | None = None
 
 
 class LaneSpool:

@@ -30,7 +30,8 @@ from collector.push.dead_letters import DeadLetters
 from collector.push.transport import Push
 from collector.push.uploader import Uploader, UploaderParts
 from collector.push.version import VersionMemory
-from collector.spool.lane import Draft, LaneOptions, LaneSpool
+from collector.spool.lane import LaneSpool
+from collector.spool.options import Draft, LaneOptions
 from collector.wire.encode_rw2 import encode_rw2
 from collector.wire.headers import SAMPLES_WRITTEN, PushLane
 from collector.wire.rw2 import decode_request

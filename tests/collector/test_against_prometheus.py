@@ -29,7 +29,7 @@ milvus_b{esc="-"} -Inf
 milvus_c NaN
 milvus_d 4.9e-324
 milvus_e 1.7976931348623157e308
-	milvus_f	7
+milvus_f	7
 # HELPER not a help
 #milvus_g 1
 milvus_h{x=""} 8
@@ -49,7 +49,8 @@ milvus_l_bytes 5
 # EOF
 """
 REFUSED = [b"a{b='c'} 1", b"a true", b"foo 1_2", b"foo 0x1p-3", b'{x="y"} 1', b"# TYPE #", b"a 1\r", b"a\x00 1",
-           b"a 1 2 3", b'a{b="c",,d="e"} 1', b"a 1e400", b"# TYPE a wrong", b"a{,} 1", b"a 1 -5"]  # fmt: skip
+           b"a 1 2 3", b'a{b="c",,d="e"} 1', b"a 1e400", b"# TYPE a wrong", b"a{,} 1", b"a 1 -5",
+           b"\ta 1"]  # fmt: skip
 
 
 def ours(body: bytes, content_type: str) -> dict[str, float]:

@@ -42,7 +42,7 @@ ACCEPTED: list[tuple[bytes, Key, float, int | None]] = [
     (b'a{b="c" d="e"} 2', ("a", (("b", "c"), ("d", "e"))), 2, None),
     (b'a{b="c"d="e"} 2', ("a", (("b", "c"), ("d", "e"))), 2, None),
     (b"a\t1", ("a", ()), 1, None),
-    (b"  a 1  ", ("a", ()), 1, None),
+    (b"a   1  ", ("a", ()), 1, None),
     (b'a{b="x\\"y\\\\z\\nw\\t"} 1', ("a", (("b", 'x"y\\z\nw\\t'),)), 1, None),
     (b'a{b="\x00"} 1', ("a", (("b", "\x00"),)), 1, None),
     (b'a{b="x\ny"} 1', ("a", (("b", "x\ny"),)), 1, None),
@@ -92,7 +92,8 @@ def test_types_name_the_family_of_a_sample() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"a", b"a ", b"a{b='c'} 1", b"a{b=", b'a{b="', b'a{b="\xff"} 1', b"\xff 1", b"a true", b"foo 1_2",
+    [b"a", b"a ", b" a 1", b"\ta 1",
+     b"a{b='c'} 1", b"a{b=", b'a{b="', b'a{b="\xff"} 1', b"\xff 1", b"a true", b"foo 1_2",
      b"foo 0x1p-3", b"foo 0x10", b"foo 0 1_2", b'{a="ok"} 1', b"# TYPE #", b"# TYPE a", b"# TYPE a wrong",
      b"# TYPE a info", b"a\x00 1", b"\x00", b"a 1\r", b"\xef\xbb\xbfa 1", b"a 1 2 3", b"a 1 -5", b"a 1 2.5",
      b"a 1e400", b"a 1 99999999999999999999", b"a +nan", b"a 1\x0b", b"a \xd9\xa1", b'a{b="c",,d="e"} 1',

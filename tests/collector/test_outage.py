@@ -23,7 +23,8 @@ from collector.scrape.series import SeriesRules
 from collector.scrape.settings import ScrapeConfig
 from collector.scrape.state import TargetState
 from collector.scrape.target import Target
-from collector.spool.lane import LaneOptions, LaneSpool
+from collector.spool.lane import LaneSpool
+from collector.spool.options import LaneOptions
 from collector.wire.headers import SAMPLES_WRITTEN, PushHeaders, PushLane
 from collector.wire.rw2 import decode_request
 from collector.wire.series import series_of

@@ -20,7 +20,7 @@ from collector.push.backoff import Backoff
 from collector.push.bisect import MAX_PARTS, Plan
 from collector.push.version import VersionMemory
 from collector.settings import load_collector_settings
-from collector.spool.lane import Draft
+from collector.spool.options import Draft
 from collector.wire.encode_rw2 import encode_rw2
 from collector.wire.headers import SAMPLES_WRITTEN, PushLane
 from collector.wire.series import WireSeries

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from collector.errors import SpoolFull, SpoolLocked, SpoolUnavailable
 from collector.spool.frame import Frame
 from collector.spool.gaps import GapReason
-from collector.spool.lane import Draft, LaneOptions, LaneSpool
+from collector.spool.lane import LaneSpool
+from collector.spool.options import Draft, LaneOptions
 from collector.spool.segment import SegmentName, list_segments, scan
 from collector.wire.headers import PushLane
 from kernel.clock import VirtualClock
