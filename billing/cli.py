@@ -15,7 +15,6 @@ from kernel.deployment import Deployment
 from kernel.errors import ByocError, Conflict, truncate
 from kernel.ids import OrganizationId, parse_id
 from kernel.settings import read_text
-from metering.usage.api import UsageStore
 
 price_app = typer.Typer(no_args_is_help=True, help="Price books.")
 contract_app = typer.Typer(no_args_is_help=True, help="Contracts.")
@@ -186,6 +185,8 @@ def _book(ctx: typer.Context) -> ContractBook:
 
 
 def _run(ctx: typer.Context) -> InvoiceRun:
+    from metering.usage.api import UsageStore  # its lake libraries take two seconds to load
+
     deployment = _deployment(ctx)
     database = deployment.database()
     return InvoiceRun(database, UsageStore(database), deployment.clock, deployment.audit(), ACTOR)

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from dbos import DBOS, DBOSClient, DBOSConfig, EnqueueOptions
 
 from kernel.database import Database
 from kernel.errors import Refuse
 from kernel.ids import JobId
 from provisioner.ports import Workflow
+
+if TYPE_CHECKING:  # loading DBOS costs most of a second, and a command that only looks needs none of it
+    from dbos import DBOSClient, DBOSConfig, EnqueueOptions
 
 APPLICATION = "byoc"
 WORKFLOW = "byoc.lifecycle"
@@ -57,6 +60,8 @@ class DurableEngine:
 
     def prepare(self) -> None:
         """Create or migrate the engine's tables. Blocking; call outside of any transaction."""
+        from dbos import DBOS, DBOSClient
+
         with self._client_lock:
             if self._client is None:
                 DBOS.migrate(self._url)
@@ -74,6 +79,8 @@ class DurableEngine:
         await asyncio.to_thread(self._launch, workflow)
 
     def _launch(self, workflow: Workflow) -> None:
+        from dbos import DBOS
+
         self.prepare()
         DBOS(config=self._config())
 
@@ -98,6 +105,8 @@ class DurableEngine:
 
     async def stop(self) -> None:
         if DurableEngine._running is self:
+            from dbos import DBOS
+
             await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
             DurableEngine._running = None
         if self._client is not None:
@@ -107,6 +116,8 @@ class DurableEngine:
 
 class _Steps:
     async def step(self, name: str, work: Callable[[], Awaitable[str]]) -> str:
+        from dbos import DBOS
+
         async def run() -> str:
             return await work()
 
