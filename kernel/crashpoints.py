@@ -1,7 +1,8 @@
 """Named places where a test may kill the process, to prove what survives.
 
 `BYOC_CRASH_AT=spool.synced` kills this process with SIGKILL when it reaches that place; `spool.synced:3` at the
-third time. Unset, as it is outside tests, a place costs one comparison.
+third time. With `BYOC_CRASH_SIGNAL=SIGSTOP` it is halted there instead, until SIGCONT: a process that was thought
+dead. Either way it first says so on stderr. Unset, as it is outside tests, a place costs one comparison.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def crash_point(name: str) -> None:
         return
     _armed[name] -= 1
     if _armed[name] <= 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        _armed.clear()
+        os.write(2, f"crash point {name}\n".encode())
+        os.kill(os.getpid(), signal.Signals[os.environ.get("BYOC_CRASH_SIGNAL", "SIGKILL")])
 
 
 arm(os.environ.get("BYOC_CRASH_AT", ""))
