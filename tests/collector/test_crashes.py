@@ -63,6 +63,11 @@ async def test_after_a_kill_every_synced_sample_arrives_once(step: str, tmp_path
     bodies: dict[tuple[int, int, int], bytes] = {}
     for one in witnessed:
         assert bodies.setdefault(one.position, one.body) == one.body, "a number came back with other content"
+    parts: dict[tuple[int, int], int] = {}
+    for one in witnessed:
+        position, part = one.position[:2], one.position[2]
+        assert part >= parts.get(position, 0), "the whole came back after its parts"
+        parts[position] = part
     stored: dict[tuple[int, int], Rows] = {}
     newest: dict[tuple[int, int], int] = {}
     for one in witnessed:
