@@ -1,0 +1,40 @@
+"""Every benchmark of the design by its name, and why some are not measured yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from bench import collecting, freshness, gateway, invoices, lake, queries, usage
+from bench.outcome import Outcome
+
+
+class Benchmark(Protocol):
+    """`quick` stays under 50 seconds, by less data or fewer runs."""
+
+    def __call__(self, *, quick: bool) -> Outcome:
+        """Measure. Raises ServiceUnavailable when the peer is not installed."""
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "collector-quiet": collecting.quiet,
+    "collector": collecting.some_churn,
+    "collector-churn": collecting.much_churn,
+    "egress": collecting.egress,
+    "memory": collecting.memory,
+    "gateway": gateway.measure,
+    "lake": lake.measure,
+    "usage": usage.measure,
+    "invoices": invoices.measure,
+    "promql": queries.promql,
+    "rules": queries.rules,
+    "pages": freshness.pages,
+    "freshness": freshness.freshness,
+}
+
+UNMEASURED: Mapping[str, str] = {
+    "ingest": "it is defined on frames of our own, and the collector speaks remote write alone so far",
+    "ingest-rw1": "no harness yet adds up gateway, log and lake writer against a VictoriaMetrics that takes the same",
+    "verify": "there is no proof of usage to verify yet: `verify-invoice` is not written",
+    "growth": "it needs a lake of months, and compaction, which the lake does not do yet",
+}

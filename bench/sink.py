@@ -1,0 +1,105 @@
+"""Where agents push: a TLS server that decodes every body, counts it, answers as the specification says, keeps nothing.
+
+`python -m bench.sink FOLDER` prints its TLS port and the port of its counts. Bytes are those of the connection as
+the kernel counts them: TLS records and HTTP heads too, so that nothing on the wire is left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import sys
+from pathlib import Path
+
+from aiohttp import web
+
+from bench.identity import FILES, COLLECTOR, TENANT
+from collector.wire import rw1, rw2
+from collector.wire.headers import EXEMPLARS_WRITTEN, HISTOGRAMS_WRITTEN, SAMPLES_WRITTEN
+from collector.wire.model import DecodeLimits
+from collector.wire.snappy import decompress
+from kernel.clock import SystemClock
+from kernel.identity import CertificateAuthority, server_context
+
+_ANY = DecodeLimits(2**31, 2**31, 2**31, 2**31, 2**31, 2**31)
+_TCP_INFO_BYTES_RECEIVED = 128  # struct tcp_info of linux/tcp.h: tcpi_bytes_received
+
+
+class Sink:
+    """Counts of all that came."""
+
+    def __init__(self, authority: CertificateAuthority) -> None:
+        self._authority = authority
+        self._received: dict[int, int] = {}  # bytes of each connection so far
+        self.pushes = self.samples = self.body_bytes = 0
+        self.ciphers: set[str] = set()
+
+    async def write(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        self._note_connection(request)
+        kind = request.headers["Content-Type"]
+        samples = await asyncio.to_thread(_samples, body, is_version_2="v2.Request" in kind)
+        self.pushes += 1
+        self.samples += samples
+        self.body_bytes += len(body)
+        written = {SAMPLES_WRITTEN: str(samples), HISTOGRAMS_WRITTEN: "0", EXEMPLARS_WRITTEN: "0"}
+        return web.Response(status=204, headers=written)
+
+    def _note_connection(self, request: web.Request) -> None:
+        transport = request.transport
+        assert transport is not None
+        connection = transport.get_extra_info("socket")
+        information = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        (received,) = struct.unpack_from("=Q", information, _TCP_INFO_BYTES_RECEIVED)
+        self._received[id(transport)] = received
+        self.ciphers.add(transport.get_extra_info("cipher")[0])
+
+    async def sign(self, request: web.Request) -> web.Response:
+        fields = json.loads(await request.read())
+        issued = self._authority.issue_client(fields["csr"].encode(), TENANT, COLLECTOR)
+        authority = self._authority.certificate_pem.decode()
+        return web.json_response({"certificate": issued.certificate_pem.decode(), "authority": authority})
+
+    async def counts(self, request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "pushes": self.pushes,
+                "samples": self.samples,
+                "body_bytes": self.body_bytes,
+                "wire_bytes": sum(self._received.values()),
+                "ciphers": sorted(self.ciphers),
+            }
+        )
+
+
+def _samples(body: bytes, *, is_version_2: bool) -> int:
+    content = decompress(body, 2**31)
+    decode = rw2.decode_request if is_version_2 else rw1.decode_write_request
+    return decode(content, _ANY).samples
+
+
+async def serve(folder: Path) -> None:
+    authority = CertificateAuthority.open(folder / FILES.authority, SystemClock())
+    sink = Sink(authority)
+    context = server_context(folder / FILES.server, folder / FILES.server_key, authority.certificate_pem)
+    app = web.Application(client_max_size=2**30)
+    app.add_routes(
+        [
+            web.post("/api/v1/write", sink.write),
+            web.post("/enrol", sink.sign),
+            web.post("/renew", sink.sign),
+            web.get("/counts", sink.counts),
+        ]
+    )
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(*(address[1] for address in runner.addresses), flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1])))
