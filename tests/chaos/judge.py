@@ -31,9 +31,7 @@ class Verdict:
         return not (self.lost or self.duplicated or self.different)
 
 
-def judge(
-    rows: Sequence[Row], pages: Iterable[Page], through_ms: int, unsettled: Iterable[Page] = ()
-) -> Verdict:
+def judge(rows: Sequence[Row], pages: Iterable[Page], through_ms: int, unsettled: Iterable[Page] = ()) -> Verdict:
     """Hold the lake against the pages that were handed out up to `through_ms`; later ones may be there, whole.
 
     A page of `unsettled` (the last before its scraper was killed) may be missing, but only as a whole: nothing was

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
+from tests.services.process import ServiceProcess
 from tests.services.s3 import S3Server
 
 SESSION_SECONDS = 3.0  # after a kill the group waits so long for the dead reader
@@ -18,10 +19,10 @@ BROKER_SETTINGS = {"group.min.session.timeout.ms": "1000"}
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """The section `deployment`, without its folder, and the broker if there is one."""
+    """The section `deployment`, without its folder, and the servers behind it, if there are any."""
 
     deployment: Mapping[str, Any]
-    kafka: KafkaServer | None = None
+    servers: Mapping[str, ServiceProcess] = field(default_factory=dict)
 
 
 EMBEDDED = Storage({"log": {"lease_seconds": 1}})
@@ -49,4 +50,4 @@ def scale_out(kafka: KafkaServer, postgres: PostgresServer, s3: S3Server, folder
             "objects": {"kind": "s3", "s3": objects},
             "lake": {"catalog_url": url, "warehouse": f"s3://{bucket.name}/lake"},
         }
-        yield Storage(deployment, kafka)
+        yield Storage(deployment, {"kafka": kafka.process, "postgres": postgres.process, "s3": s3.process})

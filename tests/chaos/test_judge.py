@@ -16,7 +16,9 @@ PAGES = [make_page(instance, number, 1000 * number) for instance in ("one", "two
 
 def rows_of(page: Page) -> list[Row]:
     up = {"__name__": "up", "instance": page.instance, **TENANT}
-    scraped = [({**dict(labels), "instance": page.instance, **TENANT}, value) for labels, value in page.samples.items()]
+    scraped = [
+        ({**dict(labels), "instance": page.instance, **TENANT}, value) for labels, value in page.samples.items()
+    ]
     return [(attached(labels), page.served_ms - 3, value) for labels, value in [(up, 1.0), *scraped]]
 
 

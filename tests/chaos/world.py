@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import yaml
 
@@ -22,7 +22,7 @@ from kernel.identity.enrolment import EnrolmentTokens
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
 from metering.lake.api import Lake
 from tests.chaos.judge import Verdict, judge
-from tests.chaos.program import Program, until
+from tests.chaos.program import Program
 from tests.chaos.storage import Storage
 from tests.chaos.target import Page, Target
 from tests.services.process import free_ports
@@ -117,6 +117,12 @@ class World:
         pages = [page for target in self.targets for page in list(target.pages)]
         return through_ms, judge(rows, pages, through_ms, self.unsettled)
 
+    def expect_clean(self, after: str) -> None:
+        """Nothing lost of what the lake says it is complete through, nothing twice, nothing altered."""
+        through_ms, verdict = self.judge()
+        found = f"after {after}, complete through {through_ms}: {verdict}"
+        assert verdict.is_clean, found[:3000]
+
     def drained(self) -> None:
         """Wait until the lake says that it has everything up to now, while both programs run."""
         now_ms = self._clock.now_ms()
@@ -144,12 +150,23 @@ class World:
         found = [line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")]
         return float(found[0]) if found else None
 
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
+
     # -- what is done to it ----------------------------------------------------------------------------------
 
     def kill_collector(self) -> None:
         """`kill -9`; the last page of each target was perhaps not synced, so it may be missing as a whole."""
         self.collector.kill()
         self.unsettled += [target.pages[-1] for target in self.targets if target.pages]
+
+    def ensure_running(self) -> None:
+        """Both programs run, whatever an earlier test left, and the lake has caught up."""
+        for program in (self.vendor, self.collector):
+            if not program.runs:
+                program.start()
+            program.send(signal.SIGCONT)
+        self.drained()
 
     def close(self) -> None:
         for program in (self.collector, self.vendor):
@@ -165,6 +182,3 @@ def open_world(folder: Path, storage: Storage) -> Iterator[World]:
         yield world
     finally:
         world.close()
-
-
-__all__ = ["Any", "World", "open_world", "signal", "until"]
