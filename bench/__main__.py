@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from bench.machine import note
 from bench.outcome import Outcome
 from bench.registry import BENCHMARKS, UNMEASURED, Benchmark
+from kernel.logs import configure_logs
 from tests.services.errors import ServiceUnavailable
 
 RESULTS = Path(__file__).with_name("results")
@@ -37,7 +39,7 @@ def main(
     if chosen.name in UNMEASURED:
         note(f"{chosen.name}: not measured yet: {UNMEASURED[chosen.name]}")
         return NOT_MEASURED
-    parser.error(f"no benchmark {chosen.name!r}; `python -m bench --list` shows the names")
+    return parser.error(f"no benchmark {chosen.name!r}; `python -m bench --list` shows the names")
 
 
 def _list(benchmarks: Mapping[str, Benchmark]) -> None:
@@ -66,7 +68,7 @@ def _run_all(benchmarks: Mapping[str, Benchmark], results: Path, *, quick: bool)
         (results / f"{name}.json").unlink(missing_ok=True)  # an old result is no result of this run
         try:
             outcome: Outcome = benchmark(quick=quick)
-        except Exception as error:  # noqa: BLE001 - the others are still worth running
+        except Exception as error:
             note(f"{name}: {type(error).__name__}: {error}")
             status = NOT_MEASURED if isinstance(error, ServiceUnavailable) else 1
             continue
@@ -77,5 +79,12 @@ def _run_all(benchmarks: Mapping[str, Benchmark], results: Path, *, quick: bool)
     return status
 
 
+def _exit_on_signal(number: int, frame: object) -> None:
+    """By an exception, so that the programs that a benchmark started are ended with it."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    configure_logs("ERROR")  # what our programs log in this process is no progress of a benchmark
+    signal.signal(signal.SIGTERM, _exit_on_signal)
     sys.exit(main())

@@ -47,7 +47,7 @@ def collector_command(folder: Path, addresses: Addresses) -> list[str]:
 
 
 def vmagent_command(folder: Path, addresses: Addresses) -> list[str]:
-    """vmagent with its defaults, the same client certificate and a folder for its queue. Raises ServiceUnavailable."""
+    """vmagent with its defaults, a client certificate and a folder for its queue. Raises ServiceUnavailable."""
     path = folder / "scrape.yml"
     path.write_text(yaml.safe_dump({"global": _timing(addresses), "scrape_configs": [_job(addresses)]}))
     how = "apt-get install victoria-metrics"

@@ -14,7 +14,7 @@ QUIET, SOME, MUCH = 0.0, 0.01, 0.05  # the share of the series that is replaced 
 def _race(churn: float, *, quick: bool) -> Race:
     if quick:
         return race_now(Course(20_000, churn, interval_seconds=1, warm=4, counted=10), runs=1)
-    return race_now(Course(100_000, churn, interval_seconds=1, warm=5, counted=20), runs=3)
+    return race_now(Course(100_000, churn, interval_seconds=1, warm=5, counted=12), runs=3)
 
 
 def quiet(*, quick: bool) -> Outcome:

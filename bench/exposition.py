@@ -61,7 +61,8 @@ class _Series:
     def __init__(self, family: int, number: int, *, is_gauge: bool) -> None:
         labels = (
             f'cluster="c{number % 7}",collection_name="collection_{number // 50}",'
-            f'instance="10.0.{number % 40}.{number % 250}:9091",node_id="{number}",role_name="querynode-{number % 13}"'
+            f'instance="10.0.{number % 40}.{number % 250}:9091",'
+            f'node_id="{number}",role_name="querynode-{number % 13}"'
         )
         self._head = f"{_name(family, is_gauge=is_gauge)}{{{labels}}} ".encode()
         self._is_gauge = is_gauge

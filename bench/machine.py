@@ -51,6 +51,12 @@ def pinned(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def pin_process(pid: int, core: int) -> None:
+    """A process that runs already, with all its threads; those it makes later follow."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process with all its threads, those that ended too; steps of 10 ms."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -24,6 +25,8 @@ from bench.process import Program, program, python
 
 Command = Callable[[Path, "Addresses"], list[str]]
 TOO_SLOW = 1.1  # times the interval: the agent left scrapes out
+MOST_WAITING = 1.5  # scrapes that an agent may hold back when counting begins
+MOST_WARM = 4  # times the warm scrapes, after which counting begins whatever waits
 INTERVALS_SECONDS = (1, 2, 5)
 
 
@@ -92,11 +95,11 @@ async def lap(name: str, command: Command, course: Course) -> Lap:
     with tempfile.TemporaryDirectory(prefix="byoc-bench-") as text, pinned(other_core()):
         folder = Path(text)
         write_identity(folder)
-        scrapes = course.warm + course.counted + 1
+        scrapes = 2 * course.warm + course.counted
         pages = ["-m", "bench.target", "--series", str(course.series), "--churn", str(course.churn)]
         async with (
             program("sink", python("-m", "bench.sink", text), folder, other_core()) as sink,
-            program("target", python(*pages, "--prepared", str(scrapes + 2)), folder, other_core()) as target,
+            program("target", python(*pages, "--prepared", str(scrapes)), folder, other_core()) as target,
         ):
             push, plain = (int(port) for port in (await sink.line()).split())
             addresses = Addresses(int(await target.line()), push, course.interval_seconds)
@@ -108,9 +111,9 @@ async def lap(name: str, command: Command, course: Course) -> Lap:
 
 
 async def _count(agent: Program, target: Program, sink_port: int, course: Course) -> Lap:
-    await _await_scrape(target, course.warm + 1)
-    cpu, wall, before = cpu_seconds(agent.pid), time.monotonic(), await _counts(sink_port)
-    await _await_scrape(target, course.warm + course.counted + 1)
+    first, before = await _warm_up(target, sink_port, course)
+    cpu, wall = cpu_seconds(agent.pid), time.monotonic()
+    await _await_scrape(target, first + course.counted)
     cpu, wall = cpu_seconds(agent.pid) - cpu, time.monotonic() - wall
     after = await _counts(sink_port)
     samples = after["samples"] - before["samples"]
@@ -120,10 +123,22 @@ async def _count(agent: Program, target: Program, sink_port: int, course: Course
         wire_bytes_per_sample=(after["wire_bytes"] - before["wire_bytes"]) / samples,
         body_bytes_per_sample=(after["body_bytes"] - before["body_bytes"]) / samples,
         peak_megabytes=peak_bytes(agent.pid) / 1e6,
-        kept_up=wall <= TOO_SLOW * course.counted * course.interval_seconds,
+        kept_up=wall <= TOO_SLOW * course.counted * course.interval_seconds and abs(samples / scraped - 1) < 0.1,
         cipher=",".join(after["ciphers"]),
         samples_arrived_ratio=round(samples / scraped, 3),
     )
+
+
+async def _warm_up(target: Program, sink_port: int, course: Course) -> tuple[int, dict[str, Any]]:
+    """Past the warm scrapes, and on until what the first ones left in the queue has arrived."""
+    number = course.warm + 1
+    while True:
+        await _await_scrape(target, number)
+        counts = await _counts(sink_port)
+        waiting = number - 1 - counts["samples"] / course.series
+        if waiting < MOST_WAITING or number > MOST_WARM * course.warm:
+            return number, counts
+        number += 1
 
 
 async def _await_scrape(target: Program, number: int) -> None:
@@ -131,12 +146,12 @@ async def _await_scrape(target: Program, number: int) -> None:
         pass
 
 
-async def _counts(port: int) -> dict[str, int]:
+async def _counts(port: int) -> dict[str, Any]:
     async with (
         aiohttp.ClientSession() as session,
         session.get(f"http://127.0.0.1:{port}/counts") as answer,
     ):
-        counts: dict[str, int] = json.loads(await answer.text())
+        counts: dict[str, Any] = json.loads(await answer.text())
     return counts
 
 

@@ -34,7 +34,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 UNMEASURED: Mapping[str, str] = {
     "ingest": "it is defined on frames of our own, and the collector speaks remote write alone so far",
-    "ingest-rw1": "no harness yet adds up gateway, log and lake writer against a VictoriaMetrics that takes the same",
+    "ingest-rw1": "no harness yet adds up gateway, log and lake writer beside a VictoriaMetrics",
     "verify": "there is no proof of usage to verify yet: `verify-invoice` is not written",
     "growth": "it needs a lake of months, and compaction, which the lake does not do yet",
 }

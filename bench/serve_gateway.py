@@ -1,0 +1,58 @@
+"""A gateway in a process of its own, on a log in memory: `python -m bench.serve_gateway FOLDER CACHE_BYTES`.
+
+Prints its port. Its rate limits are set beyond what a benchmark sends; an append to that log is nearly free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import uvloop
+from prometheus_client import CollectorRegistry
+
+from bench.identity import FILES
+from console.migrate import migrate
+from kernel.clock import SystemClock
+from kernel.database import Database, sqlite_url
+from kernel.identity import CertificateAuthority
+from kernel.identity.enrolment import EnrolmentTokens
+from kernel.identity.revocation import Revocations
+from kernel.log.memory import MemoryLog
+from metering.gateway.app import GatewayParts
+from metering.gateway.server import GatewayServer
+from metering.gateway.settings import GatewaySettings, TenantLimits
+from metering.record import HISTORY_TOPIC, LIVE_TOPIC
+
+_MANY = 10**9
+
+
+async def serve(folder: Path, cache_bytes: int) -> None:
+    clock = SystemClock()
+    database = Database(sqlite_url(folder / "byoc.sqlite"))
+    migrate(database)
+    authority = CertificateAuthority.open(folder / FILES.authority, clock)
+    revocations = Revocations(database, clock)
+    log = MemoryLog(clock)
+    await log.ensure_topics({LIVE_TOPIC: 1, HISTORY_TOPIC: 1})
+    limits = TenantLimits(
+        samples_per_second=_MANY, burst_samples=_MANY, active_series=_MANY, series_cache_bytes=cache_bytes
+    )
+    parts = GatewayParts(
+        GatewaySettings(port=0, tenant=limits),
+        await log.writer(),
+        authority,
+        EnrolmentTokens(database, clock),
+        revocations,
+        clock,
+        CollectorRegistry(),
+    )
+    server = GatewayServer(parts)
+    await server.start()
+    print(server.port, flush=True)
+    await asyncio.gather(server.watch(), revocations.run())
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(Path(sys.argv[1]), int(sys.argv[2])))

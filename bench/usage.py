@@ -1,0 +1,205 @@
+"""Hourly licence usage from the lake, against plain DuckDB SQL over the same Parquet files.
+
+Ours reads, computes, seals and stores the hours; the SQL computes the same integrals and stores nothing. Both may
+use every core. Every figure of every hour is compared before a time counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from bench.machine import note
+from bench.outcome import Budget, Outcome
+from console.migrate import migrate
+from kernel.clock import SystemClock
+from kernel.database import Database, sqlite_url
+from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
+from kernel.log.memory import MemoryLog
+from kernel.objects.local import LocalObjects
+from kernel.window import DAY_MS, HOUR_MS, Window
+from metering.lake.api import Lake
+from metering.lake.settings import LakeSettings
+from metering.lake.writer import LakeWriter
+from metering.record import (
+    HISTORY_TOPIC,
+    LIVE_TOPIC,
+    BatchHeader,
+    Lane,
+    SampleBatch,
+    Sequence,
+    canonical_labels,
+    encode_record,
+    series_id,
+)
+from metering.usage.api import HourCloser, LakeSource, UsageSettings, UsageStore
+
+ACME = OrganizationId("acme")
+TENANT = Tenant(ACME, ProjectId("prod"))
+T0 = 1_767_225_600_000
+INTERVAL_MS = 15_000
+LIMIT_MS = 300_000
+COMPONENTS = ("query", "milvus", "index")
+TARGET_SAMPLES = 52_000_000
+PUSH_SCRAPES = 40
+BUDGET = Budget(0.37)
+
+Figures = dict[tuple[str, str, int], tuple[int, int, int]]  # cluster, component, hour: integral, observed, peak
+
+SQL = """
+WITH gauge AS (
+  SELECT cluster, component, timestamp_ms AS at_ms, CAST(round(value * 1000) AS BIGINT) AS level,
+         least(timestamp_ms + {limit}, coalesce(
+           lead(timestamp_ms) OVER (PARTITION BY series_id ORDER BY timestamp_ms), timestamp_ms + {limit}
+         )) AS until_ms
+  FROM read_parquet({files}) JOIN labels USING (series_id)
+), parts AS (
+  SELECT cluster, component, level, at_ms, until_ms,
+         unnest(generate_series(at_ms // {hour} * {hour}, (until_ms - 1) // {hour} * {hour}, {hour})) AS hour_ms
+  FROM gauge
+)
+SELECT cluster, component, hour_ms,
+       sum(level * (least(until_ms, hour_ms + {hour}) - greatest(at_ms, hour_ms))) AS integral,
+       sum(least(until_ms, hour_ms + {hour}) - greatest(at_ms, hour_ms)) AS observed, max(level) AS peak
+FROM parts WHERE hour_ms < {end} GROUP BY ALL
+"""
+
+
+@dataclass(frozen=True)
+class _Size:
+    clusters: int
+    days: int
+
+    @property
+    def series(self) -> int:
+        return self.clusters * len(COMPONENTS)
+
+    @property
+    def samples(self) -> int:
+        return self.series * self.days * (DAY_MS // INTERVAL_MS)
+
+    @property
+    def window(self) -> Window:
+        return Window(T0, T0 + self.days * DAY_MS)
+
+
+def measure(*, quick: bool, clusters: int | None = None) -> Outcome:
+    """Seconds for the samples at hand; `details` multiplies them up to the 52 million of the budget."""
+    size = _Size(clusters or 100, 1 if quick else 5)
+    return asyncio.run(_measure(size, runs=2 if quick else 3))
+
+
+async def _measure(size: _Size, runs: int) -> Outcome:
+    ours, peer = [], []
+    with tempfile.TemporaryDirectory(prefix="byoc-bench-") as text:
+        folder = Path(text)
+        lake = await _fill(folder, size)
+        files = [file.location.removeprefix("file://") for file in await lake.files(size.window, ACME)]
+        note(f"usage: the lake holds {size.samples} samples of {size.series} series")
+        for run in range(runs):
+            seconds, figures = await _ours(lake, folder / f"usage-{run}.sqlite", size)
+            ours.append(seconds)
+            seconds, expected = await asyncio.to_thread(_peer, files, size)
+            peer.append(seconds)
+            if figures != expected or not figures:
+                raise AssertionError(f"{len(figures)} figures of ours differ from the {len(expected)} of DuckDB")
+            note(f"usage: ours {ours[-1]:.2f} s, DuckDB {peer[-1]:.2f} s, {len(figures)} equal figures")
+        await lake.close()
+    scale = TARGET_SAMPLES / size.samples
+    return Outcome(
+        "usage",
+        "seconds",
+        ours,
+        peer,
+        BUDGET,
+        {
+            "peer_is": "DuckDB SQL over the same files",
+            "samples": size.samples,
+            "equal_figures": len(figures),
+            "multiplied_to_52_million": round(min(ours) * scale, 1),
+            "peer_multiplied_to_52_million": round(min(peer) * scale, 1),
+        },
+    )
+
+
+async def _fill(folder: Path, size: _Size) -> Lake:
+    log = MemoryLog()
+    await log.ensure_topics({LIVE_TOPIC: 1, HISTORY_TOPIC: 1})
+    writer = await log.writer()
+    series = [_labels(number) for number in range(size.series)]
+    generator = np.random.default_rng(11)
+    levels = generator.integers(1, 64, size.series)
+    step = PUSH_SCRAPES * INTERVAL_MS
+    index = np.tile(np.arange(size.series, dtype=np.int32), PUSH_SCRAPES)
+    for number, start_ms in enumerate(range(size.window.start_ms, size.window.end_ms, step), 1):
+        changed = generator.random(size.series) < 0.02  # a scale-up or -down now and then, in quarters of a vCPU
+        levels = np.where(changed, generator.integers(1, 64, size.series), levels)
+        times = np.repeat(np.arange(start_ms, start_ms + step, INTERVAL_MS), size.series) + index % 97
+        values = np.tile(levels / 4, PUSH_SCRAPES)
+        batch = SampleBatch(tuple(series), index, times.astype(np.int64), values)
+        header = BatchHeader(TENANT, CollectorId("col-a"), Lane.HISTORY, T0, "0" * 64, Sequence(1, number))
+        await writer.append(HISTORY_TOPIC, [encode_record(header, batch)])
+    lake = await Lake.open(
+        sqlite_url(folder / "catalog.sqlite"), str(folder / "lake"), LocalObjects(folder / "objects"), SystemClock()
+    )
+    stored = await LakeWriter(lake, log, LakeSettings(commit_samples=2_000_000)).drain()
+    assert stored == size.samples, (stored, size.samples)
+    return lake
+
+
+def _labels(number: int) -> bytes:
+    cluster, component = divmod(number, len(COMPONENTS))
+    pairs = {
+        "__name__": "byoc_component_allocated_vcpu",
+        "cluster": f"cluster-{cluster}",
+        "component": COMPONENTS[component],
+        "instance": "127.0.0.1:9000",
+        "job": "byoc",
+    }
+    return canonical_labels(pairs.items())
+
+
+async def _ours(lake: Lake, path: Path, size: _Size) -> tuple[float, Figures]:
+    database = Database(sqlite_url(path))
+    migrate(database)
+    store = UsageStore(database)
+    settings = UsageSettings(staleness_limit_seconds=LIMIT_MS / 1000)
+    closer = HourCloser(LakeSource(lake, 86_400.0), store, settings, lake.clock)
+    started = time.perf_counter()
+    await closer.close_window(ACME, size.window)
+    seconds = time.perf_counter() - started
+    rows = store.month(ACME, size.window).rows
+    database.close()
+    return seconds, {
+        (row.cluster, row.component, row.hour.start_ms): (row.milli_vcpu_ms, row.observed_ms, row.peak_milli_vcpu)
+        for row in rows
+    }
+
+
+def _peer(files: list[str], size: _Size) -> tuple[float, Figures]:
+    """The labels are given to it as a table: taking the canonical bytes apart is no work for SQL."""
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE labels (series_id BLOB, cluster VARCHAR, component VARCHAR)")
+        connection.executemany("INSERT INTO labels VALUES (?, ?, ?)", _identities(size))
+        query = SQL.format(files=files, limit=LIMIT_MS, hour=HOUR_MS, end=size.window.end_ms)
+        started = time.perf_counter()
+        found = connection.execute(query).fetchall()
+        seconds = time.perf_counter() - started
+    return seconds, {(row[0], row[1], row[2]): (int(row[3]), int(row[4]), int(row[5])) for row in found}
+
+
+def _identities(size: _Size) -> list[tuple[bytes, str, str]]:
+    return [
+        (
+            series_id(TENANT, CollectorId("col-a"), _labels(number)),
+            f"cluster-{number // len(COMPONENTS)}",
+            COMPONENTS[number % len(COMPONENTS)],
+        )
+        for number in range(size.series)
+    ]
