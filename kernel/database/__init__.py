@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from kernel.errors import Retry
+from kernel.errors import Retry, truncate
 
 T = TypeVar("T")
 Transaction = Callable[[sa.Connection], T]
@@ -35,11 +35,19 @@ metadata = sa.MetaData(
 )
 
 ATTEMPTS = 8
+ASK_ATTEMPTS = 40  # how a lost COMMIT ended: half a second each, once they are slow
 _SERIALIZATION_FAILURES = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_SERVER_GOES = ("08", "57P")  # connection exceptions, operator intervention: shutdown, crash, still starting
+_OWN_NUMBER = sa.text("SELECT CAST(pg_current_xact_id_if_assigned() AS text)")
+_STATUS_OF = sa.text("SELECT pg_xact_status(CAST(:number AS xid8))")
 
 
 class DatabaseUnavailable(Retry):
     """The database can't be reached, or stayed busy for all attempts. Nothing was committed."""
+
+
+class OutcomeUnknown(DatabaseUnavailable):
+    """The connection was lost in the COMMIT, and the database stayed away: it may hold the transaction or not."""
 
 
 class Database:
@@ -61,21 +69,48 @@ class Database:
         """Run `transaction` in one SQL transaction and commit. Blocking: not on the event loop.
 
         Raises what `transaction` raises (then nothing is committed), DatabaseUnavailable after repeated
-        serialization failures or when the database can't be reached.
+        serialization failures or when the database can't be reached, OutcomeUnknown when it went away in a COMMIT
+        and did not come back to be asked.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self.engine.begin() as connection:
-                    return transaction(connection)
+                return self._try(transaction)
             except IntegrityError:
                 raise
             except DBAPIError as error:
+                if _is_away(error):
+                    raise DatabaseUnavailable(f"no database: {truncate(str(error.orig))}; try again") from error
                 if not _is_passing(error):
                     raise
                 if attempt == ATTEMPTS:
                     raise DatabaseUnavailable(f"the database stayed busy for {ATTEMPTS} attempts") from error
-            time.sleep(random.uniform(0, 0.01 * 2**attempt))  # between attempts no lock is held
+            _pause(attempt)
         raise AssertionError("unreachable")
+
+    def _try(self, transaction: Transaction[T]) -> T:
+        with self.engine.connect() as connection, connection.begin() as begun:
+            result = transaction(connection)
+            # None: nothing was written, so nothing can be in doubt.
+            number = None if self.is_sqlite else connection.scalar(_OWN_NUMBER)
+            try:
+                begun.commit()
+            except DBAPIError as error:
+                if number is None or not _is_lost(error) or not self._has_committed(number):
+                    raise
+        return result
+
+    def _has_committed(self, number: str) -> bool:
+        """Ask PostgreSQL, over another connection, how a transaction ended. Raises OutcomeUnknown."""
+        for attempt in range(1, ASK_ATTEMPTS + 1):
+            try:
+                with self.engine.connect() as connection:
+                    status = connection.scalar(_STATUS_OF, {"number": number})
+            except DBAPIError:
+                status = "in progress"
+            if status != "in progress":
+                return bool(status == "committed")
+            _pause(attempt)
+        raise OutcomeUnknown("the database went away in a COMMIT: look what it holds before you repeat this")
 
     async def run(self, transaction: Transaction[T]) -> T:
         """`transact`, from the event loop."""
@@ -91,8 +126,24 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path.absolute()}"
 
 
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0, min(1.0, 0.01 * 2**attempt)))  # between attempts no lock is held
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether no connection could be made: then there is no statement yet."""
+    return isinstance(error, OperationalError) and error.statement is None and not _is_passing(error)
+
+
+def _is_lost(error: DBAPIError) -> bool:
+    """Whether an answer is missing, or came from a server that goes."""
+    state = getattr(error.orig, "sqlstate", None)
+    return state is None or state.startswith(_SERVER_GOES)
+
+
 def _is_passing(error: DBAPIError) -> bool:
-    if getattr(error.orig, "sqlstate", None) in _SERIALIZATION_FAILURES or error.connection_invalidated:
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if state in _SERIALIZATION_FAILURES or state.startswith(_SERVER_GOES) or error.connection_invalidated:
         return True
     text = str(error.orig).lower()
     return isinstance(error, OperationalError) and ("locked" in text or "busy" in text)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
+from tests.chaos.lossy import LossyWire, lossy_wire
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.process import ServiceProcess
@@ -19,10 +22,11 @@ BROKER_SETTINGS = {"group.min.session.timeout.ms": "1000"}
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """The section `deployment`, without its folder, and the servers behind it, if there are any."""
+    """The section `deployment`, without its folder; the servers behind it, and the wire to the database, if any."""
 
     deployment: Mapping[str, Any]
     servers: Mapping[str, ServiceProcess] = field(default_factory=dict)
+    wire: LossyWire | None = None
 
 
 EMBEDDED = Storage({"log": {"lease_seconds": 1}})
@@ -35,7 +39,8 @@ def scale_out(kafka: KafkaServer, postgres: PostgresServer, s3: S3Server, folder
     credentials.write_text(
         f"[default]\naws_access_key_id = {s3.account.access_key}\naws_secret_access_key = {s3.account.secret_key}\n"
     )
-    with postgres.database() as url, s3.bucket() as bucket:
+    with postgres.database() as direct, lossy_wire(postgres.folder) as wire, s3.bucket() as bucket:
+        url = sa.make_url(direct).set(query={"host": str(wire.folder)}).render_as_string()
         objects = {
             "bucket": bucket.name,
             "endpoint_url": s3.account.endpoint_url,
@@ -50,4 +55,5 @@ def scale_out(kafka: KafkaServer, postgres: PostgresServer, s3: S3Server, folder
             "objects": {"kind": "s3", "s3": objects},
             "lake": {"catalog_url": url, "warehouse": f"s3://{bucket.name}/lake"},
         }
-        yield Storage(deployment, {"kafka": kafka.process, "postgres": postgres.process, "s3": s3.process})
+        servers = {"kafka": kafka.process, "postgres": postgres.process, "s3": s3.process}
+        yield Storage(deployment, servers, wire)

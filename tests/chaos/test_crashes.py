@@ -22,6 +22,7 @@ from kernel.log import StoredRecord
 from metering.lake.api import Lake, LakeInfo
 from metering.record import LIVE_TOPIC, decode_header
 from tests.chaos.conftest import SCALE_OUT
+from tests.chaos.lossy import Loss
 from tests.chaos.program import ROOT, until
 from tests.chaos.world import World
 
@@ -92,6 +93,20 @@ def test_a_server_that_is_away_for_a_while(world: World, server: str) -> None:
     world.drained()
     world.expect_clean(after=f"{server} was away")
     assert world.vendor.pid == vendor
+
+
+@pytest.mark.parametrize("storage", [SCALE_OUT], indirect=True)
+def test_commits_whose_answers_are_lost(world: World) -> None:
+    """Of the lake's catalog and of the vendor's own database alike: some were done, some never arrived."""
+    world.ensure_running()
+    wire, vendor = world.storage.wire, world.vendor.pid
+    assert wire is not None
+    wire.losses += [Loss.ANSWER, Loss.REQUEST] * 8
+    until("all the losses", lambda: not wire.losses)
+    world.drained()
+    world.expect_clean(after="lost commits")
+    assert world.vendor.pid == vendor
+    assert "commit_outcome_unknown" in world.vendor.said()
 
 
 async def info(_: Vendor, lake: Lake) -> LakeInfo:

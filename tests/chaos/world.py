@@ -54,6 +54,8 @@ class World:
             "deployment": {**self.storage.deployment, "folder": str(self.vendor_folder)},
             "gateway": {"port": gateway_port, "host_names": ["localhost"]},
             "lake": {"commit_seconds": 0.5, "retry_seconds": 0.2},
+            "up": {"gauge_seconds": 1.0},
+            "usage": {"check_interval_seconds": 1.0},
         }
         self.config.write_text(yaml.safe_dump(content))
 
