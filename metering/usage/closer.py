@@ -8,7 +8,8 @@ the following hours, since what existed at the end of one hour may be missing in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
@@ -20,13 +21,14 @@ from kernel.clock import Clock
 from kernel.errors import Retry
 from kernel.ids import OrganizationId
 from kernel.logs import logger
-from kernel.window import DAY_MS, HOUR_MS, Window, day_of, hours_in
+from kernel.window import DAY_MS, HOUR_MS, Window, day_of, hour_of, hours_in
 from metering.usage.hours import component_hours
 from metering.usage.meter import LICENCE_METER, TARGET_UP, GaugeMeter
 from metering.usage.settings import UsageSettings
-from metering.usage.store import HourToSeal, UsageStore
+from metering.usage.store import HoursMoved, HourToSeal, UsageStore
 
 _log = logger("usage")
+WINDOW_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,88 +84,133 @@ class HourCloser:
         while True:
             try:
                 for organization in await self._source.organizations():
-                    await self.close_due(organization)
+                    await self._close_patiently(organization)
             except Retry as error:
                 _log.warning("usage_waits", error=str(error))
             await self._clock.sleep(self._settings.check_interval_seconds)
 
+    async def _close_patiently(self, organization: OrganizationId) -> None:
+        try:
+            await self.close_due(organization)
+        except HoursMoved as moved:
+            _log.info("usage_looks_again", reason=str(moved))
+
     async def close_due(self, organization: OrganizationId) -> int:
-        """Close every hour that is due and revise every one that late files touch; returns revisions written."""
+        """Close every hour that is due and revise every one that late files touch; returns revisions written.
+
+        Raises HoursMoved when another closer was there in between, and what lake and database raise.
+        """
         now_ms = self._clock.now_ms()
         horizon_ms = now_ms - self._settings.revision_days * DAY_MS
-        files = await self._source.files(organization, Window(horizon_ms - horizon_ms % HOUR_MS, now_ms + HOUR_MS))
-        if not files:
-            return 0
-        start_ms = max(horizon_ms, min(file.first_ms for file in files))
-        return await self._close_from(organization, start_ms - start_ms % HOUR_MS, None, files)
+        return await self._close(
+            organization, Window(horizon_ms - horizon_ms % HOUR_MS, now_ms), from_first_file=True
+        )
 
     async def close_window(self, organization: OrganizationId, window: Window) -> int:
-        """Close every hour of a window that is due (a month, before it is invoiced); returns revisions written."""
-        before = Window(window.start_ms - self._limit_ms, window.end_ms)
-        files = await self._source.files(organization, before)
-        return await self._close_from(organization, window.start_ms, window.end_ms, files)
+        """Close every hour of a window that is due (a month, before it is invoiced); returns revisions written.
 
-    async def _close_from(
-        self, organization: OrganizationId, start_ms: int, end_ms: int | None, files: Sequence[SampleFile]
-    ) -> int:
-        now_ms = self._clock.now_ms()
-        watermark_ms = min(await self._source.watermark(organization) or 0, now_ms)
-        due_ms = max(now_ms - round(self._settings.close_deadline_seconds * 1000), watermark_ms)
-        due_ms = min(due_ms - due_ms % HOUR_MS, due_ms if end_ms is None else end_ms)
-        if due_ms <= start_ms:
+        Beside another closer it looks again, a few times; then it raises HoursMoved.
+        """
+        for attempt in range(1, WINDOW_ATTEMPTS + 1):
+            try:
+                return await self._close(organization, window, from_first_file=False)
+            except HoursMoved:
+                if attempt == WINDOW_ATTEMPTS:
+                    raise
+                await self._clock.sleep(0.2 * attempt)
+        raise AssertionError("unreachable")
+
+    async def _close(self, organization: OrganizationId, reach: Window, *, from_first_file: bool) -> int:
+        # What was checked is read before the files are listed: a closer that seals in between is then seen.
+        checked = await asyncio.to_thread(self._store.checked, organization, reach)
+        files = await self._source.files(organization, Window(reach.start_ms - self._limit_ms, reach.end_ms))
+        end_ms, watermark_ms = await self._due(organization, reach)
+        start_ms = reach.start_ms
+        if from_first_file:  # before its first sample an organization has no hours to close
+            start_ms = max(start_ms, hour_of(min((file.first_ms for file in files), default=end_ms)).start_ms)
+        if end_ms <= start_ms:
             return 0
-        window = Window(start_ms, due_ms)
-        checked = await asyncio.to_thread(self._store.checked, organization, window)
+        by_hour = _FilesByHour(files, self._limit_ms)
         written = 0
         is_changed = False  # a revised hour may change what was open, so the hours after it are looked at too
-        for hours in _by_day(window):
-            touched = [
-                hour for hour in hours if is_changed or checked.get(hour.start_ms) != self._digest(files, hour)
-            ]
+        for hours in _by_day(Window(start_ms, end_ms)):
+            touched = [hour for hour in hours if is_changed or checked.get(hour.start_ms) != by_hour.digest(hour)]
             if touched:
                 run = [hour for hour in hours if hour.start_ms >= touched[0].start_ms]
-                sealed = await self._seal(organization, run, files, watermark_ms)
+                sealed = await self._seal(_Run(organization, run, by_hour, checked, watermark_ms))
                 is_changed = sealed > 0
+                if is_changed:
+                    await self._forget_as_the_store_did(organization, hour_of(run[-1].end_ms), checked)
                 written += sealed
         self._sealed.inc(written)
         return written
 
-    async def _seal(
-        self, organization: OrganizationId, hours: Sequence[Window], files: Sequence[SampleFile], watermark_ms: int
-    ) -> int:
+    async def _forget_as_the_store_did(
+        self, organization: OrganizationId, following: Window, checked: dict[int, str]
+    ) -> None:
+        """A revision of the last hour of a run makes the store forget the check of the hour after it."""
+        if not await asyncio.to_thread(self._store.checked, organization, following):
+            checked.pop(following.start_ms, None)
+
+    async def _due(self, organization: OrganizationId, reach: Window) -> tuple[int, int]:
+        """End of the last hour in reach that may be closed now, and the watermark, both ms."""
+        now_ms = self._clock.now_ms()
+        watermark_ms = min(await self._source.watermark(organization) or 0, now_ms)
+        due_ms = max(now_ms - round(self._settings.close_deadline_seconds * 1000), watermark_ms)
+        return min(due_ms - due_ms % HOUR_MS, reach.end_ms), watermark_ms
+
+    async def _seal(self, run: _Run) -> int:
         snapshot_id = await self._source.snapshot_id()
-        span = Window(hours[0].start_ms - self._limit_ms, hours[-1].end_ms)
-        table = await self._source.scan(organization, span, [self._meter.metric, TARGET_UP])
+        span = Window(run.hours[0].start_ms - self._limit_ms, run.hours[-1].end_ms)
+        table = await self._source.scan(run.organization, span, [self._meter.metric, TARGET_UP])
 
         def compute_and_seal() -> int:
-            open_before = self._store.open_components(organization, hours[0].start_ms)
-            found = component_hours(table, self._meter, hours, self._limit_ms, open_before)
+            open_before = self._store.open_components(run.organization, run.hours[0].start_ms)
+            found = component_hours(table, self._meter, run.hours, self._limit_ms, open_before)
             to_seal = [
                 HourToSeal(
-                    organization=organization,
+                    organization=run.organization,
                     hour=hour,
                     components=tuple(found[hour]),
-                    sources=tuple(f"{file.name} {file.sha256}" for file in self._overlapping(files, hour)),
-                    files_digest=self._digest(files, hour),
+                    sources=tuple(f"{file.name} {file.sha256}" for file in run.files.of(hour)),
+                    files_digest=run.files.digest(hour),
                     snapshot_id=snapshot_id,
-                    reason="watermark" if hour.end_ms <= watermark_ms else "deadline",
+                    reason="watermark" if hour.end_ms <= run.watermark_ms else "deadline",
                 )
-                for hour in hours
+                for hour in run.hours
             ]
-            return self._store.seal(to_seal, self._clock.now_ms())
+            return self._store.seal(to_seal, self._clock.now_ms(), run.checked)
 
         return await asyncio.to_thread(compute_and_seal)
 
-    def _overlapping(self, files: Sequence[SampleFile], hour: Window) -> list[SampleFile]:
-        start_ms = hour.start_ms - self._limit_ms  # a sample before the hour holds into it
-        return sorted(
-            (file for file in files if file.first_ms < hour.end_ms and file.last_ms >= start_ms),
-            key=lambda file: file.name,
-        )
 
-    def _digest(self, files: Sequence[SampleFile], hour: Window) -> str:
-        names = "\n".join(file.name for file in self._overlapping(files, hour))
-        return sha256(names.encode()).hexdigest()
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Consecutive hours to compute and seal at once."""
+
+    organization: OrganizationId
+    hours: Sequence[Window]
+    files: _FilesByHour
+    checked: Mapping[int, str]
+    watermark_ms: int
+
+
+class _FilesByHour:
+    """Which files an hour is computed from: with samples in it, or so shortly before that they hold into it."""
+
+    def __init__(self, files: Sequence[SampleFile], limit_ms: int) -> None:
+        self._files: dict[int, list[SampleFile]] = defaultdict(list)
+        for file in sorted(files, key=lambda file: file.name):
+            for hour in hours_in(Window(file.first_ms, file.last_ms + limit_ms + 1)):
+                self._files[hour.start_ms].append(file)
+
+    def of(self, hour: Window) -> Sequence[SampleFile]:
+        """By name."""
+        return self._files.get(hour.start_ms, ())
+
+    def digest(self, hour: Window) -> str:
+        """Changes when, and only when, other files than before touch the hour."""
+        return sha256("\n".join(file.name for file in self.of(hour)).encode()).hexdigest()
 
 
 def _by_day(window: Window) -> Iterator[list[Window]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
 
 from kernel.database import Database
-from kernel.errors import InvalidInput
+from kernel.errors import InvalidInput, Retry
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
@@ -32,23 +33,38 @@ class HourToSeal:
     reason: str  # watermark, deadline or late
 
 
+class HoursMoved(Retry):
+    """Another closer has sealed one of these hours since they were looked at. Look again."""
+
+
 class UsageStore:
     """Hours and their revisions. Every method blocks; call from a worker thread."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def seal(self, hours: Sequence[HourToSeal], sealed_ms: int) -> int:
+    def seal(self, hours: Sequence[HourToSeal], sealed_ms: int, expected: Mapping[int, str] | None = None) -> int:
         """Store each hour as its next revision, all in one transaction; returns how many were written.
 
-        `hours` are in order of time.
-        An hour that gives the same figures as its newest revision is not written again: replaying changes nothing.
+        `hours` are of one organization, in order of time. An hour that gives the same figures as its newest
+        revision is not written again: replaying changes nothing. `expected` is what `checked` said before the files
+        were listed: when it no longer holds, what was computed may be older than what is sealed. Raises HoursMoved.
         """
 
         def write(connection: sa.Connection) -> int:
+            if hours:
+                self._take_turn(connection, hours[0].organization)
+            if hours and expected is not None:
+                _check_unmoved(connection, hours, expected)
             return sum(_seal_one(connection, hour, sealed_ms) for hour in hours)
 
         return self._database.transact(write)
+
+    def _take_turn(self, connection: sa.Connection, organization: OrganizationId) -> None:
+        """One closer of an organization at a time, until the transaction ends. SQLite has one writer anyway."""
+        if not self._database.is_sqlite:
+            key = int.from_bytes(sha256(f"usage/{organization}".encode()).digest()[:8], "big", signed=True)
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
         """The newest revision of every hour of `window`. Raises InvalidInput unless it is cut at hour edges."""
@@ -78,20 +94,30 @@ class UsageStore:
 
     def checked(self, organization: OrganizationId, window: Window) -> dict[int, str]:
         """Digest of the files that each closed hour was computed from, by start of the hour."""
-        query = sa.select(usage_checks.c.hour_ms, usage_checks.c.files_digest).where(
-            usage_checks.c.organization == organization,
-            usage_checks.c.hour_ms >= window.start_ms,
-            usage_checks.c.hour_ms < window.end_ms,
-        )
-        return self._database.transact(
-            lambda connection: {row.hour_ms: row.files_digest for row in connection.execute(query)}
-        )
+        return self._database.transact(lambda connection: _checked(connection, organization, window))
 
     def last_closed_ms(self, organization: OrganizationId) -> int | None:
         """End of the newest closed hour."""
         query = sa.select(sa.func.max(usage_hours.c.hour_ms)).where(usage_hours.c.organization == organization)
         newest = self._database.transact(lambda connection: connection.execute(query).scalar())
         return None if newest is None else int(newest) + HOUR_MS
+
+
+def _checked(connection: sa.Connection, organization: OrganizationId, window: Window) -> dict[int, str]:
+    query = sa.select(usage_checks.c.hour_ms, usage_checks.c.files_digest).where(
+        usage_checks.c.organization == organization,
+        usage_checks.c.hour_ms >= window.start_ms,
+        usage_checks.c.hour_ms < window.end_ms,
+    )
+    return {row.hour_ms: row.files_digest for row in connection.execute(query)}
+
+
+def _check_unmoved(connection: sa.Connection, hours: Sequence[HourToSeal], expected: Mapping[int, str]) -> None:
+    span = Window(hours[0].hour.start_ms, hours[-1].hour.end_ms)
+    now = _checked(connection, hours[0].organization, span)
+    for hour in hours:
+        if now.get(hour.hour.start_ms) != expected.get(hour.hour.start_ms):
+            raise HoursMoved(f"{hour.organization}: {hour.hour} was sealed by another closer meanwhile")
 
 
 def _newest(organization: OrganizationId, window: Window) -> sa.Select[Any]:
