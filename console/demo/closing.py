@@ -141,6 +141,8 @@ def _note(stage: Stage, verdict: Verdict, history: Verdict) -> None:
         "samples_lost": verdict.lost,
         "samples_duplicated": verdict.duplicated,
         "samples_different": verdict.different,
+        "samples_unexplained": verdict.unexplained,
+        "scrapes_failed": verdict.failed_scrapes,
         "history_lost": history.lost,
         "history_duplicated": history.duplicated,
         "pages_sent": len({page.webhook_id for page in receiver.received if page.verified}),
@@ -171,17 +173,16 @@ def print_summary(stage: Stage) -> None:
 
 def judge(figures: Mapping[str, Any]) -> None:
     """Raises ProgramFailed unless the demo showed what it promises."""
-    broken = [
-        name
-        for name in (
-            "samples_lost",
-            "samples_duplicated",
-            "samples_different",
-            "history_lost",
-            "history_duplicated",
-        )
-        if figures[name]
-    ]
-    broken += [name for name in ("samples_scraped", "pages_sent", "samples_stored") if not figures[name]]
+    none_of = (
+        "samples_lost",
+        "samples_duplicated",
+        "samples_different",
+        "samples_unexplained",
+        "history_lost",
+        "history_duplicated",
+        "pages_unverified",
+    )
+    broken = [name for name in none_of if figures[name]]
+    broken += [name for name in ("samples_scraped", "samples_stored", "pages_sent") if not figures[name]]
     if broken:
         raise ProgramFailed(f"the demo's figures are not as promised: {', '.join(broken)}; see summary.json")

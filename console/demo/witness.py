@@ -19,6 +19,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kernel.clock import Clock
 
+SCRAPE_SERIES = frozenset(
+    {
+        "up",
+        "scrape_duration_seconds",
+        "scrape_samples_scraped",
+        "scrape_samples_post_metric_relabeling",
+        "scrape_series_added",
+    }
+)
 _NAME = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*", re.MULTILINE)
 Labels = tuple[tuple[str, str], ...]
 Row = tuple[Labels, int, float]  # labels with __name__, timestamp ms, value
@@ -35,13 +44,15 @@ class Scrape:
 
 @dataclass(slots=True)
 class Verdict:
-    """What the comparison found. `lost` and `duplicated` count samples; examples name some."""
+    """What the comparison found, in samples; `failed_scrapes` are bodies served that the collector says it lost."""
 
     scraped: int = 0
     stored: int = 0
     lost: int = 0
     duplicated: int = 0
     different: int = 0
+    unexplained: int = 0  # rows of a witnessed target that no body accounts for
+    failed_scrapes: int = 0
     examples: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
@@ -107,17 +118,28 @@ def compare(
         times = scrape_times.get(instance, [])
         for body, timestamp_ms in zip(bodies, _match(bodies, times), strict=True):
             if timestamp_ms is not None and up.get((instance, timestamp_ms)) == 0.0:
+                verdict.failed_scrapes += 1
                 continue
             for labels, value in _samples(body.body, allowed):
                 _check(verdict, by_instance[instance], labels, timestamp_ms, value)
+        _count_unexplained(verdict, by_instance[instance])
     return verdict
+
+
+def _count_unexplained(verdict: Verdict, rows: dict[tuple[Labels, int], Counter[bytes]]) -> None:
+    """What is left after every body took its rows out: nothing but stale markers and the scrape's own series."""
+    for (labels, at), values in rows.items():
+        name = dict(labels).get("__name__", "")
+        if name not in SCRAPE_SERIES and (extra := sum(count for bits, count in values.items() if bits != b"nan")):
+            verdict.unexplained += extra
+            verdict.note(f"no body has it: {name} at {at}")
 
 
 def _check(
     verdict: Verdict, rows: dict[tuple[Labels, int], Counter[bytes]], labels: Labels, at: int | None, value: float
 ) -> None:
     verdict.scraped += 1
-    found = rows.get((labels, at)) if at is not None else None
+    found = rows.pop((labels, at), None) if at is not None else None
     name = dict(labels).get("__name__", "")
     if not found:
         verdict.lost += 1

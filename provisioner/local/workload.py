@@ -3,7 +3,8 @@
     <installation>/venv/bin/python provisioner/local/workload.py --port 19530 --seconds 10 --rows 2000
 
 `python -m provisioner.local.workload` with the same options finds that interpreter by itself. Imports nothing
-but pymilvus and the standard library. Prints one JSON object: rows_inserted, searches, hits, seconds.
+but pymilvus and the standard library. Prints one JSON object: server_version, rows_inserted, searches, hits,
+seconds.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ def play(options: argparse.Namespace) -> dict[str, Any]:
     collection.load(timeout=120)
     searches, hits = _search(collection, options.seconds)
     entities = collection.num_entities
+    server_version = utility.get_server_version()
     connections.disconnect("default")
     return {
+        "server_version": server_version,
         "rows_inserted": inserted,
         "entities": entities,
         "searches": searches,

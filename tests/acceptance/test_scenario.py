@@ -8,13 +8,15 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pypdf
 import pytest
 import yaml
+from standardwebhooks import webhooks
 from standardwebhooks.webhooks import Webhook
 
 from console.demo.scenario import run_demo
@@ -68,7 +70,9 @@ def base_config(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.acceptance
 @pytest.mark.services
 @pytest.mark.timeout(900)
-async def test_from_milvus_to_invoice_and_page(base_config: Path | None, tmp_path: Path) -> None:
+async def test_from_milvus_to_invoice_and_page(
+    base_config: Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One run is expensive, so everything that it promises is looked at in one test."""
     out = tmp_path / "demo-out"
     await run_demo(out, base_config)
@@ -78,31 +82,44 @@ async def test_from_milvus_to_invoice_and_page(base_config: Path | None, tmp_pat
     assert summary["samples_stored"] == summary["samples_scraped"]
     assert summary["samples_lost"] == summary["samples_duplicated"] == summary["samples_different"] == 0
     assert summary["history_lost"] == summary["history_duplicated"] == 0
-    assert summary["milvus_version"] == "2.3.5"
+    assert summary["milvus_version"].startswith("2.3.5")  # as the server says, "2.3.5-lite"
+    assert summary["samples_unexplained"] == 0
+    assert summary["scrapes_failed"] <= 3  # the restart of one Milvus for its new allocation
     assert summary["pages_sent"] >= 1
     assert 0 < summary["page_latency_seconds"] < 120
     assert "licens" in summary["scale_refused"]
 
     secret = (out / "state" / "webhook-secret").read_text(encoding="utf-8").strip()
-    check_pages(out / "webhooks.jsonl", secret)
+    check_pages(out / "webhooks.jsonl", secret, monkeypatch)
     history = next(out.glob("simulated-history-*.csv"))
     check_invoice(json.loads((out / "invoice.json").read_text(encoding="utf-8")), history)
     check_report(out, history, summary)
 
 
-def check_pages(journal: Path, secret: str) -> None:
-    """Every request was accepted by our receiver, and by an independent verifier as far as its clock allows."""
+def check_pages(journal: Path, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every request, as it was received, is accepted by an independent verifier at its time, and not if changed."""
     lines = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
     assert lines
     for line in lines:
+        headers = {name.lower(): value for name, value in line["headers"].items()}
+        at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+        monkeypatch.setattr(webhooks, "datetime", frozen_at(at))
+        assert Webhook(secret).verify(line["body"], headers)["version"] == "4"
+        with pytest.raises(webhooks.WebhookVerificationError):
+            Webhook(secret).verify(line["body"].replace("firing", "resolved"), headers)
         assert line["signature_verified"] is True
-        assert line["body"]["version"] == "4"
-    newest = lines[-1]
-    headers = {name.lower(): value for name, value in newest["headers"].items()}
-    signed = json.dumps(newest["body"])
-    with pytest.raises(Exception, match=r"signature|timestamp"):
-        Webhook(secret).verify(signed + " ", headers)  # a changed byte is refused
     assert secret not in journal.read_text(encoding="utf-8")
+
+
+def frozen_at(moment: datetime) -> type[datetime]:
+    """A `datetime` whose `now` is `moment`: the verifier refuses stamps older than five minutes."""
+
+    class Frozen(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(moment.timestamp(), tz)
+
+    return Frozen
 
 
 def check_invoice(invoice: dict[str, Any], history: Path) -> None:
