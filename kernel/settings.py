@@ -7,6 +7,7 @@ the path of a file, and never print.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from kernel.errors import Finding, InvalidInput
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
+_USER_IN_URL = re.compile(r"://[^/\s]*@")
 S = TypeVar("S", bound="Settings")
 
 
@@ -109,7 +111,7 @@ def _finding(problem: Any, source: str) -> Finding:
     elif isinstance(found, dict | list) or hasattr(found, "__dict__"):
         shown = type(found).__name__
     else:
-        shown = repr(found)
+        shown = _USER_IN_URL.sub("://(hidden)@", repr(found))
     return Finding(source, where or "document", shown, problem["msg"])
 
 
