@@ -9,6 +9,7 @@ kernel.errors
 │   ├── SpoolUnavailable                       the disk did not take the frame: a gap is recorded
 │   ├── SpoolFull                              the lane is at its quota and may not drop: wait for the push
 │   └── EnrolmentFailed                        the gateway did not give a certificate: try again
+│       └── ProxyUnusable                      HTTPS_PROXY names no proxy that can be used
 └── Refuse
     ├── SpoolLocked                            another process has this lane open
     └── IdentityRefused                        expired, of another authority, or the token was used
@@ -37,6 +38,10 @@ class SpoolLocked(Refuse):
 
 class EnrolmentFailed(Retry):
     """The gateway could not be asked for a certificate, or did not answer with one."""
+
+
+class ProxyUnusable(EnrolmentFailed):
+    """What the environment names as the way to the gateway is no HTTP proxy."""
 
 
 class IdentityRefused(Refuse):

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from collector.policy_settings import PolicySettings
-from collector.scrape.settings import GlobalSettings, ScrapeConfig
+from collector.scrape.settings import GlobalSettings, ScrapeConfig, check_proxy_url
 from collector.spelling import Duration, Size
 from kernel.errors import InvalidInput
 from kernel.settings import Section, Settings, load_settings
@@ -24,6 +24,15 @@ class ProxySettings(Section):
     )
     username: str | None = Field(None, description="User at the proxy; default none.")
     password: SecretStr | None = Field(None, description="Password at the proxy; default none. Never printed.")
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        if urlsplit(url).username is not None:
+            raise ValueError("http://host[:port] is allowed; user and password are `username` and `password`")
+        return check_proxy_url(url)
 
 
 class GatewaySettings(Section):

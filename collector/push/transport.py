@@ -10,7 +10,7 @@ from typing import Protocol
 
 import aiohttp
 
-from collector.errors import IdentityRefused
+from collector.errors import IdentityRefused, ProxyUnusable
 from collector.push.answer import Answer
 from collector.push.proxy import proxy_arguments
 from collector.settings import GatewaySettings
@@ -65,7 +65,7 @@ class HttpsSender:
                 return await self._post(session, push)
         except TimeoutError:
             return Answer(0, f"no answer within {self._settings.timeout} s")
-        except (IdentityRefused, InvalidInput) as error:
+        except (IdentityRefused, InvalidInput, ProxyUnusable) as error:
             return Answer(0, str(error))
         except (aiohttp.ClientError, OSError, RuntimeError) as error:  # RuntimeError: the session was closed
             return Answer(0, truncate(f"{type(error).__name__}: {error}"))

@@ -60,7 +60,7 @@ class Fetcher:
         async with session.get(
             target.url,
             headers=headers,
-            proxy=self._job.proxy_url,
+            proxy=self._job.proxy_url.get_secret_value() if self._job.proxy_url else None,
             allow_redirects=self._job.follow_redirects,
             server_hostname=self._job.tls_config.server_name if target.url.startswith("https:") else None,
         ) as response:

@@ -123,8 +123,10 @@ class ScrapeConfig(Section):
     bearer_token: SecretStr | None = Field(None, description="Old spelling of authorization.credentials.")
     bearer_token_file: Path | None = Field(None, description="Old spelling of authorization.credentials_file.")
     tls_config: TlsSettings = Field(TlsSettings(), description="TLS of the targets; default the machine's trust.")
-    proxy_url: str | None = Field(
-        None, description="HTTP proxy for these targets; default none, never the environment's."
+    proxy_url: SecretStr | None = Field(
+        None,
+        description="http://[user:password@]host[:port] of a proxy for these targets; default none, never the"
+        " environment's. Never printed.",
     )
     follow_redirects: bool = Field(True, description="Follow redirects of a target; default true, as Prometheus.")
     honor_labels: bool = Field(
@@ -148,6 +150,13 @@ class ScrapeConfig(Section):
     file_sd_configs: tuple[FileSdConfig, ...] = Field((), description="Targets in files; default none.")
     relabel_configs: tuple[RelabelSettings, ...] = Field((), description="Rules on targets before scraping.")
     metric_relabel_configs: tuple[RelabelSettings, ...] = Field((), description="Rules on series after scraping.")
+
+    @field_validator("proxy_url")
+    @classmethod
+    def _http_proxy(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None:
+            check_proxy_url(url.get_secret_value())
+        return url
 
     @model_validator(mode="after")
     def _one_authentication(self) -> Self:
@@ -180,3 +189,12 @@ def check_address(address: str) -> str:
         raise ValueError(f"{address!r}: host:port is allowed, without scheme, path or user")
     _ = parts.port  # raises ValueError when it is no number
     return address
+
+
+def check_proxy_url(url: str) -> str:
+    """`url` if it is one of an HTTP proxy. Raises ValueError that does not repeat it: it may hold a password."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
+        raise ValueError("http://[user:password@]host[:port] is allowed")
+    _ = parts.port
+    return url

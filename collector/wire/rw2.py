@@ -85,7 +85,7 @@ def _decode_series(body: bytes, position: int, end: int, symbols: list[str], col
             elif tag == _REFS:
                 # A reference takes 10 bytes at most: bounds the list before it is made.
                 columns.check_labels((position - start) // 20)
-                refs = refs + _read_refs(body, start, position) if refs else _read_refs(body, start, position)
+                refs += _read_refs(body, start, position)
                 columns.check_labels(len(refs) // 2)
             elif tag in _COUNTED:
                 check_fields(body, start, position)

@@ -52,8 +52,9 @@ class World:
 
 
 @asynccontextmanager
-async def shipping_to(gateway: ScriptedGateway, folder: Path) -> AsyncIterator[Shipping]:
-    settings = load_collector_settings(write_config(folder, gateway.url))
+async def shipping_to(gateway: ScriptedGateway, folder: Path, **fields: object) -> AsyncIterator[Shipping]:
+    """A lane that pushes to `gateway`; `fields` are added to the settings of the way there."""
+    settings = load_collector_settings(write_config(folder, gateway.url, **{"gateway+": fields}))
     shipping = Shipping(settings, PushLane.LIVE, SystemClock(), CollectorMetrics())
     await shipping.identity.ensure()
     await shipping.open()
@@ -182,39 +183,6 @@ async def shipping_to_again(gateway: ScriptedGateway, folder: Path, port: int) -
     gateway.port = port
     async with shipping_to(gateway, folder) as shipping:
         yield shipping
-
-
-async def test_a_proxy_is_used_when_one_is_set(tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    async def refuse_connect(request: web.BaseRequest) -> web.Response:
-        asked.append(f"{request.method} {request.path_qs or request.url}")
-        return web.Response(status=403)
-
-    server = web.Server(refuse_connect)
-    runner = web.ServerRunner(server)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    proxy = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with run_gateway(tmp_path) as gateway:
-        async with shipping_to(gateway, tmp_path):
-            pass
-        config = write_config(tmp_path, gateway.url)
-        settings = load_collector_settings(config)
-        through = settings.gateway.model_copy(
-            update={"proxy": settings.gateway.proxy.model_copy(update={"url": proxy})}
-        )
-        shipping = Shipping(
-            settings.model_copy(update={"gateway": through}), PushLane.LIVE, SystemClock(), CollectorMetrics()
-        )
-        await shipping.open()
-        shipping.start()
-        await shipping.spool.append(draft("a"))
-        await until(lambda: bool(asked))
-        await shipping.close()
-        assert asked[0].startswith("CONNECT")
-        assert gateway.requests == []
-    await runner.cleanup()
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -195,7 +195,7 @@ async def run_target(page: Page) -> AsyncIterator[int]:
 
 
 def write_config(folder: Path, gateway_url: str, **sections: object) -> Path:
-    """A collector.yaml in `folder`; sections given replace the defaults here."""
+    """A collector.yaml in `folder`; sections given replace the defaults here, those of `gateway+` add to them."""
     content: dict[str, object] = {
         "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"},
         "gateway": {
@@ -204,6 +204,7 @@ def write_config(folder: Path, gateway_url: str, **sections: object) -> Path:
             "token_file": "token",
             "min_backoff": "20ms",
             "max_backoff": "100ms",
+            **_mapping(sections.pop("gateway+", {})),
         },
         "health": {"port": 0},
         **sections,
@@ -211,6 +212,11 @@ def write_config(folder: Path, gateway_url: str, **sections: object) -> Path:
     path = folder / "collector.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+def _mapping(section: object) -> dict[str, object]:
+    assert isinstance(section, dict)
+    return section
 
 
 def static_job(*ports: int, **fields: object) -> dict[str, object]:
