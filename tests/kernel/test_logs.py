@@ -8,7 +8,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernel.logs import configure_logs, logger, redact
+from kernel.logs import Repeats, configure_logs, logger, redact
 
 SECRET = "hunter2-hunter2"
 NAMES = ["token", "enrolment_token", "db_password", "Authorization", "api_key", "apikey", "client_secret", "cookie"]
@@ -70,3 +70,22 @@ def test_a_line_is_json_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert first["token"] == "***"
     assert "ValueError: a thing" in second["exception"]
     assert "\n" in second["exception"]
+
+
+def test_a_library_that_repeats_itself_is_heard_once_in_ten_seconds_with_a_count() -> None:
+    repeats, heard = Repeats(), []
+    for second in (0, 1, 9, 10, 11, 25):
+        for name in ("broker", "database"):
+            record = logging.LogRecord(name, logging.ERROR, "", 0, "no %s", ("answer",), None)
+            record.created = 1000.0 + second
+            if repeats.filter(record):
+                heard.append((second, name, record.getMessage()))
+    assert [line for line in heard if line[1] == "broker"] == [
+        (0, "broker", "no answer"),
+        (10, "broker", "no answer (and 2 times more)"),
+        (25, "broker", "no answer (and 1 times more)"),
+    ]
+    assert len(heard) == 6
+    for number in range(5000):  # what it remembers is bounded
+        repeats.filter(logging.LogRecord(f"logger-{number}", logging.ERROR, "", 0, "x", (), None))
+    assert len(repeats._said) <= 1000
