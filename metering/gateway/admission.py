@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from metering.gateway.tenants import TenantState
 from metering.record import STALE_NAN_BITS, SampleBatch
 
 NORMAL_NAN_BITS = 0x7FF8000000000001  # what Prometheus writes for a NaN that is no stale marker
+PLACE_BYTES = 1024
 _SERIES_WAIT_SECONDS = 60.0
 _DAY_MS = 86_400_000
 
@@ -125,19 +127,29 @@ def _within_active(
 ) -> npt.NDArray[np.bool_]:
     """Count the series of the rows as active; rows of series that don't fit are False."""
     used = [int(slot) for slot in np.unique(row_slot[keep])]
-    hashes = {slot: hash(slots.canonical[slot]) for slot in used}
+    places = {slot: _places(slots.canonical[slot]) for slot in used}
     with state.lock:
-        over = state.active.room_for(hashes.values(), moment.monotonic)
+        unfit = state.active.room_for(chain.from_iterable(places.values()), moment.monotonic)
+        over = {slot for slot, keys in places.items() if unfit.intersection(keys)} if unfit else set()
         if over and whole:
             limit = state.limits.active_series
             raise SlowDown(f"{len(over)} new series over the limit of {limit} active series", _SERIES_WAIT_SECONDS)
-        state.active.touch((key for key in hashes.values() if key not in over), moment.monotonic)
+        fitting = (keys for slot, keys in places.items() if slot not in over)
+        state.active.touch(chain.from_iterable(fitting), moment.monotonic)
     if not over:
         return np.ones(len(row_slot), np.bool_)
-    late = np.asarray([slot for slot, key in hashes.items() if key in over], np.int32)
+    late = np.asarray(sorted(over), np.int32)
     outside = np.isin(row_slot, late)
     refused[Refusal.ACTIVE_SERIES] += int(np.count_nonzero(outside & keep))
     return ~outside
+
+
+def _places(canonical: bytes) -> tuple[int, ...]:
+    """What a series takes of the limit: one place for each begun kilobyte of its labels."""
+    further = (len(canonical) - 1) // PLACE_BYTES
+    if not further:
+        return (hash(canonical),)
+    return (hash(canonical), *(hash((canonical, number)) for number in range(further)))
 
 
 def normalise_nan(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -53,7 +53,7 @@ def build_gateway(parts: GatewayParts) -> web.Application:
     """The application. Serve it with `metering.gateway.server`, which does the TLS and watches connections."""
     settings, clock = parts.settings, parts.clock
     metrics = GatewayMetrics(parts.registry)
-    tenants = Tenants(settings.tenant)
+    tenants = Tenants(settings.tenant, max(1, settings.concurrent_decodes - 1))  # one turn is left for the others
     connections = Connections(clock, metrics, settings.handshake_seconds)
     guard = Guard(Expected(parts.authority.trust_domain, parts.revocations), clock, metrics, connections)
     enrol = EnrolEndpoint(Signer(parts.authority, parts.tokens), settings.enrolments_per_minute, clock, metrics)

@@ -38,6 +38,11 @@ class TokenBucket:
             self.level -= amount
         return wait
 
+    def charge(self, amount: float, now: float) -> None:
+        """Take `amount`, full or not: for work that was done already. What is not there becomes a debt."""
+        self._fill(now)
+        self.level -= amount
+
     def give_back(self, amount: float) -> None:
         """Undo a `take` whose work was not done."""
         self.level = min(self.burst, self.level + amount)

@@ -29,7 +29,8 @@ class TenantLimits(Section):
         default=500_000,
         ge=1,
         description="Series of one tenant seen within `active_series_seconds`. Default 500,000, about 50 MB of"
-        " memory when full. Known series pass; a new one is refused until others have been silent for that long.",
+        " memory when full. Known series pass; a new one is refused until others have been silent for that long."
+        " Each begun kilobyte of labels counts as one, since everything behind the gateway keeps the labels.",
     )
     active_series_seconds: float = Field(
         default=3600.0,
@@ -141,7 +142,7 @@ class GatewaySettings(Section):
         ge=1,
         le=64,
         description="Bodies that are decoded at the same time, in threads. Default 2. Bounds memory to this many"
-        " decompressed bodies.",
+        " decompressed bodies. Of two or more, one tenant never takes all.",
     )
     waiting_seconds: float = Field(
         default=10.0,

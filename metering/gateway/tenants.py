@@ -47,12 +47,13 @@ class ActiveSeries:
 class TenantState:
     """One tenant. `lock` guards everything but the caches while threads of two of its pushes run."""
 
-    def __init__(self, tenant: Tenant, limits: TenantLimits, now: float) -> None:
+    def __init__(self, tenant: Tenant, limits: TenantLimits, now: float, decodes: int = 1) -> None:
         self.tenant, self.limits = tenant, limits
         self.bucket = TokenBucket.full(limits.samples_per_second, limits.burst_samples, now)
         self.active = ActiveSeries(limits.active_series, limits.active_series_seconds)
         self.labels = LabelCache(limits.series_cache_bytes // 2)
         self.turns = asyncio.Semaphore(limits.concurrent_pushes)
+        self.decodes = asyncio.Semaphore(decodes)
         self.lock = threading.Lock()
         self.used = now
         self._checked: dict[Labels, CheckedSeries] = {}
@@ -82,8 +83,10 @@ class TenantState:
 class Tenants:
     """The states, made at a tenant's first push and forgotten after a time of silence."""
 
-    def __init__(self, limits: TenantLimits) -> None:
+    def __init__(self, limits: TenantLimits, decodes: int = 1) -> None:
+        """`decodes`: bodies of one tenant that may be decoded at the same time."""
         self._limits = limits
+        self._decodes = decodes
         self._states: dict[Tenant, TenantState] = {}
 
     def __len__(self) -> int:
@@ -93,7 +96,7 @@ class Tenants:
         """The state of a tenant that is pushing now."""
         state = self._states.get(tenant)
         if state is None:
-            state = self._states[tenant] = TenantState(tenant, self._limits, now)
+            state = self._states[tenant] = TenantState(tenant, self._limits, now, self._decodes)
         state.used = now
         return state
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ from metering.gateway.tenants import Tenants, TenantState
 from metering.record import BatchHeader, Lane
 from metering.record import Sequence as PushSequence
 
+# What decoding may cost before it is charged: several times what it costs in any honest push. A body of nothing but
+# fields that nobody reads takes seconds and holds no sample, so it would pass every limit on samples.
+_USUAL_SECONDS, _USUAL_SECONDS_PER_SAMPLE = 0.005, 0.0001
+_EXCESS_FACTOR = 4  # a second above that costs four seconds' samples: a quarter of one core for who does it always
 _log = logger("gateway")
 
 
@@ -61,6 +66,29 @@ class Prepared:
 
     records: Sequence[Record]
     admission: Admission
+
+
+class _Timed:
+    """Runs the work of a push in its thread, and knows afterwards what it cost, also when it failed."""
+
+    def __init__(self, work: Callable[[], Prepared]) -> None:
+        self._work = work
+        self.seconds = 0.0  # of the processor, so that waiting for other threads is not counted
+        self.samples = 0
+
+    def run(self) -> Prepared:
+        started = time.thread_time()
+        try:
+            prepared = self._work()
+            self.samples = len(prepared.admission.batch)
+            return prepared
+        finally:
+            self.seconds = time.thread_time() - started
+
+    @property
+    def excess_seconds(self) -> float:
+        """What to charge beyond the samples."""
+        return _EXCESS_FACTOR * max(0.0, self.seconds - _USUAL_SECONDS - self.samples * _USUAL_SECONDS_PER_SAMPLE)
 
 
 class WriteEndpoint:
@@ -99,10 +127,15 @@ class WriteEndpoint:
             body = await read_push(request, self._settings.body)
             self._metrics.received.inc(len(body))
             decode = protocol.decoder(self._settings.body.for_decoding(), state.labels)
-            async with self._turn(self._decodes):
-                prepared = await asyncio.to_thread(self._prepare, body, decode, state, identity, push)
-            samples = len(prepared.admission.batch)
-            await self._append(prepared, state, push, samples)
+            timed = _Timed(lambda: self._prepare(body, decode, state, identity, push))
+            try:
+                async with self._turn(state.decodes), self._turn(self._decodes):
+                    prepared = await asyncio.to_thread(timed.run)
+                samples = len(prepared.admission.batch)
+                await self._append(prepared, state, push, samples)
+            finally:  # after the append: a push does not fail by its own cost, or it would fail each time it comes
+                charge = timed.excess_seconds * self._settings.tenant.samples_per_second
+                state.bucket.charge(charge, self._clock.monotonic())
         return self._account(prepared.admission, push, samples)
 
     def _prepare(
