@@ -212,12 +212,12 @@ def _label_bytes(canonical: bytes) -> int:
 
 def _metric_of(canonical: bytes) -> str:
     """The metric name inside canonical labels, without parsing the rest."""
-    marker = b"__name__\xff"
-    start = 0 if canonical.startswith(marker) else canonical.find(b"\xff" + marker) + 1
-    if start == 0 and not canonical.startswith(marker):
+    # Names stand in even places. Searching for the name's bytes would also find a label's *value* "__name__".
+    parts = canonical.split(b"\xff")
+    names = parts[:-1:2]
+    if b"__name__" not in names:
         return ""
-    start += len(marker)
-    return canonical[start : canonical.index(b"\xff", start)].decode("utf-8", "replace")
+    return parts[2 * names.index(b"__name__") + 1].decode("utf-8", "replace")
 
 
 def _matches(labels: LabelSet, matchers: list[Matcher]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
 from kernel.log import StoredRecord
 from metering.promql.api import Head, HeadLimits, Publisher, Reason, evaluate, parse_expression
-from metering.record import LIVE_TOPIC, BatchHeader, Lane, encode_record, make_batch
+from metering.promql.organization import OrganizationHead
+from metering.record import LIVE_TOPIC, BatchHeader, Lane, SampleBatch, canonical_labels, encode_record, make_batch
 from tests.promql.samples import BASE_MS, TENANT, Row, dataset, fill, labels
 
 OTHER = Tenant(OrganizationId("org-b"), ProjectId("project-1"))
@@ -181,3 +183,23 @@ def test_a_record_that_is_none_is_a_dead_letter(value: bytes) -> None:
 def test_an_empty_batch_is_fine() -> None:
     assert Head(HeadLimits()).ingest_batch(HEADER, make_batch([])) == 0
     assert np.array_equal(make_batch([]).values, [])
+
+
+def test_a_label_whose_value_says_name_hides_no_metric() -> None:
+    """Found by an attack: the name was looked for by its bytes, and a value in front of it has the same."""
+    labels = (
+        ("A", "__name__"),
+        ("ALERTS", "1"),
+        ("__name__", "byoc_licence_used_ratio"),
+        ("organization", "org-a"),
+    )
+    canonical = canonical_labels(labels)
+    batch = SampleBatch((canonical,), np.zeros(1, np.int32), np.array([BASE_MS]), np.array([0.0]))
+    for metrics in (None, frozenset({"ALERTS", "byoc_licence_used_ratio"})):
+        refused: Counter[Reason] = Counter()
+        head = OrganizationHead(OrganizationId("org-a"), HeadLimits(), metrics, ("byoc_licence_",), refused)
+        assert head.ingest(batch, CollectorId("tenants-own"), BASE_MS, ("byoc_licence_",)) == 0
+        assert refused[Reason.RESERVED] == 1
+        assert head.ingest(batch, CollectorId("vendors-own"), BASE_MS) == 1
+        head.expire(BASE_MS + 10**9)  # it failed to find the series again, and the evaluation of all ended
+        assert len(head) == 0
