@@ -101,12 +101,17 @@ def environment_of(pid: int) -> dict[str, str]:
 
 
 def find_by_environment(variable: str, value: str) -> Iterator[ProcessIdentity]:
-    """Live processes started with `variable=value`: how one is found whose record was never written."""
+    """Live processes of our user started with `variable=value`: how one is found whose record was never written.
+
+    Root can read everyone's environment, and anyone may write what they like into their own.
+    """
     wanted = f"{variable}={value}".encode()
     for entry in _PROC.iterdir():
         if not entry.name.isdigit():
             continue
         try:
+            if entry.stat().st_uid != os.geteuid():
+                continue
             environment = (entry / "environ").read_bytes()
         except OSError:
             continue

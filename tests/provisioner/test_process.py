@@ -82,3 +82,18 @@ def wait_for(condition: object, seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "not within the time"
         time.sleep(0.02)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can read another user's environment")
+def test_another_users_process_is_never_taken_for_ours() -> None:
+    """Anyone may start a process that says it is a cluster's server; it would be billed by, and ended by us."""
+    environment = {"BYOC_TEST_FOLDER": "/a/b", "PATH": os.defpath}
+    stranger = subprocess.Popen(["/bin/sleep", "60"], env=environment, user=65534)
+    own = subprocess.Popen(["/bin/sleep", "60"], env=environment)
+    try:
+        wait_for(lambda: process.environment_of(own.pid) and process.environment_of(stranger.pid))
+        assert [found.pid for found in process.find_by_environment("BYOC_TEST_FOLDER", "/a/b")] == [own.pid]
+    finally:
+        for child in (stranger, own):
+            child.kill()
+            child.wait()
