@@ -109,7 +109,9 @@ class Intake:
         if is_stored(known, header):
             pending.repeated_pushes += 1
             return
+        before = self.series.label_bytes
         rows = self._rows(header, decode_batch(record.value))
+        pending.size_bytes += self.series.label_bytes - before  # a record says it small: equal labels compress well
         # Only now: a push that could not be read must not move the horizon past itself.
         state = advance(known, header)
         pending.missing_pushes += state.missing_pushes - (known.missing_pushes if known else 0)

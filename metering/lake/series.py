@@ -12,6 +12,8 @@ from kernel.errors import DeadLetter
 from kernel.ids import CollectorId, Tenant
 from metering.record import canonical_labels, parse_canonical_labels, series_id
 
+USUAL_LABEL_BYTES = 400
+
 
 @dataclass(frozen=True, slots=True)
 class Series:
@@ -31,6 +33,7 @@ class SeriesIndex:
         self._series: list[Series] = []
         self._stored = bytearray()
         self._ids = bytearray()
+        self.label_bytes = 0
 
     def __len__(self) -> int:
         return len(self._series)
@@ -46,6 +49,13 @@ class SeriesIndex:
                 if series.labels not in known:
                     known[series.labels] = self._add(series, stored=False)
             return np.fromiter(map(known.__getitem__, labels), np.int64, len(labels))
+
+    def is_over(self, limit: int) -> bool:
+        """Whether this is more than `limit` series, or than what their labels usually take.
+
+        A tenant chooses its labels, up to the gateway's limit for one series, and every byte of them stays here.
+        """
+        return len(self) > limit or self.label_bytes > limit * USUAL_LABEL_BYTES
 
     def learn(self, stored: Iterable[Series]) -> None:
         """Remember what the series table holds."""
@@ -72,6 +82,7 @@ class SeriesIndex:
     def _add(self, series: Series, *, stored: bool) -> int:
         self._series.append(series)
         self._stored.append(stored)
+        self.label_bytes += len(series.labels)
         self._ids += series_id(series.tenant, series.collector, series.labels)
         return len(self._series) - 1
 

@@ -42,6 +42,8 @@ def learn_stored(tables: Tables, index: SeriesIndex, limit: int) -> None:
     with translated_errors("reading series"):
         for batch in tables.load(SERIES).scan(limit=limit).to_arrow_batch_reader():
             index.learn(_series(row) for row in batch.to_pylist())
+            if index.is_over(limit):
+                return
 
 
 def id_bytes(column: Any) -> npt.NDArray[np.uint8]:

@@ -25,8 +25,8 @@ class LakeSettings(Section):
     commit_bytes: int = Field(
         128 * 1024 * 1024,
         ge=1,
-        description="Bytes of records (compressed, as in the log) taken before a commit is made early; default "
-        "134217728. Bounds memory when records carry many labels and few samples.",
+        description="Bytes of records (compressed, as in the log) and of labels not met before, taken before a "
+        "commit is made early; default 134217728. Bounds memory when records carry many labels and few samples.",
     )
     poll_records: int = Field(
         64,
@@ -37,7 +37,8 @@ class LakeSettings(Section):
     cached_series: int = Field(
         1_000_000,
         ge=1,
-        description="Series whose ids the writer remembers; default 1000000, about 400 bytes each. Over it the "
+        description="Series whose ids the writer remembers; default 1000000, about 400 bytes of labels each. Over "
+        "that number, or over the bytes of so many, the "
         "memory is dropped and known series are written to the series table again (harmless, but it grows).",
     )
     row_group_rows: int = Field(

@@ -178,7 +178,7 @@ class LakeWriter:
         self._flush = None
         self._pending_since = None
         self._intake.series.mark_stored(flush.series_slots)
-        if len(self._intake.series) > self._settings.cached_series:
+        if self._intake.series.is_over(self._settings.cached_series):
             self._intake.series = SeriesIndex()
         self._intake.take_over(flush.commit.following)
         self._show_pending()
