@@ -11,8 +11,8 @@ from pydantic_settings import SettingsConfigDict
 
 from collector.policy_settings import PolicySettings
 from collector.scrape.settings import GlobalSettings, ScrapeConfig, check_proxy_url
+from collector.scrape.tls import check_tls_files
 from collector.spelling import Duration, Size
-from kernel.errors import InvalidInput
 from kernel.settings import Section, Settings, load_settings
 
 
@@ -152,7 +152,7 @@ def load_collector_settings(path: Path) -> CollectorSettings:
 
 
 def _anchored(job: ScrapeConfig, folder: Path) -> ScrapeConfig:
-    """The job with every path made absolute. Raises InvalidInput when a named file is not there."""
+    """The job with every path made absolute. Raises InvalidInput when a file of TLS is not good."""
     tls = {
         name: path and folder / path
         for name, path in (
@@ -161,15 +161,14 @@ def _anchored(job: ScrapeConfig, folder: Path) -> ScrapeConfig:
             ("key_file", job.tls_config.key_file),
         )
     }
-    for name, path in tls.items():
-        if path is not None and not path.is_file():
-            raise InvalidInput.single(job.job_name, f"tls_config.{name}", str(path), "a file that exists")
+    tls_config = job.tls_config.model_copy(update=tls)
+    check_tls_files(tls_config, job.job_name)
     discovery = tuple(
         one.model_copy(update={"files": tuple(str(folder / name) for name in one.files)})
         for one in job.file_sd_configs
     )
     updates: dict[str, object] = {
-        "tls_config": job.tls_config.model_copy(update=tls),
+        "tls_config": tls_config,
         "file_sd_configs": discovery,
         "bearer_token_file": job.bearer_token_file and folder / job.bearer_token_file,
     }

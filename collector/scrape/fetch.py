@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ from pydantic import SecretStr
 
 from collector.errors import ScrapeFailed
 from collector.exposition import ACCEPT
-from collector.scrape.settings import ScrapeConfig, TlsSettings
+from collector.scrape.settings import ScrapeConfig
 from collector.scrape.target import Target
+from collector.scrape.tls import tls_context
 from kernel.errors import truncate
 
 USER_AGENT = "byoc-collector"
@@ -44,7 +44,16 @@ class Fetcher:
         except TimeoutError:
             raise ScrapeFailed(f"no whole answer within {target.timeout_seconds} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise ScrapeFailed(truncate(f"{type(error).__name__}: {error}")) from error
+            raise ScrapeFailed(truncate(f"{type(error).__name__}: {error}") + self._hint(target, error)) from error
+
+    def _hint(self, target: Target, error: Exception) -> str:
+        """With TLS 1.3 a target judges our certificate after the handshake: all we see is that it hangs up."""
+        hung_up = isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError)
+        if not hung_up or not target.url.startswith("https:"):
+            return ""
+        if self._job.tls_config.cert_file is None:
+            return "; if it wants a client certificate, set tls_config.cert_file and key_file"
+        return "; it may not accept the client certificate of tls_config.cert_file"
 
     async def _fetch(self, target: Target) -> Page:
         headers = {
@@ -91,17 +100,6 @@ class Fetcher:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-
-
-def tls_context(settings: TlsSettings) -> ssl.SSLContext:
-    """A client context of a job. Raises OSError, ssl.SSLError for files that are none. Blocking."""
-    context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
-    if settings.insecure_skip_verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if settings.cert_file and settings.key_file:
-        context.load_cert_chain(settings.cert_file, settings.key_file)
-    return context
 
 
 def _authorization(job: ScrapeConfig) -> str | None:
