@@ -110,7 +110,3 @@ class DeploymentSettings(Section):
     log: LogSettings = Field(default=LogSettings(), description="The log that samples wait in.")
     objects: ObjectsSettings = Field(default=ObjectsSettings(), description="The object store.")
     lake: LakeSettings = Field(default=LakeSettings(), description="The lake's catalog and warehouse.")
-
-    def resolved(self, start: Path) -> DeploymentSettings:
-        """The same with `folder` taken from `start` when it is relative."""
-        return self.model_copy(update={"folder": start / self.folder})

@@ -107,5 +107,19 @@ def test_what_is_wrong_is_named(tmp_path: Path, section: str, where: str) -> Non
 def test_a_component_section_that_is_wrong_is_named(tmp_path: Path) -> None:
     path = tmp_path / "vendor.yaml"
     path.write_text("gateway: {port: 0}\n")
-    with pytest.raises(InvalidInput, match=r"vendor.yaml: gateway: port"):
+    with pytest.raises(InvalidInput, match=r"vendor.yaml: gateway.port"):
         Deployment.from_file(path).section("gateway", GatewaySettings)
+
+
+async def test_a_new_folder_is_for_our_user_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    deployment = Deployment.embedded(folder, VirtualClock())
+    deployment.objects()
+    await deployment.log()
+    await deployment.close()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    folder.chmod(0o750)  # what the operator has chosen stays
+    again = Deployment.embedded(folder, VirtualClock())
+    again.database()
+    await again.close()
+    assert folder.stat().st_mode & 0o777 == 0o750

@@ -54,7 +54,7 @@ def test_a_file_and_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("text", "where", "found"),
     [
         ("inner: {port: 70000}", "inner.port", "70000"),
-        ("inner: {porto: 1}", "inner.porto", "1"),
+        ("inner: {porto: 1}", "inner.porto", "an unknown name; allowed: port, password"),
         ("names: [1]", r"names\[0\]", "1"),
         ("- a", "top level", "list"),
         ("a: [", "line 1", "expected"),
@@ -119,3 +119,40 @@ def test_any_deployment_section_is_one_or_refused(tmp_path: Path, content: dict[
     except InvalidInput:
         return
     assert deployment.folder.is_absolute()
+
+
+def bomb(levels: int) -> str:
+    """Each level merges the one before ten times: a few hundred bytes that would take ten to the `levels` steps."""
+    fields = ", ".join(f"k{number}: 1" for number in range(10))
+    lines = [f"a0: &a0 {{{fields}}}"]
+    lines += [
+        f"a{level}: &a{level} {{<<: [{', '.join([f'*a{level - 1}'] * 10)}]}}" for level in range(1, levels + 1)
+    ]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (bomb(9), "expand to over"),
+        (bomb(9).replace("<<:", "list:"), "expand to over"),
+        ("a: &a [*a]", "holds itself"),
+        ("a: &a {b: {c: *a}}", "holds itself"),
+        ("a: 0x" + "f" * 5000, "a number of 5002 characters"),
+        ("a: 1" + ":1" * 100_000, "a number of 200001 characters"),
+        ("a: 1" + ":1" * 100_000 + ".5", "a number of 200003 characters"),
+        ("a: " + "9" * 5000, "a number of 5000 characters"),
+    ],
+)
+def test_a_small_text_that_becomes_much_is_refused_at_once(text: str, found: str) -> None:
+    with pytest.raises(InvalidInput, match=found):
+        parse_yaml(text, "vendor.yaml")
+
+
+def test_aliases_of_a_sensible_size_are_taken() -> None:
+    text = "limits: &limits {a: 1, b: [x, 1.5]}\none: *limits\ntwo: {<<: *limits, a: 2}\n"
+    inner = {"a": 1, "b": ["x", 1.5]}
+    assert parse_yaml(text, "vendor.yaml") == {"limits": inner, "one": inner, "two": {**inner, "a": 2}}
+    assert parse_yaml("a: [0x1f, 0o17, 1_000, 1:30, .inf, 1e3, -7]", "x") == {
+        "a": [31, "0o17", 1000, 90, float("inf"), "1e3", -7]
+    }
