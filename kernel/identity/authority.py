@@ -59,7 +59,7 @@ class CertificateAuthority:
     def create(cls, folder: Path, trust_domain: str, clock: Clock) -> CertificateAuthority:
         """A new CA in `folder`. Raises AuthorityExists (nothing is overwritten), InvalidInput."""
         parse_trust_domain(trust_domain)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name in (KEY_FILE, CERTIFICATE_FILE):
             if (folder / name).exists():
                 raise AuthorityExists(

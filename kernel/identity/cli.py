@@ -32,6 +32,7 @@ def init_authority(
 ) -> None:
     """Make the CA in the deployment's folder. Refuses to overwrite one."""
     deployment = _deployment(ctx)
+    deployment.make_folder()
     domain = trust_domain or deployment.settings.trust_domain
     CertificateAuthority.create(deployment.authority_folder, domain, deployment.clock)
     typer.echo(f"trust domain {domain}, CA in {deployment.authority_folder}: back it up, keep its key to yourself")
