@@ -11,26 +11,17 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import Field, ValidationError
-from pydantic_settings import SettingsConfigDict
-
 from kernel.audit import AuditLog
 from kernel.clock import Clock, SystemClock
 from kernel.database import Database, sqlite_url
 from kernel.deployment_settings import DeploymentSettings, LogSettings, ObjectsSettings
-from kernel.settings import Section, Settings, invalid, load_settings, read_yaml_mapping
+from kernel.settings import Section, anchored, load_section
 
 if TYPE_CHECKING:
     from kernel.log import Log
     from kernel.objects import ObjectStore
 
 C = TypeVar("C", bound=Section)
-
-
-class _DeploymentFile(Settings):
-    model_config = SettingsConfigDict(extra="ignore")  # the other sections are the components'
-
-    deployment: DeploymentSettings = Field(DeploymentSettings(), description="Adapters behind the ports.")
 
 
 class Deployment:
@@ -47,8 +38,9 @@ class Deployment:
 
     @classmethod
     def embedded(cls, folder: Path, clock: Clock | None = None) -> Deployment:
-        """Everything in `folder`, with the defaults; the environment is not asked."""
-        return cls(DeploymentSettings(folder=folder), clock or SystemClock())
+        """Everything in `folder` unless `BYOC_DEPLOYMENT__*` says otherwise. Raises InvalidInput."""
+        settings = load_section("deployment", DeploymentSettings, None)
+        return cls(settings.model_copy(update={"folder": folder}), clock or SystemClock())
 
     @classmethod
     def from_file(cls, path: Path, clock: Clock | None = None) -> Deployment:
@@ -56,16 +48,17 @@ class Deployment:
 
         Relative paths are taken from the folder of the file.
         """
-        settings = load_settings(_DeploymentFile, path).deployment
-        return cls(settings.resolved(path.absolute().parent), clock or SystemClock(), path)
+        settings = load_section("deployment", DeploymentSettings, path)
+        return cls(anchored(settings, path.absolute().parent), clock or SystemClock(), path)
 
     def section(self, name: str, model: type[C]) -> C:
-        """The settings of a component: its section of the same file, or the defaults. Raises InvalidInput."""
-        content = read_yaml_mapping(self.source) if self.source else {}
-        try:
-            return model.model_validate(content.get(name) or {})
-        except ValidationError as error:
-            raise invalid(error, f"{self.source or 'settings'}: {name}") from error
+        """The settings of a component: its section of the file, the environment, or the defaults.
+
+        `BYOC_<NAME>__<FIELD>` wins over the file. Relative paths are taken from the file's folder; without a file,
+        from where the process runs. Raises InvalidInput.
+        """
+        section = load_section(name, model, self.source)
+        return anchored(section, self.source.absolute().parent) if self.source else section
 
     @property
     def folder(self) -> Path:

@@ -1,21 +1,34 @@
 """Settings: one YAML file plus environment variables, read once into frozen pydantic models.
 
+How a variable becomes a setting: `kernel.environment`.
+
 Every field carries a description with its unit, default and consequence. Secrets are `SecretStr`, or better
 the path of a file, and never print.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from kernel.environment import (
+    Variable,
+    annotation_at,
+    is_secret,
+    item_of,
+    model_in,
+    overlaid,
+    read_environment,
+    variables,
+)
 from kernel.errors import Finding, InvalidInput
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
@@ -23,6 +36,9 @@ MAX_YAML_NODES = 1_000_000  # with every alias written out: a few lines of alias
 MAX_NUMBER_CHARACTERS = 100  # Python takes time with the square of the length, and can't print the longest
 _USER_IN_URL = re.compile(r"://[^/\s]*@")
 S = TypeVar("S", bound="Settings")
+C = TypeVar("C", bound="Section")
+_SECRET_WORDS = ("secret", "password", "token", "credentials", "key")
+_URL_PASSWORD = re.compile(r"(://[^/@\s:]*:)[^@\s]*@")
 
 
 class Section(BaseModel):
@@ -47,17 +63,82 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings
+        return (_FileUnderEnvironment(settings_cls, init_settings),)
+
+
+class _FileUnderEnvironment(PydanticBaseSettingsSource):
+    """What the file gave, with the environment laid over it."""
+
+    def __init__(self, settings_cls: type[BaseSettings], given: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self._given = given
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False  # the whole is given at once
+
+    def __call__(self) -> dict[str, Any]:
+        found = _variables_of(self.settings_cls)
+        return overlaid(self._given(), read_environment(self.settings_cls, found))
+
+
+def _variables_of(model: type[BaseModel]) -> list[Variable]:
+    prefix = str(model.model_config.get("env_prefix", ""))
+    found = variables(prefix) if prefix else []
+    if model.model_config.get("extra") != "ignore":
+        return found
+    return [variable for variable in found if variable.path[0] in model.model_fields]
 
 
 def load_settings(model: type[S], path: Path | None, overrides: Mapping[str, Any] | None = None) -> S:
     """Settings of a YAML file (none: defaults) and the environment. Raises InvalidInput, one finding a field."""
     content = dict(read_yaml_mapping(path)) if path else {}
     content.update(overrides or {})
+    for name in content:
+        if name.startswith("_"):  # BaseSettings would take it as an instruction to itself
+            raise InvalidInput.single(str(path or "settings"), name, "a field", "names that begin with a letter")
     try:
         return model(**content)
     except ValidationError as error:
-        raise invalid(error, str(path or "settings")) from error
+        raise invalid(error, str(path or "settings"), model) from error
+
+
+class _OneSection(Settings):
+    model_config = SettingsConfigDict(extra="ignore")  # the other sections are read by others
+
+
+def load_section(name: str, model: type[C], path: Path | None) -> C:
+    """One section of a YAML file (none: defaults) and its variables `BYOC_<NAME>__*`. Raises InvalidInput."""
+    content = read_yaml_mapping(path) if path else {}
+    given: dict[str, Any] = {name: {} if content.get(name) is None else content[name]}
+    outer = _around(name, model)
+    try:
+        section = getattr(outer(**given), name)
+    except ValidationError as error:
+        raise invalid(error, str(path or "settings"), outer) from error
+    assert isinstance(section, model)
+    return section
+
+
+@cache
+def _around(name: str, model: type[Section]) -> type[Settings]:
+    field = (model, Field(description=f"The section {name}."))
+    return create_model(f"{model.__name__}InFile", __base__=_OneSection, **{name: field})  # type: ignore[call-overload, no-any-return]
+
+
+def anchored(section: C, start: Path) -> C:
+    """The same with relative paths taken from `start`, the folder of the file that they stand in."""
+    updates = {name: _anchored(getattr(section, name), start) for name in type(section).model_fields}
+    return section.model_copy(update=updates)
+
+
+def _anchored(value: Any, start: Path) -> Any:
+    if isinstance(value, Path):
+        return start / value
+    if isinstance(value, Section):
+        return anchored(value, start)
+    if isinstance(value, tuple):
+        return tuple(_anchored(each, start) for each in value)
+    return value
 
 
 def read_yaml_mapping(path: Path) -> Mapping[str, Any]:
@@ -140,37 +221,75 @@ def _expanded_nodes(node: yaml.Node, known: dict[int, int]) -> int:
     return count
 
 
-def invalid(error: ValidationError, source: str) -> InvalidInput:
-    """A pydantic error as findings: field path, what was found, what is allowed. Secrets are not repeated."""
-    return InvalidInput([_finding(problem, source) for problem in error.errors(include_url=False)])
+def invalid(error: ValidationError, source: str, model: type[BaseModel] | None = None) -> InvalidInput:
+    """A pydantic error as findings: field path, what was found, what is allowed. Secrets are not repeated.
+
+    `model` is what was validated: its types say what is secret, and its environment what came from there.
+    """
+    problems = error.errors(include_url=False)
+    refused_within = {problem["loc"][:depth] for problem in problems for depth in range(1, len(problem["loc"]))}
+    # A list is counted without its refused items: "at least 1 item" is then nobody's mistake.
+    real = [each for each in problems if each["type"] != "too_short" or each["loc"] not in refused_within]
+    return InvalidInput([_finding(problem, source, model) for problem in real])
 
 
-def _finding(problem: Any, source: str) -> Finding:
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"]).lstrip(".")
+def _finding(problem: Any, source: str, model: type[BaseModel] | None) -> Finding:
+    location = problem["loc"]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    annotation = annotation_at(model, location) if model and location else None
     found = problem.get("input")
-    hidden = any(word in where.lower() for word in ("secret", "password", "token", "credentials", "key"))
+    allowed = problem["msg"]
+    origin = _origin(location, model)
+    if origin is not None and (item_of(annotation) is not None or model_in(annotation) is not None):
+        allowed = f"{allowed}, as JSON"
     if problem["type"] == "missing":
         shown = "nothing"
-    elif hidden:
+    elif problem["type"] == "extra_forbidden":  # its value may be a secret under a misspelt name
+        shown, allowed = "an unknown name", _known_names(location, model) or allowed
+    elif is_secret(annotation) or any(word in where.lower() for word in _SECRET_WORDS):
         shown = "a value (hidden)"
     elif isinstance(found, dict | list) or hasattr(found, "__dict__"):
         shown = type(found).__name__
     else:
-        shown = _USER_IN_URL.sub("://(hidden)@", repr(found))
-    return Finding(source, where or "document", shown, problem["msg"])
+        shown = _URL_PASSWORD.sub(r"\1***@", repr(found))
+    return Finding(origin or _with_environment(source, location, model), where or "document", shown, allowed)
 
 
-def documented_fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str | None, Any]]:
-    """Every leaf setting: dotted name, description, default. A test fails on one without a description."""
+def _known_names(location: tuple[str | int, ...], model: type[BaseModel] | None) -> str:
+    parent = model_in(annotation_at(model, location[:-1])) if model else None
+    return ", ".join(field.alias or name for name, field in parent.model_fields.items()) if parent else ""
+
+
+def _origin(location: tuple[str | int, ...], model: type[BaseModel] | None) -> str | None:
+    """The variable that a value came from."""
+    path = tuple(str(part) for part in location)
+    found = _variables_of(model) if model else []
+    sources = [each.source for each in found if each.path == path[: len(each.path)]]
+    return sources[-1] if sources else None
+
+
+def _with_environment(source: str, location: tuple[str | int, ...], model: type[BaseModel] | None) -> str:
+    """The file, and the variables that had a part in what stands at the location."""
+    path = tuple(str(part) for part in location)
+    found = _variables_of(model) if model else []
+    names = [each.name for each in found if each.path[: len(path)] == path]
+    return f"{source} with environment {', '.join(names)}" if names else source
+
+
+def documented_fields(
+    model: type[BaseModel], prefix: str = "", *, with_items: bool = False
+) -> Iterator[tuple[str, str | None, Any]]:
+    """Every leaf setting: dotted name, description, default (`...` when there is none).
+
+    `with_items`: the fields of a list's items follow it as `name[].field`. A test fails on one without description.
+    """
     for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from documented_fields(inner, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field.description, field.get_default(call_default_factory=False)
-
-
-def environment_names(model: type[BaseSettings]) -> list[str]:
-    """The environment variables that are set now and that `model` reads."""
-    prefix = str(model.model_config.get("env_prefix", ""))
-    return sorted(name for name in os.environ if name.startswith(prefix)) if prefix else []
+        shown = f"{prefix}{field.alias or name}"
+        inner, item = model_in(field.annotation), model_in(item_of(field.annotation))
+        if inner is not None:
+            yield from documented_fields(inner, f"{shown}.", with_items=with_items)
+            continue
+        default = ... if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
+        yield shown, field.description, default
+        if with_items and item is not None:
+            yield from documented_fields(item, f"{shown}[].", with_items=True)

@@ -107,7 +107,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, section: str, where: str) -> Non
 def test_a_component_section_that_is_wrong_is_named(tmp_path: Path) -> None:
     path = tmp_path / "vendor.yaml"
     path.write_text("gateway: {port: 0}\n")
-    with pytest.raises(InvalidInput, match=r"vendor.yaml: gateway: port"):
+    with pytest.raises(InvalidInput, match=r"vendor.yaml: gateway.port"):
         Deployment.from_file(path).section("gateway", GatewaySettings)
 
 

@@ -54,7 +54,7 @@ def test_a_file_and_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("text", "where", "found"),
     [
         ("inner: {port: 70000}", "inner.port", "70000"),
-        ("inner: {porto: 1}", "inner.porto", "1"),
+        ("inner: {porto: 1}", "inner.porto", "an unknown name; allowed: port, password"),
         ("names: [1]", r"names\[0\]", "1"),
         ("- a", "top level", "list"),
         ("a: [", "line 1", "expected"),
