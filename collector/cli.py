@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -58,10 +59,10 @@ def left(
     limit: Annotated[int, typer.Option(min=1, help="Most series to list.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
 ) -> None:
-    """What has left the VPC: by metric family or series, with counts and bytes."""
+    """What has left the VPC: by metric family or series, with counts and bytes; in a pipe tab-separated."""
     from collector.app import ledger_path
     from collector.left import LeftLedger
-    from collector.left_report import render_json, render_tables
+    from collector.left_report import render_json, render_lines, render_table, render_totals
 
     settings = load_collector_settings(config)
     path = ledger_path(settings)
@@ -72,9 +73,12 @@ def left(
     listed = ledger.series(family, limit) if series or family else None
     if as_json:
         typer.echo(render_json(ledger, listed))
+    elif sys.stdout.isatty():
+        Console().print(render_table(ledger, listed))
     else:
-        for table in render_tables(ledger, listed):
-            Console().print(table)
+        for line in render_lines(ledger, listed):
+            typer.echo(line)
+        typer.echo(render_totals(ledger), err=True)  # not among the rows, which another program reads
 
 
 @app.command()
