@@ -41,6 +41,8 @@ def compile_anchored(pattern: str) -> Any:
         reason = error.args[0] if error.args else ""
         text = reason.decode("utf-8", "replace") if isinstance(reason, bytes) else str(reason)
         raise ValueError(f"not an RE2 expression: {text}") from None
+    except UnicodeEncodeError as error:
+        raise ValueError(f"not an RE2 expression: {error.reason}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,11 @@ def _expand(template: str, found: Any) -> str:
         if reference[1]:
             return "$"
         name = reference[2] if reference[2] is not None else reference[3]
+        is_number = name.isascii() and name.isdigit()
+        if is_number and len(name) > 4:  # no expression has so many groups
+            return ""
         try:
-            return found.group(int(name) if name.isdigit() else name) or ""
+            return found.group(int(name) if is_number else name) or ""
         except (IndexError, KeyError, re2.error):
             return ""
 
