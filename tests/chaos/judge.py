@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import struct
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,19 +82,20 @@ def _scrapes(rows: Iterable[Row]) -> Mapping[tuple[str, int], Group]:
 
 
 def _failed(rows: Iterable[Row], known: Mapping[tuple[str, int], Page]) -> set[tuple[str, int]]:
-    """Pages whose scrape is there with `up` 0: the last scrape before it was handed out, after the page before."""
-    up: dict[str, dict[int, float]] = defaultdict(dict)
+    """Pages of which a scrape is there with `up` 0: one that began after the page before was handed out.
+
+    A page that came too late for its scraper may have been handed out after the next scrape began.
+    """
+    failed_at: dict[str, list[int]] = defaultdict(list)
     for labels, at_ms, value in rows:
         named = dict(labels)
-        if named["__name__"] == "up":
-            up[named["instance"]][at_ms] = value
-    times = {instance: sorted(at) for instance, at in up.items()}
+        if named["__name__"] == "up" and value == 0:
+            failed_at[named["instance"]].append(at_ms)
     failed: set[tuple[str, int]] = set()
     for (instance, number), page in known.items():
         before = known.get((instance, number - 1))
-        earlier = times.get(instance, [])[: bisect_right(times.get(instance, []), page.served_ms)]
-        is_own = bool(earlier) and (before is None or earlier[-1] > before.served_ms)
-        if is_own and up[instance][earlier[-1]] == 0:
+        since_ms = before.served_ms if before else -1
+        if any(since_ms < at_ms <= page.served_ms for at_ms in failed_at[instance]):
             failed.add((instance, number))
     return failed
 

@@ -27,6 +27,7 @@ class LossyWire:
     def __init__(self, folder: Path, server: Path) -> None:
         self.folder = folder
         self.losses: list[Loss] = []  # one for each COMMIT to come
+        self.only = b""  # of connections that have sent this text
         self._server = server / SOCKET
         self._lock = threading.Lock()
         self._listener = socket.socket(socket.AF_UNIX)
@@ -52,8 +53,10 @@ class LossyWire:
             server.connect(str(self._server))
             answers = threading.Thread(target=self._pump, args=(server, client), daemon=True)
             answers.start()
+            sent: set[bytes] = set()
             while chunk := client.recv(CHUNK_BYTES):
-                loss = self._next_loss() if b"COMMIT" in chunk else None
+                sent.update(text for text in (self.only,) if text in chunk)
+                loss = self._next_loss() if b"COMMIT" in chunk and self.only in sent else None
                 if loss is Loss.ANSWER:
                     client.shutdown(socket.SHUT_WR)  # the answers' thread finds it shut, and nothing passes
                 if loss is not Loss.REQUEST:

@@ -1,4 +1,4 @@
-"""A vendor's process, a collector's process and two targets, on one storage."""
+"""A vendor's process, a collector's process and four targets, on one storage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kernel.identity.enrolment import EnrolmentTokens
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
 from metering.lake.api import Lake
 from tests.chaos.judge import Verdict, judge
-from tests.chaos.program import Program
+from tests.chaos.program import Program, until
 from tests.chaos.storage import Storage
 from tests.chaos.target import Page, Target
 from tests.services.process import free_ports
@@ -38,7 +38,7 @@ class World:
         self.storage = storage
         self.config = folder / "vendor.yaml"
         self.vendor_folder = folder / "vendor"
-        self.targets = [Target(), Target()]
+        self.targets = [Target() for _ in range(4)]
         self.unsettled: list[Page] = []  # handed out last before a collector was killed
         self._clock = SystemClock()
         self._write_vendor(gateway_port := free_ports(1)[0])
@@ -66,7 +66,7 @@ class World:
         (folder / "token").write_text(token)
         targets = [target.instance for target in self.targets]
         content = {
-            "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms"},
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
             "scrape_configs": [{"job_name": "chaos", "static_configs": [{"targets": targets}]}],
             "policy": {"allow": [{"metrics": ["up", "chaos_*", "scrape_*"], "labels": ["*"], "pseudonyms": []}]},
             "gateway": {
@@ -158,9 +158,16 @@ class World:
     # -- what is done to it ----------------------------------------------------------------------------------
 
     def kill_collector(self) -> None:
-        """`kill -9`; the last page of each target was perhaps not synced, so it may be missing as a whole."""
+        """`kill -9`; the last page of each target was perhaps not synced, so it may be missing as a whole.
+
+        So may one that was asked for before the kill, and made after it.
+        """
         self.collector.kill()
-        self.unsettled += [target.pages[-1] for target in self.targets if target.pages]
+        before = [len(target.pages) for target in self.targets]
+        killed_ms = self.now_ms()
+        until("pages under way", lambda: self.now_ms() > killed_ms + 300)
+        for target, count in zip(self.targets, before, strict=True):
+            self.unsettled += target.pages[max(0, count - 1) :]
 
     def ensure_running(self) -> None:
         """Both programs run, whatever an earlier test left, and the lake has caught up."""
