@@ -9,15 +9,20 @@ import importlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from console import commands
-from kernel.errors import ByocError, InvalidInput
+from kernel.errors import ByocError, InvalidInput, truncate, without_passwords
 
 EXIT_ERROR = 1
 EXIT_REFUSED = 2
+
+# Commands that may be the first in a folder. Any other is told that there is no vendor side: a name mistyped is the
+# likelier reason, and an empty database would answer as if all were well.
+CREATING = frozenset({"up", "ca init", "organization create", "price add", "contract add", "licence add"})
+OWN_PACKAGES = frozenset({"alerts", "billing", "collector", "console", "kernel", "metering", "provisioner"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ GROUPS: dict[str, Mount] = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The console script."""
+    """The console script. What can be expected to go wrong is one line; a traceback is a defect of ours."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
         build_app(words)(args=words, prog_name="byoc")
@@ -59,8 +64,33 @@ def main(arguments: list[str] | None = None) -> None:
             typer.echo(f"refused: {finding}", err=True)
         sys.exit(EXIT_REFUSED)
     except ByocError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(EXIT_ERROR)
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        if "collector" in words or (error.name or "").partition(".")[0] in OWN_PACKAGES:
+            raise
+        _fail(str(_missing(error)))
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _fail(truncate(f"{error.strerror or error}{where}"))
+    except Exception as error:
+        if not _is_databases(error):
+            raise
+        # Without the statement and its parameters, which may be anybody's.
+        _fail(truncate(f"database: {getattr(error, 'orig', None) or type(error).__name__}"))
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {without_passwords(message)}", err=True)
+    sys.exit(EXIT_ERROR)
+
+
+def _missing(error: ModuleNotFoundError) -> ByocError:
+    return ByocError(f"this command needs {error.name}; install byoc[vendor] (the base install is the collector's)")
+
+
+def _is_databases(error: Exception) -> bool:
+    loaded = sys.modules.get("sqlalchemy.exc")  # never loaded for its own sake: the collector has none
+    return loaded is not None and isinstance(error, loaded.SQLAlchemyError)
 
 
 def build_app(words: list[str]) -> typer.Typer:
@@ -75,7 +105,7 @@ def build_app(words: list[str]) -> typer.Typer:
     wanted = set(words)
     for name, mount in GROUPS.items():
         if name in wanted:
-            app.add_typer(_load(mount), name=name, help=mount.summary)
+            app.add_typer(_load(mount), name=name, help=mount.summary, callback=_note_command)
         else:
             placeholder = typer.Typer(help=mount.summary)
             placeholder.callback(invoke_without_command=True)(lambda: None)
@@ -100,18 +130,22 @@ def _root(
     from console.wiring import open_vendor
 
     vendor = open_vendor(dir, config)
+    vendor.must_exist = group not in CREATING
     ctx.obj = vendor
     ctx.call_on_close(vendor.close_sync)
+
+
+def _note_command(ctx: typer.Context) -> None:
+    if ctx.obj is not None:
+        ctx.obj.must_exist = f"{ctx.info_name} {ctx.invoked_subcommand}" not in CREATING
 
 
 def _load(mount: Mount) -> typer.Typer:
     try:
         loaded = getattr(importlib.import_module(mount.module), mount.attribute)
     except ModuleNotFoundError as error:
-        if not mount.extra or (error.name or "").split(".")[0] == mount.module.split(".", maxsplit=1)[0]:
+        if not mount.extra or (error.name or "").partition(".")[0] in OWN_PACKAGES:
             raise
-        raise ByocError(
-            f"this command needs {error.name}; install byoc[{mount.extra}] (the base install is the collector's)"
-        ) from error
+        raise _missing(error) from error
     assert isinstance(loaded, typer.Typer)
     return loaded

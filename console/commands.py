@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,30 +23,34 @@ def register(app: typer.Typer) -> None:
 def up(
     ctx: typer.Context,
     *,
-    check_config: Annotated[bool, typer.Option(help="Read and check the settings, then end.")] = False,
+    check_config: Annotated[
+        bool,
+        typer.Option(
+            help="Check the settings and the files that they name, then end; asks no server, makes nothing."
+        ),
+    ] = False,
     gateway_port: Annotated[int | None, typer.Option(help="Listen there instead; 0 takes a free port.")] = None,
     health_port: Annotated[int | None, typer.Option(help="Likewise for /healthz, /readyz, /metrics.")] = None,
 ) -> None:
     """Run the vendor side in this process: gateway, lake, usage, licences, alerts, provisioner."""
-    import uvloop
-
-    from console.up import Sections, read_sections, run_vendor
-    from kernel.logs import configure_logs
+    from console.checking import check_start
+    from console.sections import read_sections
 
     vendor: Vendor = ctx.obj
     sections = read_sections(vendor)
+    check_start(vendor, sections)
     if check_config:
         typer.echo("settings are valid")
         return
-    sections = Sections(
-        up=sections.up if health_port is None else sections.up.model_copy(update={"health_port": health_port}),
-        gateway=sections.gateway
-        if gateway_port is None
-        else sections.gateway.model_copy(update={"port": gateway_port}),
-        lake=sections.lake,
-        usage=sections.usage,
-        alerts=sections.alerts,
-    )
+    import uvloop
+
+    from console.up import run_vendor
+    from kernel.logs import configure_logs
+
+    if health_port is not None:
+        sections = replace(sections, up=sections.up.model_copy(update={"health_port": health_port}))
+    if gateway_port is not None:
+        sections = replace(sections, gateway=sections.gateway.model_copy(update={"port": gateway_port}))
     configure_logs()
     vendor.folder.mkdir(parents=True, exist_ok=True)
     uvloop.run(run_vendor(vendor, sections))

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
-from pydantic import Field
 
-from alerts.api import AlertService, AlertSettings
+from alerts.api import AlertService
 from billing.api import LicenceGauges
+from console.sections import Sections
 from console.wiring import Vendor
-from kernel.errors import Finding, raise_findings
 from kernel.identity.authority import CertificateAuthority
 from kernel.identity.enrolment import EnrolmentTokens
 from kernel.identity.errors import NoAuthority
@@ -25,15 +23,12 @@ from kernel.identity.revocation import Revocations
 from kernel.log import Log
 from kernel.logs import logger
 from kernel.service import Service, serve_health
-from kernel.settings import Section, read_yaml_mapping
 from metering.gateway.app import GatewayParts
 from metering.gateway.server import serve_gateway
-from metering.gateway.settings import GatewaySettings
 from metering.lake.api import Lake
-from metering.lake.settings import LakeSettings
 from metering.lake.writer import LakeWriter
 from metering.record import HISTORY_TOPIC, LIVE_TOPIC
-from metering.usage.api import HourCloser, LakeSource, UsageSettings, UsageStore
+from metering.usage.api import HourCloser, LakeSource, UsageStore
 from provisioner.api import Provisioner
 from provisioner.cli import CUSTOMER_FOLDER
 from provisioner.engines.durable import DurableEngine
@@ -41,58 +36,6 @@ from provisioner.local.provider import LocalProvider
 
 ENDPOINTS_FILE = "endpoints.json"
 _log = logger("console")
-
-
-class UpSettings(Section):
-    """What belongs to the process of `byoc up` and to none of its parts."""
-
-    health_host: str = Field(
-        "127.0.0.1", description="Address of /healthz, /readyz and /metrics; default loopback."
-    )
-    health_port: int = Field(
-        9464,
-        ge=0,
-        le=65535,
-        description="Port of /healthz, /readyz and /metrics; default 9464, 0 takes a free one.",
-    )
-    stop_seconds: float = Field(
-        15.0, gt=0, description="Seconds given to a graceful stop; default 15. Then what is left is cut off."
-    )
-    gauge_seconds: float = Field(
-        15.0,
-        gt=0,
-        description="Seconds between two publications of the licence gauges; default 15. A page about the licence "
-        "can't come faster.",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Sections:
-    """The settings of every part, each from its section of the file."""
-
-    up: UpSettings
-    gateway: GatewaySettings
-    lake: LakeSettings
-    usage: UsageSettings
-    alerts: AlertSettings
-
-
-def read_sections(vendor: Vendor) -> Sections:
-    """Raises InvalidInput naming file and field; a section that no part reads is refused, it may be misspelt."""
-    content = read_yaml_mapping(vendor.source) if vendor.source else {}
-    known = ("deployment", *(field.name for field in fields(Sections)))
-    raise_findings(
-        Finding(str(vendor.source), "section", repr(name), ", ".join(known))
-        for name in content
-        if name not in known
-    )
-    return Sections(
-        up=vendor.section("up", UpSettings),
-        gateway=vendor.section("gateway", GatewaySettings),
-        lake=vendor.section("lake", LakeSettings),
-        usage=vendor.section("usage", UsageSettings),
-        alerts=vendor.section("alerts", AlertSettings),
-    )
 
 
 async def run_vendor(vendor: Vendor, sections: Sections) -> None:

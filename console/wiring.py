@@ -7,23 +7,34 @@ import configparser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy import make_url
+
 from console.migrate import migrate
+from console.sections import refuse_unknown_sections
 from kernel.clock import Clock, SystemClock
 from kernel.database import Database
 from kernel.deployment import Deployment
-from kernel.errors import InvalidInput
+from kernel.errors import InvalidInput, NotFound
+from kernel.identity.authority import CERTIFICATE_FILE
 from kernel.ids import OrganizationId
 from kernel.objects.s3_settings import S3Settings
+from kernel.settings import read_text
 from kernel.steps import StepFunction
 
 if TYPE_CHECKING:
     from billing.capacity import LicenceCapacity
+    from kernel.log import Log
+    from kernel.objects import ObjectStore
 
-DEFAULT_FOLDER = Path("byoc-data")
+
+class NoVendorSide(NotFound):
+    """The folder holds none; a command that only looks does not make one."""
 
 
 class Vendor(Deployment):
     """A deployment whose database has its tables, with what components need of each other."""
+
+    must_exist = False  # True: whoever asks for a port where nothing was ever made is told so
 
     @property
     def capacity(self) -> LicenceCapacity:
@@ -40,11 +51,37 @@ class Vendor(Deployment):
 
     def database(self) -> Database:
         """The database, with the newest schema."""
+        self._refuse_absent()
         database = super().database()
         if not self._is_migrated:
             migrate(database)
             self._is_migrated = True
         return database
+
+    async def log(self) -> Log:
+        """The log, ready; the same object each time. Raises LogUnavailable, NoVendorSide."""
+        self._refuse_absent()
+        return await super().log()
+
+    def objects(self) -> ObjectStore:
+        """The object store; the same object each time. Raises NoVendorSide."""
+        self._refuse_absent()
+        return super().objects()
+
+    @property
+    def is_made(self) -> bool:
+        """Whether a database or an authority stands there. One on a server says itself when it is missing."""
+        url = make_url(self.database_url)
+        if url.get_backend_name() != "sqlite" or Path(str(url.database)).exists():
+            return True
+        return (self.authority_folder / CERTIFICATE_FILE).exists()
+
+    def _refuse_absent(self) -> None:
+        if self.must_exist and not self.is_made:
+            option = f"-c {self.source}" if self.source else f"--dir {self.folder}"
+            raise NoVendorSide(
+                f"no vendor side in {self.folder}: `byoc {option} up` makes one, or name another folder"
+            )
 
     @property
     def lake_properties(self) -> dict[str, str]:
@@ -66,12 +103,9 @@ def s3_properties(settings: S3Settings) -> dict[str, str]:
 
     session = boto3.Session(region_name=settings.region)
     if settings.credentials_file is not None:
-        keys = configparser.ConfigParser()
-        keys.read(settings.credentials_file, encoding="utf-8")
+        identifier, secret = read_access_keys(settings.credentials_file)
         session = boto3.Session(
-            aws_access_key_id=keys.get("default", "aws_access_key_id"),
-            aws_secret_access_key=keys.get("default", "aws_secret_access_key"),
-            region_name=settings.region,
+            aws_access_key_id=identifier, aws_secret_access_key=secret, region_name=settings.region
         )
     credentials = session.get_credentials()
     if credentials is None:
@@ -92,15 +126,24 @@ def s3_properties(settings: S3Settings) -> dict[str, str]:
     return {name: value for name, value in properties.items() if value}
 
 
+def read_access_keys(path: Path) -> tuple[str, str]:
+    """Access key and secret key of the profile `default`. Raises InvalidInput without repeating them."""
+    keys = configparser.ConfigParser(interpolation=None)
+    try:
+        keys.read_string(read_text(path))
+        return keys.get("default", "aws_access_key_id"), keys.get("default", "aws_secret_access_key")
+    except configparser.Error:
+        raise InvalidInput.single(
+            str(path), "[default]", "other text (hidden)", "aws_access_key_id and aws_secret_access_key"
+        ) from None
+
+
 def open_vendor(folder: Path | None, config: Path | None, clock: Clock | None = None) -> Vendor:
     """From the options of the command line. Raises InvalidInput."""
     if folder is not None and config is not None:
         raise InvalidInput.single("options", "--dir, --config", "both", "one of them")
     chosen = clock or SystemClock()
-    if config is not None:
-        opened = Vendor.from_file(config, chosen)
-        assert isinstance(opened, Vendor)
-        return opened
-    vendor = Vendor.embedded(folder or DEFAULT_FOLDER, chosen)
-    assert isinstance(vendor, Vendor)
-    return vendor
+    opened = Vendor.from_file(config, chosen) if config is not None else Vendor.embedded(folder, chosen)
+    assert isinstance(opened, Vendor)
+    refuse_unknown_sections(opened)
+    return opened

@@ -37,10 +37,11 @@ class Deployment:
         self._objects: ObjectStore | None = None
 
     @classmethod
-    def embedded(cls, folder: Path, clock: Clock | None = None) -> Deployment:
-        """Everything in `folder` unless `BYOC_DEPLOYMENT__*` says otherwise. Raises InvalidInput."""
+    def embedded(cls, folder: Path | None, clock: Clock | None = None) -> Deployment:
+        """Everything in `folder` (None: the setting's), or as `BYOC_DEPLOYMENT__*` says. Raises InvalidInput."""
         settings = load_section("deployment", DeploymentSettings, None)
-        return cls(settings.model_copy(update={"folder": folder}), clock or SystemClock())
+        chosen = settings if folder is None else settings.model_copy(update={"folder": folder})
+        return cls(chosen, clock or SystemClock())
 
     @classmethod
     def from_file(cls, path: Path, clock: Clock | None = None) -> Deployment:
@@ -85,6 +86,12 @@ class Deployment:
     def warehouse(self) -> str:
         """The URI below which the lake's files lie."""
         return self.settings.lake.warehouse or (self.folder / "warehouse").absolute().as_uri()
+
+    @property
+    def database_url(self) -> str:
+        """The database, a SQLAlchemy URL that may hold a password."""
+        url = self.settings.database.url
+        return url.get_secret_value() if url else sqlite_url(self.folder / "byoc.sqlite")
 
     def database(self) -> Database:
         """The database; the same object each time. Its schema is `console.migrate`'s business."""

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+import sqlalchemy as sa
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from kernel.log.groups import DEFAULT_LEASE_SECONDS, DEFAULT_MAX_RECORD_BYTES
 from kernel.log.kafka_settings import KafkaSettings
 from kernel.objects.s3_settings import S3Settings
 from kernel.settings import Section
 
+_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
+
+
+def _sql_url(text: SecretStr) -> SecretStr:
+    try:
+        url = sa.make_url(text.get_secret_value())
+    except (sa.exc.ArgumentError, ValueError):
+        raise ValueError("a SQLAlchemy URL, postgresql+psycopg://user@host/name or sqlite:////path") from None
+    if url.drivername not in _DRIVERS:
+        raise ValueError("a URL that begins with postgresql+psycopg:// or sqlite:///")
+    if not url.database or url.database == ":memory:":
+        raise ValueError("a URL that names a database, or a file for sqlite")
+    return text
+
+
+SqlUrl = Annotated[SecretStr, AfterValidator(_sql_url)]
+
 
 class DatabaseSettings(Section):
     """Where contracts, invoices, alert state and jobs are kept."""
 
-    url: SecretStr | None = Field(
+    url: SqlUrl | None = Field(
         default=None,
         description="SQLAlchemy URL, say postgresql+psycopg://user:password@host/byoc. Default: byoc.sqlite in"
         " `folder`. Put it in the environment (BYOC_DEPLOYMENT__DATABASE__URL) when it holds a password.",
@@ -79,7 +97,7 @@ class ObjectsSettings(Section):
 class LakeSettings(Section):
     """Where the lake's tables are."""
 
-    catalog_url: SecretStr | None = Field(
+    catalog_url: SqlUrl | None = Field(
         default=None,
         description="Iceberg catalog: a SQLAlchemy URL of PostgreSQL or SQLite. Default: catalog.sqlite in"
         " `folder`. Writers on several machines need one that all can reach.",

@@ -105,13 +105,19 @@ def item_of(annotation: Any) -> Any:
     return None
 
 
-def _value(text: str, annotation: Any) -> Any:
-    if model_in(annotation) is None and item_of(annotation) is None:
-        return text
+def read_json(text: str) -> Any:
+    """The value that the text is in JSON; the text itself when it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        return text  # refused by the model, which says what it wants
+        return text
+
+
+def _value(text: str, annotation: Any) -> Any:
+    is_text = model_in(annotation) is None and item_of(annotation) is None
+    return (
+        text if is_text else read_json(text)
+    )  # what is not JSON is refused by the model, which says what it wants
 
 
 def _steps(annotation: Any, part: str | int) -> Iterator[Any]:

@@ -16,10 +16,12 @@ Components derive from these and draw their own part of the tree in their own `e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 FOREIGN_TEXT_LIMIT = 300
+_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s@]*@")
 
 
 class ByocError(Exception):
@@ -93,6 +95,11 @@ def truncate(text: str, limit: int = FOREIGN_TEXT_LIMIT) -> str:
     """Foreign text for a message or a log line: printable, bounded."""
     printable = "".join(character if character.isprintable() else "?" for character in text[: limit + 1])
     return printable if len(printable) <= limit else printable[:limit] + "..."
+
+
+def without_passwords(text: str) -> str:
+    """Text with the passwords in its URLs replaced."""
+    return _URL_PASSWORD.sub(r"\1***@", text)
 
 
 def raise_findings(findings: Iterable[Finding]) -> None:

@@ -10,13 +10,12 @@ from typing import Any
 
 import structlog
 
-from kernel.errors import truncate
+from kernel.errors import truncate, without_passwords
 
 _SECRET_FIELD = re.compile(
     r"secret|password|passwd|token|authorization|credential|private|cookie|api_?key", re.IGNORECASE
 )
 
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
 _HIDDEN = "***"
 _TEXT_LIMIT = 2000
 _EXCEPTION_LIMIT = 20_000  # a traceback keeps its lines
@@ -89,7 +88,7 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 
 def _redacted(value: Any, limit: int, depth: int) -> Any:
     if isinstance(value, str):
-        shown = _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", value)
+        shown = without_passwords(value)
         return shown[:limit] if limit == _EXCEPTION_LIMIT else truncate(shown, limit)
     if isinstance(value, Mapping | list | tuple) and depth == 0:
         return type(value).__name__

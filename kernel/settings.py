@@ -29,7 +29,7 @@ from kernel.environment import (
     read_environment,
     variables,
 )
-from kernel.errors import Finding, InvalidInput
+from kernel.errors import Finding, InvalidInput, without_passwords
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_YAML_NODES = 1_000_000  # with every alias written out: a few lines of aliases expand without bound
@@ -38,7 +38,6 @@ _USER_IN_URL = re.compile(r"://[^/\s]*@")
 S = TypeVar("S", bound="Settings")
 C = TypeVar("C", bound="Section")
 _SECRET_WORDS = ("secret", "password", "token", "credentials", "key")
-_URL_PASSWORD = re.compile(r"(://[^/@\s:]*:)[^@\s]*@")
 
 
 class Section(BaseModel):
@@ -251,7 +250,7 @@ def _finding(problem: Any, source: str, model: type[BaseModel] | None) -> Findin
     elif isinstance(found, dict | list) or hasattr(found, "__dict__"):
         shown = type(found).__name__
     else:
-        shown = _URL_PASSWORD.sub(r"\1***@", repr(found))
+        shown = without_passwords(repr(found))
     return Finding(origin or _with_environment(source, location, model), where or "document", shown, allowed)
 
 

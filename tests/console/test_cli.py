@@ -58,12 +58,6 @@ def test_dir_and_config_together_are_refused(tmp_path: Path) -> None:
     assert "one of them" in done.stderr
 
 
-def test_check_config_accepts_the_example() -> None:
-    example = Path(__file__).resolve().parents[2] / "deploy" / "vendor.example.yaml"
-    done = byoc("-c", str(example), "up", "--check-config")
-    assert done.returncode == 0, done.stderr
-
-
 def test_the_newest_revision_is_the_end_of_the_chain() -> None:
     from alembic.config import Config
     from alembic.script import ScriptDirectory
