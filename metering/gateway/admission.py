@@ -46,9 +46,11 @@ class Moment:
 
 
 def admit(decoded: Decoded, state: TenantState, moment: Moment, *, whole: bool) -> Admission:
-    """Check every series and row. With `whole` (all or nothing) a full series limit raises SlowDown.
+    """Check every series and row.
 
-    Nothing is counted as active yet for rows that were refused.
+    With `whole` (all or nothing, and the sender keeps it) what will pass with time raises SlowDown: a full series
+    limit, and timestamps at most `future_wait_seconds` too far ahead. Nothing is counted as active yet for rows
+    that were refused.
     """
     refused: Counter[Refusal] = Counter()
     slots = _Slots()
@@ -56,6 +58,8 @@ def admit(decoded: Decoded, state: TenantState, moment: Moment, *, whole: bool) 
     index = np.frombuffer(decoded.series_index, np.int32)
     times = np.frombuffer(decoded.timestamps_ms, np.int64)
     row_slot = series_slot[index]
+    if whole:
+        _wait_for_time(times[row_slot >= 0], state, moment.now_ms)
     keep = (row_slot >= 0) & _in_time(times, row_slot >= 0, state, moment.now_ms, refused)
     keep &= _within_active(row_slot, keep, slots, state, moment, refused, whole)
     if decoded.histograms:
@@ -100,6 +104,22 @@ def _check_all(
         for position, reason in bad.items():
             refused[reason] += int(rows[position])
     return found, claims
+
+
+def _wait_for_time(times: npt.NDArray[np.int64], state: TenantState, now_ms: int) -> None:
+    """Raise SlowDown when the sender's clock is ahead: refused now, its samples would be lost; later they are good.
+
+    Not for what is further ahead: behind a clock that is years off nothing would ever come through again.
+    """
+    limits = state.limits
+    ahead_ms = int(times.max()) - now_ms if len(times) else 0
+    early_ms = ahead_ms - limits.future_seconds * 1000
+    if 0 < early_ms <= limits.future_wait_seconds * 1000:
+        raise SlowDown(
+            f"a timestamp is {ahead_ms // 1000} seconds ahead of the gateway's clock, {limits.future_seconds} are"
+            " allowed: check the clock of the collector; the push is taken when its time has come",
+            early_ms / 1000,
+        )
 
 
 def _in_time(

@@ -58,6 +58,13 @@ class TenantLimits(Section):
         description="How far a timestamp may be ahead of the gateway's clock. Default 600. A sample from the far"
         " future would hold the tenant's newest value for years.",
     )
+    future_wait_seconds: int = Field(
+        default=86_400,
+        ge=0,
+        description="A push of our own collector whose timestamps are at most so far beyond `future_seconds` is"
+        " answered 429 until its time has come, not 400, so that a collector with a wrong clock loses nothing."
+        " Default 86,400: every mistaken time zone. Further ahead: 400, the samples become dead letters there.",
+    )
     age_days: int = Field(
         default=800,
         ge=1,
