@@ -28,6 +28,10 @@ T = TypeVar("T")
 _log = logger("scrape")
 _SAMPLE_BYTES = 18
 SMALL_BODY_BYTES = 64 * 1024  # below it, the work costs less than the hop to a thread
+_LEFT_OUT = {
+    "too_new": "dated by the target over 10 minutes ahead: set its clock, or honor_timestamps: false",
+    "over_limit": "new series over sample_limit: known ones stay, these do not leave",
+}
 
 
 class FrameSink(Protocol):
@@ -57,6 +61,7 @@ class TargetLoop:
         self._state = state
         self._fetcher = fetcher
         self._context = context
+        self._left_out: set[str] = set()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -114,7 +119,22 @@ class TargetLoop:
         self.last_error = None
         self._context.metrics.scrapes.labels("ok").inc()
         self._count(scrape)
+        self._tell_left_out(scrape)
         return scrape
+
+    def _tell_left_out(self, scrape: Scrape) -> None:
+        """A warning when it begins, not at each scrape."""
+        numbers = {"too_new": scrape.too_new, "over_limit": scrape.over_limit}
+        left_out = {fate for fate, number in numbers.items() if number}
+        for fate in sorted(left_out - self._left_out):
+            _log.warning(
+                "samples_left_out",
+                job=self.target.job_name,
+                target=_shown(self.target),
+                samples=numbers[fate],
+                reason=_LEFT_OUT[fate],
+            )
+        self._left_out = left_out
 
     def _failed(self, reason: str, at_ms: int, seconds: float) -> Scrape:
         if self.last_error is None:
@@ -185,6 +205,7 @@ class TargetLoop:
             ("over_limit", scrape.over_limit),
             ("duplicate", scrape.duplicates),
             ("collided", scrape.collided),
+            ("too_new", scrape.too_new),
         ):
             if number:
                 samples.labels(fate).inc(number)

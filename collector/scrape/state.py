@@ -20,6 +20,7 @@ AUTO_METRICS = (
     "scrape_samples_post_metric_relabeling",
     "scrape_series_added",
 )
+MAX_AHEAD_MS = 600_000  # of a target's own timestamps over our clock; Prometheus' bound
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class Scrape:
     over_limit: int = 0
     duplicates: int = 0
     collided: int = 0  # samples whose labels the policy made equal to another's
+    too_new: int = 0  # samples that the target dated far ahead of our clock
     added: int = 0
     relabelled: int = 0
 
@@ -117,7 +119,9 @@ class TargetState:
                 continue
             scrape.relabelled += 1
             if explicit and row in explicit:
-                if series.collided:
+                if explicit[row] > at_ms + MAX_AHEAD_MS:
+                    scrape.too_new += 1
+                elif series.collided:
                     scrape.collided += 1
                 else:
                     scrape.add(series, value, explicit[row])

@@ -144,6 +144,16 @@ def test_over_the_sample_limit_known_series_stay_and_new_ones_are_left_out() -> 
     assert rows(scrape(state, b"new 1\nb 3\n")) == {"new": 1, "b": 3, "a": "stale"}
 
 
+def test_what_a_target_dates_over_ten_minutes_ahead_stays_here_as_prometheus_does() -> None:
+    """At the gateway it would hold back, or end in the dead letters, what other targets say."""
+    state, at_ms = make_state(), 1_000_000
+    body = f"near 1 {at_ms + 600_000}\nfar 2 {at_ms + 600_001}\nold 3 5\nnow 4\n".encode()
+    made = scrape(state, body, at_ms)
+    assert (rows(made), made.too_new) == ({"near": 1, "old": 3, "now": 4}, 1)
+    trusting = scrape(make_state(honor_timestamps=False), body, at_ms)
+    assert (rows(trusting), trusting.too_new) == ({"near": 1, "far": 2, "old": 3, "now": 4}, 0)
+
+
 def test_label_limits_fail_the_scrape() -> None:
     with pytest.raises(LimitExceeded, match="label_limit is 3"):
         make_state(label_limit=3).scraped(b'a{x="1",y="2",z="3"} 1\n', TEXT, 1, 0.1)
