@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import numpy as np
 from aiohttp import hdrs, web
 
 from collector.wire.errors import BodyTooLarge
@@ -30,6 +31,7 @@ from kernel.errors import InvalidInput, Refuse, Retry, SlowDown
 from kernel.identity import Identity
 from kernel.log import LogUnavailable, LogWriter, Record, RecordTooLarge
 from kernel.logs import logger
+from kernel.window import DAY_MS
 from metering.gateway.admission import Admission, Moment, admit
 from metering.gateway.body import BodyTooSlow, Unsupported, negotiate, read_push
 from metering.gateway.buckets import retry_after
@@ -38,12 +40,13 @@ from metering.gateway.metrics import GatewayMetrics, Outcome
 from metering.gateway.records import make_records
 from metering.gateway.settings import GatewaySettings
 from metering.gateway.tenants import Tenants, TenantState
-from metering.record import BatchHeader, Lane
+from metering.record import BatchHeader, Lane, SampleBatch
 from metering.record import Sequence as PushSequence
 
 # What decoding may cost before it is charged: several times what it costs in any honest push. A body of nothing but
 # fields that nobody reads takes seconds and holds no sample, so it would pass every limit on samples.
 _USUAL_SECONDS, _USUAL_SECONDS_PER_SAMPLE = 0.005, 0.0001
+SAMPLES_PER_DAY_FILE = 10_000
 _EXCESS_FACTOR = 4  # a second above that costs four seconds' samples: a quarter of one core for who does it always
 _log = logger("gateway")
 
@@ -66,6 +69,15 @@ class Prepared:
 
     records: Sequence[Record]
     admission: Admission
+
+
+def cost_of(batch: SampleBatch) -> int:
+    """What a batch takes from its tenant's bucket: its samples, and for each further day as much as a file costs.
+
+    The lake writes a file for each day, so one sample on each of 400 days is no small push.
+    """
+    days = len(np.unique(batch.timestamps_ms // DAY_MS))
+    return len(batch) + SAMPLES_PER_DAY_FILE * max(0, days - 1)
 
 
 class _Timed:
@@ -132,7 +144,7 @@ class WriteEndpoint:
                 async with self._turn(state.decodes), self._turn(self._decodes):
                     prepared = await asyncio.to_thread(timed.run)
                 samples = len(prepared.admission.batch)
-                await self._append(prepared, state, push, samples)
+                await self._append(prepared, state, push, cost_of(prepared.admission.batch))
             finally:  # after the append: a push does not fail by its own cost, or it would fail each time it comes
                 charge = timed.excess_seconds * self._settings.tenant.samples_per_second
                 state.bucket.charge(charge, self._clock.monotonic())
@@ -158,9 +170,9 @@ class WriteEndpoint:
         header = _header(identity, push, moment.now_ms, body)
         return Prepared(make_records(header, admission.batch, self._writer.max_record_bytes), admission)
 
-    async def _append(self, prepared: Prepared, state: TenantState, push: PushHeaders | None, samples: int) -> None:
+    async def _append(self, prepared: Prepared, state: TenantState, push: PushHeaders | None, cost: int) -> None:
         """Append within the rate limit. Raises SlowDown, LogUnavailable, RecordTooLarge."""
-        if wait := state.bucket.take(samples, self._clock.monotonic()):
+        if wait := state.bucket.take(cost, self._clock.monotonic()):
             raise self._over_rate(wait)
         if not prepared.records:
             return
@@ -171,13 +183,13 @@ class WriteEndpoint:
                     await self._writer.append(_lane(push).topic, prepared.records)
                 crash_point("gateway.appended")
         except TimeoutError:
-            state.bucket.give_back(samples)
+            state.bucket.give_back(cost)
             raise LogUnavailable(f"no answer within {self._settings.append_seconds:g} seconds") from None
         except (Retry, RecordTooLarge):
-            state.bucket.give_back(samples)
+            state.bucket.give_back(cost)
             raise
         except Refuse as error:  # a topic that is not there is our fault: the sender must keep the push
-            state.bucket.give_back(samples)
+            state.bucket.give_back(cost)
             raise LogUnavailable(f"the log refuses: {error}") from error
 
     def _account(self, admission: Admission, push: PushHeaders | None, samples: int) -> int:

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from kernel.log import RecordTooLarge
 from kernel.settings import documented_fields
+from kernel.window import DAY_MS
 from metering.gateway.buckets import KeyedBuckets, TokenBucket, retry_after
 from metering.gateway.records import make_records
 from metering.gateway.series import check_series
 from metering.gateway.settings import GatewaySettings, TenantLimits
 from metering.gateway.tenants import ActiveSeries, Tenants, TenantState
+from metering.gateway.write import SAMPLES_PER_DAY_FILE, cost_of
 from metering.record import (
     BatchHeader,
     Lane,
@@ -159,3 +161,12 @@ def test_every_setting_is_documented() -> None:
     for name, description, _ in documented_fields(GatewaySettings):
         assert description, name
         assert len(description) > 30, name
+
+
+def test_a_day_costs_what_its_file_costs() -> None:
+    """A scrape costs its samples; one sample on each of 400 days costs 399 files more."""
+    scrape = make_batch([((("a", str(number)),), 1_000, 1.0) for number in range(5)])
+    assert cost_of(scrape) == 5
+    scattered = make_batch([((("a", "b"),), day * DAY_MS, 1.0) for day in range(400)])
+    assert cost_of(scattered) == 400 + 399 * SAMPLES_PER_DAY_FILE
+    assert cost_of(make_batch([])) == 0
