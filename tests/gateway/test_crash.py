@@ -49,6 +49,7 @@ async def gateway_process(folder: Path, crash_at: str) -> AsyncIterator[tuple[as
         await process.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "stored_by_the_first"), [("gateway.checked", 0), ("gateway.appended", 1)])
 async def test_a_push_that_was_not_answered_comes_again_under_the_same_sequence(
     tmp_path: Path, place: str, stored_by_the_first: int

@@ -107,6 +107,7 @@ async def test_the_lake_itself_is_unchanged_by_a_replay(history: list[Push], dat
 
 
 @given(history=histories())
+@settings(deadline=None)
 def test_horizons_round_trip(history: list[Push]) -> None:
     intake = Intake(SeriesIndex(), days_per_record=9)
     intake.take_over({SOURCE: 0})

@@ -47,6 +47,7 @@ def byoc(wired: Wired, *words: str) -> Result:
     return CliRunner().invoke(APPS[words[0]], words[1:], obj=wired)
 
 
+@pytest.mark.slow
 def test_what_the_commands_ask_for_is_done_by_the_engine_of_another_process(wired: Wired) -> None:
     assert byoc(wired, "organization", "create", "acme", "--id", "org-a").stdout == "org-a\n"
     assert byoc(wired, "project", "create", "org-a", "one", "--id", "project-a").stdout == "project-a\n"

@@ -63,6 +63,7 @@ def test_a_reservation_that_was_not_committed_leaves_nothing(sqlite_vendor: Vend
     assert sqlite_vendor.run() == {"states": {}, "held": {}, "boots": 0, "ends": []}
 
 
+@pytest.mark.slow
 def test_capacity_that_was_reserved_and_not_started_is_started_by_the_next_process(sqlite_vendor: Vendor) -> None:
     sqlite_vendor.die("committed", "create")
     assert sqlite_vendor.run() == created()
