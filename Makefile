@@ -4,13 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PACKAGES := alerts billing collector console kernel metering provisioner
 
-.PHONY: help demo test test-fast check bench up lock clean
+.PHONY: help demo test test-fast check bench docs up lock clean
 
 help:
 	@echo "make demo   the whole product in three minutes: a real Milvus, metered, billed, paged; see demo-out/"
 	@echo "make test   every test, against real Kafka, S3, PostgreSQL and Milvus"
 	@echo "make check  style, types, import contracts, documentation of settings"
 	@echo "make bench  benchmarks, each against a peer where there is one"
+	@echo "make docs   docs/settings.md, written from the settings models"
 	@echo "make up     the vendor side in one process, in ./byoc-data"
 
 demo: $(VENV)/.vendor
@@ -36,6 +37,9 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench all
+
+docs: $(VENV)/.vendor
+	$(BIN)/python -m console.settings_page
 
 # uv and the build back end come by their hashes; uv then installs the rest by theirs, in seconds.
 $(VENV)/.bootstrap: locks/bootstrap.txt

@@ -1,0 +1,41 @@
+"""The examples in deploy/ are what they say: each is read by the command that its user would type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from console.cli import main
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+
+
+def byoc(*words: str | Path) -> object:
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return ended.value.code
+
+
+def test_prices_contract_and_licence_are_taken_in_this_order(tmp_path: Path) -> None:
+    options = ("--dir", tmp_path)
+    assert byoc(*options, "organization", "create", "Acme", "--id", "acme") == 0
+    for group, name in (("price", "prices"), ("contract", "contract"), ("licence", "licence")):
+        assert byoc(*options, group, "add", DEPLOY / "examples" / f"{name}.yaml") == 0, name
+
+
+@pytest.mark.parametrize("name", ["collector.example.yaml", "examples/collector.local.yaml"])
+def test_the_collectors_examples_are_valid(name: str) -> None:
+    assert byoc("collector", "run", "-c", DEPLOY / name, "--check-config") == 0
+
+
+def test_every_example_is_known_here() -> None:
+    found = {str(path.relative_to(DEPLOY)) for path in DEPLOY.rglob("*.yaml")}
+    assert found == {
+        "collector.example.yaml",
+        "examples/collector.local.yaml",
+        "examples/contract.yaml",
+        "examples/licence.yaml",
+        "examples/prices.yaml",
+        "vendor.example.yaml",  # test_check_config.py
+    }
