@@ -5,28 +5,44 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from metering.record import LIVE_TOPIC, canonical_labels
-from tests.collector.world import Page, run_target, static_job, until, write_config
+from console.demo.witness import Row
+from metering.record import LIVE_TOPIC
+from tests.chaos.judge import judge
+from tests.chaos.target import Target
+from tests.collector.world import until, write_config
 from tests.gateway.world import GatewayWorld, gateway_world
 from tests.identity.world import ACME, COLLECTOR
 
-Stored = list[tuple[tuple[int, int, int], dict[bytes, float]]]
+Position = tuple[int, int, int]
+POLICY = {"allow": [{"metrics": ["up", "chaos_*"], "labels": ["*"], "pseudonyms": []}]}
 
 
-async def stored(world: GatewayWorld) -> Stored:
-    """What the log holds: position, and value by series."""
-    return [
-        (
-            (header.sequence.epoch, header.sequence.number, header.sequence.part),
-            {canonical_labels(labels.items()): value for labels, _, value in rows},
-        )
-        for header, rows in await world.stored(LIVE_TOPIC)
-        if header.sequence is not None
-    ]
+@contextmanager
+def remembering_target() -> Iterator[Target]:
+    target = Target()
+    try:
+        yield target
+    finally:
+        target.close()
+
+
+async def stored(world: GatewayWorld) -> tuple[dict[Position, list[Row]], int]:
+    """What the log holds by position, the same each time it came; and what it is complete through, in ms."""
+    first: dict[Position, list[Row]] = {}
+    through_ms = 0
+    for header, found in await world.stored(LIVE_TOPIC):
+        assert header.sequence is not None
+        position = header.sequence.epoch, header.sequence.number, header.sequence.part
+        rows = [(tuple(sorted(labels.items())), at_ms, value) for labels, at_ms, value in found]
+        assert repr(first.setdefault(position, rows)) == repr(rows)
+        through_ms = max(through_ms, header.complete_through_ms or 0)
+    return first, through_ms
 
 
 async def start(config: Path, **environment: str) -> asyncio.subprocess.Process:
@@ -44,35 +60,35 @@ async def start(config: Path, **environment: str) -> asyncio.subprocess.Process:
 
 @pytest.mark.slow
 async def test_a_collector_that_is_killed_twice_loses_no_scrape_that_was_synced(tmp_path: Path) -> None:
-    page = Page(lambda number: b"# TYPE milvus_n counter\nmilvus_n %d\n" % number)
-    async with gateway_world(tmp_path) as world, run_target(page) as port:
-        (tmp_path / "ca.pem").write_bytes(world.identity.authority.certificate_pem)
-        (tmp_path / "token").write_text(world.identity.tokens.create(ACME, COLLECTOR))
-        config = write_config(tmp_path, world.url, scrape_configs=[static_job(port)])
-        for place in ("spool.synced:4", "push.answered:4"):
-            process = await start(config, BYOC_CRASH_AT=place)
+    async with gateway_world(tmp_path) as world:
+        with remembering_target() as target:
+            (tmp_path / "ca.pem").write_bytes(world.identity.authority.certificate_pem)
+            (tmp_path / "token").write_text(world.identity.tokens.create(ACME, COLLECTOR))
+            job = {"job_name": "chaos", "static_configs": [{"targets": [target.instance]}]}
+            config = write_config(tmp_path, world.url, scrape_configs=[job], policy=POLICY)
+            process = await start(config, BYOC_CRASH_AT="spool.synced:4")
             assert await asyncio.wait_for(process.wait(), 60) == -9
-        process = await start(config)
-        seen = page.scrapes
-        await until(lambda: page.scrapes >= seen + 4, 60)
-        process.terminate()
-        assert await asyncio.wait_for(process.wait(), 30) == 0
-        found = await stored(world)
+            assert target.pages  # the last of them was just synced, so none is excused
+            process = await start(config, BYOC_CRASH_AT="push.answered:4")
+            assert await asyncio.wait_for(process.wait(), 60) == -9
+            while_pushing = target.pages[
+                -1
+            ]  # handed out, perhaps not synced when the other task killed the process
+            process = await start(config)
+            seen = len(target.pages)
+            await until(lambda: len(target.pages) >= seen + 4, 60)
+            process.terminate()
+            assert await asyncio.wait_for(process.wait(), 30) == 0
+            at_the_stop = target.pages[-1]  # a page that is being fetched then is given up
+        first, through_ms = await stored(world)
 
-    first: dict[tuple[int, int, int], dict[bytes, float]] = {}
-    for position, values in found:
-        assert repr(first.setdefault(position, values)) == repr(values)
     epochs = sorted({position[0] for position in first})
     assert len(epochs) == 3
     for epoch in epochs:
         numbers = sorted(position[1] for position in first if position[0] == epoch)
         assert numbers == list(range(1, len(numbers) + 1))
-    numbers_seen = [
-        value
-        for _, rows in sorted(first.items())
-        for series, value in rows.items()
-        if b"milvus_n" in series and value == value  # noqa: PLR0124 - a stale marker is a NaN
-    ]
-    assert numbers_seen == sorted(set(numbers_seen))
-    # A page fetched in the instant of a kill or of the stop was not synced, and no other may be missing.
-    assert len(set(range(1, page.scrapes + 1)) - {int(value) for value in numbers_seen}) <= 3
+    rows = [row for _, found in sorted(first.items()) for row in found]
+    assert through_ms >= at_the_stop.served_ms - 200
+    verdict = judge(rows, target.pages, through_ms, unsettled=[while_pushing, at_the_stop])
+    assert verdict.is_clean, verdict
+    assert verdict.stored >= 5 * len(target.pages[0].samples)
