@@ -144,8 +144,12 @@ def _newest(connection: sa.Connection, table: sa.Table, kind: str, identifier: s
 def _all_newest(
     connection: sa.Connection, table: sa.Table, kind: str, organization: OrganizationId | None, also: str | None
 ) -> list[Any]:
-    wanted = (table.c.organization == organization) | (table.c[kind] == also)
+    wanted = table.c.organization == organization
+    if also is not None:
+        wanted |= table.c[kind] == also
     newest = sa.select(table.c[kind], sa.func.max(table.c.version).label("version")).group_by(table.c[kind])
+    if organization is not None:  # by index: else the maximum is taken over every customer's documents
+        newest = newest.where(table.c[kind].in_(sa.select(table.c[kind]).where(wanted)))
     latest = newest.subquery()
     query = sa.select(table).join(latest, (table.c[kind] == latest.c[kind]) & (table.c.version == latest.c.version))
     if organization is not None:
