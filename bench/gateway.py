@@ -71,7 +71,7 @@ async def _run(load: _Load, cache_bytes: int) -> float:
         write_identity(folder)
         command = python("-m", "bench.serve_gateway", text, str(cache_bytes))
         async with program("gateway", command, folder, measured_core()) as server:
-            url = f"https://localhost:{await server.line()}/api/v1/write"
+            url = f"https://localhost:{int(await server.line())}/api/v1/write"
             context = client_context(
                 (folder / FILES.ca).read_bytes(), folder / FILES.client, folder / FILES.client_key
             )

@@ -28,7 +28,7 @@ from collector.wire.series import WireSeries
 from collector.wire.snappy import compress
 from metering.promql.api import Head, HeadLimits, OrganizationHead, evaluate, parse_expression
 from metering.record import BatchHeader, LabelSet, Lane, make_batch
-from tests.services.http_service import HttpService
+from tests.services.http_service import HttpService, fetch
 from tests.services.prometheus import run_prometheus
 
 SERIES, SCRAPES, STEP_MS = 10_000, 41, 15_000
@@ -49,7 +49,7 @@ class _Stage:
     def peer_seconds(self, expression: str) -> tuple[float, dict[LabelSet, float]]:
         """What Prometheus says the evaluation took, and its result."""
         query = urlencode({"query": expression, "time": f"{self.at_ms / 1000:.3f}", "stats": "all"})
-        answer = json.loads(self.prometheus.get(f"/api/v1/query?{query}"))["data"]
+        answer = json.loads(fetch(self.prometheus.port, f"/api/v1/query?{query}", timeout_seconds=60))["data"]
         values = {tuple(sorted(one["metric"].items())): float(one["value"][1]) for one in answer["result"]}
         return float(answer["stats"]["timings"]["execTotalTime"]), values
 

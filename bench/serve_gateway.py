@@ -20,6 +20,7 @@ from kernel.identity import CertificateAuthority
 from kernel.identity.enrolment import EnrolmentTokens
 from kernel.identity.revocation import Revocations
 from kernel.log.memory import MemoryLog
+from kernel.logs import configure_logs
 from metering.gateway.app import GatewayParts
 from metering.gateway.server import GatewayServer
 from metering.gateway.settings import GatewaySettings, TenantLimits
@@ -55,4 +56,5 @@ async def serve(folder: Path, cache_bytes: int) -> None:
 
 
 if __name__ == "__main__":
+    configure_logs("ERROR")
     uvloop.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
