@@ -136,7 +136,8 @@ class ScrapeConfig(Section):
     sample_limit: int = Field(
         0,
         ge=0,
-        description="Most series of a scrape that may leave; over it known ones stay, new ones do not; 0: none.",
+        description="Most series of a scrape that may leave; default 0: no limit. Over it series of the last scrape"
+        " go on, new ones stay here, counted, with a warning and up 1. Prometheus fails the whole scrape.",
     )
     body_size_limit: Size = Field(
         64 * 1024 * 1024,

@@ -27,7 +27,8 @@ from collector.spelling import parse_duration, parse_size
 from kernel.errors import InvalidInput
 from kernel.settings import documented_fields
 
-EXAMPLE = Path(__file__).parents[2] / "deploy" / "collector.example.yaml"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "deploy" / "collector.example.yaml"
 NESTED = (AllowRule, Authorization, BasicAuth, FileSdConfig, ProxySettings, RelabelSettings, ScrapeConfig,
           StaticConfig, TlsSettings)  # fmt: skip
 
@@ -35,6 +36,12 @@ NESTED = (AllowRule, Authorization, BasicAuth, FileSdConfig, ProxySettings, Rela
 @pytest.mark.parametrize("model", [CollectorSettings, *NESTED], ids=lambda model: model.__name__)
 def test_every_setting_says_what_it_is(model: Any) -> None:
     assert [name for name, text, _ in documented_fields(model) if not text or len(text) < 15] == []
+
+
+def test_the_limit_that_is_not_prometheus_says_so_where_it_is_set() -> None:
+    assert "Prometheus fails the whole scrape" in (ScrapeConfig.model_fields["sample_limit"].description or "")
+    assert "## Differs from Prometheus\n- `sample_limit`" in (ROOT / "collector" / "README.md").read_text()
+    assert "Prometheus fails" in EXAMPLE.read_text()
 
 
 def test_the_example_is_good_and_names_every_section_and_job_setting(tmp_path: Path) -> None:
