@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.collector.world import Page, run_gateway, run_target, static_job, until, write_config
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -18,21 +21,66 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_wheel_without_extras_runs_the_collector(tmp_path: Path) -> None:
-    """Nothing of the vendor side is installed, and the collector checks its file."""
-    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path, cwd=ROOT)
-    [wheel] = tmp_path.glob("byoc-*.whl")
+@pytest.fixture(scope="module")
+def byoc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command of the wheel, installed where nothing of the vendor's side is."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=ROOT)
+    [wheel] = folder.glob("byoc-*.whl")
     uv = Path(sys.executable).with_name("uv")
-    python = tmp_path / "venv" / "bin" / "python"
-    run(uv, "venv", "--quiet", "--python", sys.executable, tmp_path / "venv")
+    python = folder / "venv" / "bin" / "python"
+    run(uv, "venv", "--quiet", "--python", sys.executable, folder / "venv")
     run(uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", ROOT / "locks" / "base.txt")
     run(uv, "pip", "install", "--quiet", "--python", python, "--no-deps", wheel)
     installed = run(uv, "pip", "list", "--python", python).lower()
     for vendor_only in ("sqlalchemy", "duckdb", "pyiceberg", "boto3", "dbos", "aiokafka"):
         assert vendor_only not in installed
-    byoc = python.with_name("byoc")
+    return python.with_name("byoc")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_it_explains_itself_and_checks_a_file(byoc: Path, tmp_path: Path) -> None:
     assert "collector" in run(byoc, "--help", cwd=tmp_path)
     example = ROOT / "deploy" / "collector.example.yaml"
     assert run(byoc, "collector", "run", "-c", example, "--check-config", cwd=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_it_scrapes_and_pushes_over_mutual_tls_until_it_is_told_to_stop(byoc: Path, tmp_path: Path) -> None:
+    page = Page(lambda number: b"milvus_n %d\n" % number)
+    async with run_gateway(tmp_path) as gateway, run_target(page) as port:
+        config = write_config(tmp_path, gateway.url, scrape_configs=[static_job(port)])
+        process = await asyncio.create_subprocess_exec(
+            byoc, "collector", "run", "-c", config, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+        )
+        waiting = asyncio.create_task(process.communicate())
+        try:
+            await until(lambda: bool(gateway.taken) or waiting.done(), 60)
+            if not waiting.done():
+                process.terminate()
+            _, errors = await asyncio.wait_for(waiting, 30)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert process.returncode == 0, errors.decode()
+    assert gateway.enrolments == ["enrol"]
+    assert [value for series, _, value in gateway.rows() if series.startswith("milvus_n")][0] == 1.0  # noqa: RUF015
+    left = run(byoc, "collector", "left", "-c", config, cwd=tmp_path)
+    assert "milvus_n\t1\t" in left
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("command", [["up"], ["lake", "info"], ["invoice", "list"]], ids=" ".join)
+def test_the_vendors_commands_say_in_one_line_what_is_missing(
+    byoc: Path, tmp_path: Path, command: list[str]
+) -> None:
+    done = subprocess.run([byoc, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert "byoc[vendor]" in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []  # no folder begun
