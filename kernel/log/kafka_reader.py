@@ -76,9 +76,7 @@ class KafkaLogReader:
         from aiokafka.errors import KafkaError
 
         try:
-            found = await self._consumer.getmany(
-                timeout_ms=round(timeout_seconds * 1000), max_records=max_records
-            )
+            found = await self._consumer.getmany(timeout_ms=round(timeout_seconds * 1000), max_records=max_records)
         except KafkaError as error:
             raise LogUnavailable(f"Kafka does not answer: {truncate(repr(error))}; poll again") from error
         # No await from here on, so that the records, the partitions held and those lost belong together.

@@ -43,9 +43,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def recorded(**settings: Any) -> tuple[S3Objects, Recorder]:
-    objects = S3Objects(
-        S3Settings(bucket="acme-lake", region="us-east-1", expected_bucket_owner=OWNER, **settings)
-    )
+    objects = S3Objects(S3Settings(bucket="acme-lake", region="us-east-1", expected_bucket_owner=OWNER, **settings))
     recorder = Recorder()
     for client in (objects._client, objects._client_once):
         client.meta.events.register("before-sign.s3", recorder)
