@@ -1,4 +1,4 @@
-"""The kernel's tests read the environment: what asks for real services is no setting and stays out of their sight."""
+"""The kernel's tests read the environment; what asks for real services is no setting and stays out of sight."""
 
 from __future__ import annotations
 
