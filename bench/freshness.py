@@ -46,12 +46,12 @@ MOST_SECONDS = 30.0
 
 def pages(*, quick: bool, flips: int | None = None) -> Outcome:
     """p95 of the seconds from the append of a flipped sample to the webhook."""
-    return _outcome("pages", asyncio.run(_pages(flips or (16 if quick else 60))), "append to the log")
+    return _outcome("pages", asyncio.run(_pages(flips or (14 if quick else 60))), "append to the log")
 
 
 def freshness(*, quick: bool, flips: int | None = None) -> Outcome:
     """p95 of the seconds from a flip on the target's page to the webhook."""
-    return _outcome("freshness", asyncio.run(_freshness(flips or (12 if quick else 60))), "flip at the target")
+    return _outcome("freshness", asyncio.run(_freshness(flips or (10 if quick else 60))), "flip at the target")
 
 
 def _outcome(name: str, seconds: list[float], start: str) -> Outcome:
