@@ -63,18 +63,6 @@ def next_work(connection: sa.Connection, receiver: ReceiverSettings, external_ur
     return None
 
 
-def next_due_ms(connection: sa.Connection, receiver: str) -> int | None:
-    """When the next message of a receiver is due, if one waits."""
-    table = models.deliveries
-    statement = sa.select(sa.func.min(sa.func.max(table.c.next_attempt_ms, table.c.not_before_ms)))
-    if connection.dialect.name != "sqlite":
-        statement = sa.select(sa.func.min(sa.func.greatest(table.c.next_attempt_ms, table.c.not_before_ms)))
-    due: int | None = connection.execute(
-        statement.where(table.c.receiver == receiver, table.c.state == OPEN)
-    ).scalar()
-    return due
-
-
 def _open_messages(connection: sa.Connection, receiver: str) -> dict[tuple[str, str], Any]:
     table = models.deliveries
     rows = connection.execute(

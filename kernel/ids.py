@@ -13,8 +13,6 @@ OrganizationId = NewType("OrganizationId", str)
 ProjectId = NewType("ProjectId", str)
 ClusterId = NewType("ClusterId", str)
 CollectorId = NewType("CollectorId", str)
-ContractId = NewType("ContractId", str)
-LicenceId = NewType("LicenceId", str)
 JobId = NewType("JobId", str)
 
 ID_RULE = "2 to 63 characters a-z, 0-9 and '-', beginning with a letter, not ending in '-'"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 
 from collector.errors import EnrolmentFailed, IdentityRefused
@@ -57,10 +56,3 @@ class Renewal:
         self._metrics.certificate.set(held.not_after.timestamp())
         wait = (held.renew_at - self._clock.now()).total_seconds()
         await self._clock.sleep(min(max(wait, _MIN_WAIT_SECONDS), _MAX_WAIT_SECONDS))
-
-
-async def ensure_identity(client: IdentityClient) -> HeldCertificate:
-    """The certificate, or the error, once: for commands."""
-    held = await client.ensure()
-    await asyncio.sleep(0)
-    return held

@@ -22,7 +22,8 @@ from console.demo.history import write_history
 from console.demo.network import Wire
 from console.demo.programs import ProgramFailed, byoc, succeed
 from console.demo.stage import Stage, read_json
-from console.wiring import open_vendor
+from console.up import open_lake
+from console.wiring import Vendor, open_vendor
 from kernel.window import month as month_window
 
 MILVUS_VERSION = "2.3.5"
@@ -101,11 +102,7 @@ async def start_collectors(stage: Stage) -> None:
     await stage.until("samples of both customers in the lake", has_arrived, 60, "vendor")
 
 
-async def _has_samples(vendor: object) -> bool:
-    from console.up import open_lake
-    from console.wiring import Vendor
-
-    assert isinstance(vendor, Vendor)
+async def _has_samples(vendor: Vendor) -> bool:
     lake = await open_lake(vendor)
     try:
         return {customer.organization for customer in CUSTOMERS} <= set(await lake.organizations())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import secrets
 import shutil
 from datetime import timedelta
@@ -19,6 +18,8 @@ from console.demo.stage import Stage
 from console.demo.witness import Witness
 from kernel.clock import SystemClock
 from kernel.window import month_name, previous_month
+
+MARK = ".byoc-demo"  # without it a folder was not made here, and is not removed
 
 
 async def run_demo(out: Path, base_config: Path | None) -> None:
@@ -71,11 +72,12 @@ async def _play(stage: Stage) -> None:
 
 def _set(out: Path, console: Console, base_config: Path | None) -> Stage:
     """An empty folder; a former demo's is removed, anything else is refused."""
-    state = out / "state"
-    if out.exists() and any(out.iterdir()) and not state.exists():
+    state, mark = out / "state", out / MARK
+    if out.exists() and any(out.iterdir()) and not mark.exists():
         raise FileExistsError(f"{out} is not empty and was not made by the demo: name another --out")
     shutil.rmtree(out, ignore_errors=True)
     state.mkdir(parents=True)
+    mark.touch()
     secret = state / "webhook-secret"
     secret.touch(mode=0o600)
     text = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
@@ -84,5 +86,4 @@ def _set(out: Path, console: Console, base_config: Path | None) -> Stage:
     stage = Stage(out.absolute(), state.absolute(), clock, console, base_config)
     stage.receiver = Receiver(text, stage.out / "webhooks.jsonl", clock)
     stage.witness = Witness(clock)
-    os.environ.setdefault("PYTHONWARNINGS", "default")
     return stage

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -108,8 +107,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-
-
-async def in_thread(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Blocking work, off the loop."""
-    return await asyncio.to_thread(call, *arguments)
