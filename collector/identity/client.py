@@ -31,9 +31,12 @@ class IdentityClient:
         self._clock = clock
 
     async def ensure(self) -> HeldCertificate:
-        """The certificate, by enrolment if there is none yet. Raises IdentityRefused, EnrolmentFailed."""
+        """The certificate, expired perhaps; by enrolment if there is none yet.
+
+        Raises IdentityRefused, EnrolmentFailed.
+        """
         if await asyncio.to_thread(self.folder.is_enrolled):
-            return await asyncio.to_thread(self.folder.check, self._clock.now())
+            return await asyncio.to_thread(self.folder.check, self._clock.now(), to_renew=True)
         return await self.enrol()
 
     async def enrol(self) -> HeldCertificate:
@@ -49,14 +52,14 @@ class IdentityClient:
     async def renew(self) -> HeldCertificate:
         """A new certificate for a new key, asked for with the old. Raises IdentityRefused, EnrolmentFailed."""
         csr = render_csr(await asyncio.to_thread(self.folder.pending_key)).decode()
-        context = await asyncio.to_thread(self.context)
+        context = await asyncio.to_thread(self.context, to_renew=True)
         held = await self._ask("/renew", {"csr": csr}, context)
         _log.info("renewed", identity=held.identity.who, until=held.not_after.isoformat())
         return held
 
-    def context(self) -> ssl.SSLContext:
+    def context(self, *, to_renew: bool = False) -> ssl.SSLContext:
         """TLS to the gateway with our certificate. Blocking. Raises IdentityRefused, InvalidInput."""
-        self.folder.check(self._clock.now())
+        self.folder.check(self._clock.now(), to_renew=to_renew)
         path = self.folder.certificate_path
         return client_context(self._authority(), path, path)
 

@@ -81,10 +81,11 @@ class IdentityFolder:
         self._pending_key.unlink(missing_ok=True)
         return self._held(certificate, certificate_pem)
 
-    def check(self, now: datetime) -> HeldCertificate:
+    def check(self, now: datetime, *, to_renew: bool = False) -> HeldCertificate:
         """Our certificate, checked before a gateway sees it: with TLS 1.3 a refusal looks like a lost connection.
 
-        Raises IdentityRefused, saying what to do.
+        One that has expired is good enough `to_renew` it; the gateway decides. Raises IdentityRefused, saying what
+        to do.
         """
         try:
             content, authority_pem = self.certificate_path.read_bytes(), self.authority_path.read_bytes()
@@ -94,10 +95,10 @@ class IdentityFolder:
         certificate = _load(certificate_pem, str(self.certificate_path))
         _check_issuer(certificate, authority_pem)
         held = self._held(certificate, certificate_pem)
-        if held.not_after <= now:
+        if held.not_after <= now and not to_renew:
             raise IdentityRefused(
-                f"the certificate of {held.identity.who} expired at {held.not_after.isoformat()}: get a new"
-                " enrolment token from the vendor and enrol again"
+                f"the certificate of {held.identity.who} expired at {held.not_after.isoformat()}: it renews itself"
+                " when the gateway can be reached; if that is refused, get a new enrolment token and enrol again"
             )
         if held.not_before - timedelta(minutes=5) > now:
             raise IdentityRefused(

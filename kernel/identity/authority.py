@@ -31,6 +31,7 @@ KEY_FILE = "ca-key.pem"
 CLIENT_LIFETIME = timedelta(hours=24)
 SERVER_LIFETIME = timedelta(days=30)
 AUTHORITY_LIFETIME = timedelta(days=3650)
+MAX_RENEWAL_GRACE = timedelta(days=90)  # an expired certificate may renew itself for so long, at most
 BACKDATE = timedelta(minutes=5)  # a peer whose clock is a little behind must not see "not yet valid"
 
 
@@ -52,6 +53,7 @@ class CertificateAuthority:
         self._certificate = certificate
         self._key = key
         self._clock = clock
+        self.client_lifetime = CLIENT_LIFETIME
         self.trust_domain = _trust_domain(certificate)
         self.certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
 
@@ -92,12 +94,15 @@ class CertificateAuthority:
         return cls(certificate, key, clock)
 
     def issue_client(
-        self, csr_pem: bytes, tenant: Tenant, collector: CollectorId, lifetime: timedelta = CLIENT_LIFETIME
+        self, csr_pem: bytes, tenant: Tenant, collector: CollectorId, lifetime: timedelta | None = None
     ) -> IssuedCertificate:
-        """A client certificate for the key of `csr_pem`, in the name given here. Raises InvalidRequest."""
+        """A client certificate for the key of `csr_pem`, in the name given here; it lives for `client_lifetime`
+        unless told otherwise. Raises InvalidRequest.
+        """
         uri = SpiffeName(self.trust_domain, tenant, collector).render()
         names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
-        return self._issue(parse_csr(csr_pem), names, ExtendedKeyUsageOID.CLIENT_AUTH, lifetime)
+        chosen = self.client_lifetime if lifetime is None else lifetime
+        return self._issue(parse_csr(csr_pem), names, ExtendedKeyUsageOID.CLIENT_AUTH, chosen)
 
     def issue_server(self, host_names: Sequence[str], lifetime: timedelta = SERVER_LIFETIME) -> IssuedCertificate:
         """A server certificate with its new key, for DNS names and IP addresses. Raises InvalidInput."""

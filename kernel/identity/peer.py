@@ -22,7 +22,8 @@ class Identity:
     tenant: Tenant
     collector: CollectorId
     serial: str  # lower-case hexadecimal, without leading zeros
-    not_after: datetime  # aware UTC; the certificate is good before it
+    not_before: datetime  # aware UTC; the certificate is good from then on
+    not_after: datetime  # and before this
 
     @property
     def who(self) -> str:
@@ -49,7 +50,8 @@ def peer_identity(transport: BaseTransport | None, trust_domain: str | None = No
         tenant=name.tenant,
         collector=name.collector,
         serial=render_serial(int(certificate["serialNumber"], 16)),
-        not_after=datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC),
+        not_before=_moment(certificate["notBefore"]),
+        not_after=_moment(certificate["notAfter"]),
     )
 
 
@@ -65,13 +67,21 @@ def certificate_identity(certificate_pem: bytes) -> Identity:
         raise InvalidInput.single("certificate", "URI names", len(uris), "exactly one")
     name = parse_name(uris[0])
     return Identity(
-        name.tenant, name.collector, render_serial(certificate.serial_number), certificate.not_valid_after_utc
+        name.tenant,
+        name.collector,
+        render_serial(certificate.serial_number),
+        certificate.not_valid_before_utc,
+        certificate.not_valid_after_utc,
     )
 
 
 def render_serial(serial: int) -> str:
     """A serial number as it is stored and shown."""
     return format(serial, "x")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC)
 
 
 def _single_name(uris: list[str], trust_domain: str | None) -> SpiffeName | None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from kernel.clock import Clock
 from kernel.database import Database
 from kernel.errors import InvalidInput, Retry
+from kernel.identity.authority import MAX_RENEWAL_GRACE
 from kernel.identity.errors import RevocationsStale
 from kernel.identity.models import certificates, revocations
 from kernel.identity.register import AuditTrail, cancel_tokens, lock_collector, of_collector
@@ -19,6 +20,7 @@ from kernel.logs import logger
 
 REFRESH_SECONDS = 1.0
 STALE_SECONDS = 30.0
+GRACE_MS = round(MAX_RENEWAL_GRACE.total_seconds() * 1000)  # an expired certificate that may renew must stay revoked
 _SERIAL_LENGTH = 40
 _log = logger("identity")
 
@@ -40,7 +42,8 @@ class Revocations:
         self._refreshing = threading.Lock()
 
     def revoke_collector(self, tenant: Tenant, collector: CollectorId, reason: str, actor: str = "vendor") -> int:
-        """Revoke every unexpired certificate of a collector and cancel its unused tokens; how many certificates.
+        """Revoke every certificate of a collector that is good or may still renew itself, and cancel its unused
+        tokens; how many certificates.
 
         It may be enrolled again with a token made afterwards. Blocking.
         """
@@ -50,7 +53,7 @@ class Revocations:
             lock_collector(connection, tenant, collector)
             valid = sa.select(certificates.c.serial, certificates.c.not_after_ms).where(
                 of_collector(certificates, tenant, collector),
-                certificates.c.not_after_ms > now_ms,
+                certificates.c.not_after_ms > now_ms - GRACE_MS,
                 certificates.c.serial.not_in(sa.select(revocations.c.serial)),
             )
             rows = [tuple(row) for row in connection.execute(valid)]
@@ -97,7 +100,7 @@ class Revocations:
         started = self._clock.monotonic()
         now_ms = self._clock.now_ms()
         not_after = revocations.c.not_after_ms
-        query = sa.select(revocations.c.serial).where(sa.or_(not_after.is_(None), not_after > now_ms))
+        query = sa.select(revocations.c.serial).where(sa.or_(not_after.is_(None), not_after > now_ms - GRACE_MS))
         rows = self._database.transact(lambda connection: connection.execute(query).scalars().all())
         before, self._serials, self._refreshed = self._serials, frozenset(rows), started
         if self._serials != before:

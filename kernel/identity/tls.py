@@ -14,18 +14,22 @@ from pathlib import Path
 from kernel.errors import InvalidInput
 
 TLS12_CIPHERS = "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL, for which Python has no name
 ALLOWED_CIPHERS = frozenset({*TLS12_CIPHERS.split(":"), "TLS_AES_256_GCM_SHA384"})
 
 
 def server_context(certificate: Path, private_key: Path, authority_pem: bytes) -> ssl.SSLContext:
     """The gateway's context: a client certificate is checked if one is sent (`/enrol` has none yet).
 
+    Its times are not: whoever accepts a request checks them then (`Identity.not_before`, `not_after`), and lets an
+    expired one renew itself, which a handshake that refuses it could not.
     Raises InvalidInput when the files don't fit. `load_certificate` replaces the certificate while it is in use.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _restrict(context)
     context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE | ssl.OP_NO_RENEGOTIATION
     context.verify_mode = ssl.CERT_OPTIONAL
+    context.verify_flags |= _NO_CHECK_TIME
     context.load_verify_locations(cadata=authority_pem.decode("ascii"))
     load_certificate(context, certificate, private_key)
     return context

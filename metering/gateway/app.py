@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -14,13 +15,12 @@ from kernel.identity.revocation import Revocations
 from kernel.log import LogWriter
 from metering.gateway.connections import Connections
 from metering.gateway.enrol import EnrolEndpoint, Signer
-from metering.gateway.guard import ENROL_PATH, Expected, Guard
+from metering.gateway.guard import ENROL_PATH, RENEW_PATH, Expected, Guard
 from metering.gateway.metrics import GatewayMetrics
 from metering.gateway.settings import GatewaySettings
 from metering.gateway.tenants import Tenants
 from metering.gateway.write import WriteEndpoint
 
-RENEW_PATH = "/renew"
 WRITE_PATH = "/api/v1/write"
 
 
@@ -55,7 +55,11 @@ def build_gateway(parts: GatewayParts) -> web.Application:
     metrics = GatewayMetrics(parts.registry)
     tenants = Tenants(settings.tenant, max(1, settings.concurrent_decodes - 1))  # one turn is left for the others
     connections = Connections(clock, metrics, settings.handshake_seconds)
-    guard = Guard(Expected(parts.authority.trust_domain, parts.revocations), clock, metrics, connections)
+    expected = Expected(
+        parts.authority.trust_domain, parts.revocations, timedelta(days=settings.renewal_grace_days)
+    )
+    parts.authority.client_lifetime = timedelta(seconds=settings.certificate_seconds)
+    guard = Guard(expected, clock, metrics, connections)
     enrol = EnrolEndpoint(Signer(parts.authority, parts.tokens), settings.enrolments_per_minute, clock, metrics)
     write = WriteEndpoint(settings, parts.writer, tenants, clock, metrics)
     # aiohttp's own limit never acts: bodies are read as streams with limits of their own.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
@@ -17,12 +18,13 @@ from metering.gateway.connections import Connections
 from metering.gateway.metrics import Closed, GatewayMetrics
 
 ENROL_PATH = "/enrol"
+RENEW_PATH = "/renew"
 IDENTITY = web.RequestKey("identity", Identity)
 _log = logger("gateway")
 _REASONS = {
     Closed.NO_CERTIFICATE: "a client certificate is required: enrol first",
     Closed.WEAK_CIPHER: "TLS 1.2 or newer with AES-256-GCM is required",
-    Closed.EXPIRED: "the client certificate has expired: renew it, or enrol again",
+    Closed.EXPIRED: "the client certificate has expired, or does not begin yet: renew it, or enrol again",
     Closed.REVOKED: "the client certificate was revoked: enrol again",
 }
 
@@ -33,14 +35,20 @@ class Expected:
 
     trust_domain: str
     revocations: Revocations
+    renewal_grace: timedelta = timedelta(0)  # how long after its end a certificate may still renew itself
 
 
 class Guard:
-    """Turns away weak ciphers, missing, foreign, expired and revoked certificates."""
+    """Turns away weak ciphers, missing, foreign, expired and revoked certificates.
+
+    An expired one may still ask for its successor for a while: a collector that was cut off over the end of its
+    certificate comes back by itself.
+    """
 
     def __init__(self, expected: Expected, clock: Clock, metrics: GatewayMetrics, connections: Connections) -> None:
         self._trust_domain = expected.trust_domain
         self._revocations = expected.revocations
+        self._renewal_grace = expected.renewal_grace
         self._clock = clock
         self._metrics = metrics
         self._connections = connections
@@ -57,9 +65,10 @@ class Guard:
             identity = peer_identity(request.transport, self._trust_domain)
             if identity is None:
                 return self._turn_away(request, Closed.NO_CERTIFICATE)
-            self._connections.identified(request.protocol, identity)
+            if request.path != RENEW_PATH:  # the sweep would close an expired one in the middle of its renewal
+                self._connections.identified(request.protocol, identity)
             try:
-                reason = self._reason(identity)
+                reason = self._reason(identity, request.path)
             except Retry as error:
                 self._metrics.turned_away.labels(Closed.STALE_REVOCATIONS).inc()
                 return web.Response(status=503, text=f"{error}\n", headers={hdrs.RETRY_AFTER: retry_after(5)})
@@ -70,8 +79,10 @@ class Guard:
 
         return guard
 
-    def _reason(self, identity: Identity) -> Closed | None:
-        if self._clock.now() >= identity.not_after:
+    def _reason(self, identity: Identity, path: str) -> Closed | None:
+        now = self._clock.now()
+        grace = self._renewal_grace if path == RENEW_PATH else timedelta(0)
+        if not identity.not_before <= now < identity.not_after + grace:
             return Closed.EXPIRED
         return Closed.REVOKED if self._revocations.is_revoked(identity.serial) else None
 

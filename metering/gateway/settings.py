@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from collector.wire.model import DecodeLimits
+from kernel.identity.authority import MAX_RENEWAL_GRACE
 from kernel.settings import Section
 
 _MIB = 1024 * 1024
@@ -167,6 +168,21 @@ class GatewaySettings(Section):
         gt=0,
         description="Enrolments tried from one address, and renewals of one collector, in a minute. Default 30."
         " Above it: 429.",
+    )
+    certificate_seconds: int = Field(
+        default=86_400,
+        ge=1,
+        le=90 * 86_400,
+        description="Seconds that a collector's certificate is good for. Default 86,400, a day; renewed at two thirds"
+        " of it. Longer: a stolen one is good for longer, unless it is revoked.",
+    )
+    renewal_grace_days: int = Field(
+        default=30,
+        ge=0,
+        le=MAX_RENEWAL_GRACE.days,
+        description="Days after its end in which a certificate that was not revoked may still renew itself, and do"
+        " nothing else. Default 30: a collector that was cut off for a month comes back without a new token. 0: a"
+        " collector that misses its renewal must be enrolled again.",
     )
     body: BodyLimits = Field(default=BodyLimits(), description="Limits of one request's body.")
     tenant: TenantLimits = Field(default=TenantLimits(), description="Limits of one tenant; the same for each.")

@@ -97,6 +97,7 @@ async def test_an_expired_certificate_is_seen_before_any_handshake(tmp_path: Pat
     late = SystemClock().now() + timedelta(hours=25)
     with pytest.raises(IdentityRefused, match=r"acme/prod/collector-1 expired at .* enrol again"):
         client.folder.check(late)
+    assert client.folder.check(late, to_renew=True).not_after < late
 
 
 async def test_a_certificate_of_another_authority_is_seen_before_any_handshake(tmp_path: Path) -> None:

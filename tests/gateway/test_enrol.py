@@ -134,3 +134,30 @@ def test_no_body_makes_the_parser_fail_otherwise(body: bytes) -> None:
         return
     content: Any = json.loads(body)
     assert {name: value.decode() for name, value in fields.items()} == content
+
+
+@pytest.mark.parametrize(("days", "status"), [(2, 200), (29, 200), (32, 403)])
+async def test_an_expired_certificate_renews_itself_for_a_month_and_does_nothing_else(
+    tmp_path: Path, days: int, status: int
+) -> None:
+    clock = VirtualClock(SystemClock().now())
+    async with (
+        gateway_world(tmp_path, clock=clock) as world,
+        Sender(world, world.context(world.credentials())) as sender,
+    ):
+        clock.step_wall(days * 86_400)
+        answer = await sender.json("/renew", {"csr": render_csr(new_private_key()).decode()})
+        assert answer.status == status, answer.text
+        assert (await sender.write(ROWS)).status == 403
+
+
+async def test_an_expired_and_revoked_certificate_renews_nothing(tmp_path: Path) -> None:
+    clock = VirtualClock(SystemClock().now())
+    async with (
+        gateway_world(tmp_path, clock=clock) as world,
+        Sender(world, world.context(world.credentials())) as sender,
+    ):
+        clock.step_wall(2 * 86_400)
+        await asyncio.to_thread(world.identity.revocations.revoke_collector, ACME, COLLECTOR, "key lost")
+        answer = await sender.json("/renew", {"csr": render_csr(new_private_key()).decode()})
+        assert (answer.status, "revoked" in answer.text) == (403, True)

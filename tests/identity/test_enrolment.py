@@ -169,12 +169,25 @@ def test_a_revocation_reaches_another_process_with_its_next_refresh(world: Ident
     assert changes == ["changed"]
 
 
-async def test_an_expired_certificate_leaves_the_list(world: IdentityWorld, clock: VirtualClock) -> None:
+async def test_a_certificate_leaves_the_list_once_it_may_not_even_renew_itself(
+    world: IdentityWorld, clock: VirtualClock
+) -> None:
     identity = enrol(world)
     world.revocations.revoke_serial(identity.serial, "key lost")
-    await clock.advance(25 * 3600)
-    world.revocations.refresh()
-    assert not world.revocations.is_revoked(identity.serial)
+    for days, is_listed in ((2, True), (88, True), (2, False)):
+        await clock.advance(days * 86_400)
+        world.revocations.refresh()
+        assert world.revocations.is_revoked(identity.serial) is is_listed
+
+
+async def test_an_expired_certificate_is_revoked_with_its_collector(
+    world: IdentityWorld, clock: VirtualClock
+) -> None:
+    identity = enrol(world)
+    await clock.advance(2 * 86_400)
+    assert world.revocations.revoke_collector(identity.tenant, identity.collector, "key lost") == 1
+    with pytest.raises(CertificateRevoked):
+        world.tokens.renew(identity, CSR, world.authority)
 
 
 async def test_nobody_is_let_in_on_an_old_list(world: IdentityWorld, clock: VirtualClock) -> None:
