@@ -73,7 +73,7 @@ def silence_batch(
     header = BatchHeader(
         tenant=Tenant(organization, VENDOR_PROJECT),
         collector=CollectorId("alerts-clock"),
-        lane=Lane.LIVE,
+        lane=Lane.BILLING,
         received_ms=at_ms,
         sha256="",
     )

@@ -84,7 +84,7 @@ async def _pages(flips: int) -> list[float]:
         at_ms = clock.now_ms()
         labels = (("__name__", "milvus_temperature"), ("organization", ACME.organization))
         header = BatchHeader(
-            ACME, COLLECTOR, Lane.LIVE, at_ms, "", Sequence(1, number), complete_through_ms=at_ms + 1
+            ACME, COLLECTOR, Lane.BILLING, at_ms, "", Sequence(1, number), complete_through_ms=at_ms + 1
         )
         await writer.append(LIVE_TOPIC, [encode_record(header, make_batch([(labels, at_ms, now)]))])
 

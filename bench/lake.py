@@ -143,7 +143,7 @@ async def _fill(log: MemoryLog, size: _Size) -> None:
                 np.full(count, T0 + scrape * INTERVAL_MS, np.int64),
                 values[part].copy(),
             )
-            header = BatchHeader(TENANT, CollectorId("col-a"), Lane.LIVE, T0, "0" * 64, Sequence(1, number), None)
+            header = BatchHeader(TENANT, CollectorId("col-a"), Lane.BILLING, T0, "0" * 64, Sequence(1, number))
             await writer.append(LIVE_TOPIC, [encode_record(header, batch)])
 
 

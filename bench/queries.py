@@ -116,7 +116,7 @@ def _stage() -> Iterator[_Stage]:
             pin_process(prometheus.process.pid, measured_core())
             for scrape in range(SCRAPES):
                 rows = _rows(scrape, at_ms - (SCRAPES - 1 - scrape) * STEP_MS - 137)
-                header = BatchHeader(TENANT, COLLECTOR, Lane.LIVE, at_ms, "")
+                header = BatchHeader(TENANT, COLLECTOR, Lane.BILLING, at_ms, "")
                 head.ingest_batch(header, make_batch(rows))
                 _push(prometheus.port, rows)
             yield _Stage(head.source(TENANT.organization), prometheus, at_ms, folder)

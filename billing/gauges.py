@@ -66,7 +66,7 @@ class LicenceGauges:
         now_ms = self.clock.now_ms()
         states = await self.database.run(lambda connection: read_states(connection, now_ms))
         if states:
-            await self.writer.append(Lane.LIVE.topic, [gauge_record(state, now_ms) for state in states])
+            await self.writer.append(Lane.BILLING.topic, [gauge_record(state, now_ms) for state in states])
         return len(states)
 
 
@@ -97,7 +97,7 @@ def gauge_record(state: LicenceState, now_ms: int) -> Record:
     header = BatchHeader(
         tenant=Tenant(state.organization, PROJECT),
         collector=COLLECTOR,
-        lane=Lane.LIVE,
+        lane=Lane.BILLING,
         received_ms=now_ms,
         sha256=sha256(content.encode()).hexdigest(),
     )

@@ -52,11 +52,17 @@ class Shipping:
 
     async def open(self) -> None:
         """Take the lane. Raises SpoolLocked, OSError."""
+        await asyncio.to_thread(self._adopt_old_folder)
         await asyncio.to_thread(self.spool.open)
         await asyncio.to_thread(self.ledger.open)
         label = self.spool.options.lane.value
         self._metrics.spool_bytes.labels(label).set_function(lambda: self.spool.bytes)
         self._metrics.dropped.labels(label).set_function(lambda: self.spool.dropped_frames)
+
+    def _adopt_old_folder(self) -> None:
+        old = self._settings.spool.folder / "live"  # the billing lane's folder before there was bulk
+        if self.spool.options.lane is PushLane.BILLING and old.is_dir() and not self.spool.folder.exists():
+            old.rename(self.spool.folder)
 
     def start(self) -> None:
         """Begin to push."""
@@ -94,7 +100,7 @@ class CollectorService:
         self.clock = clock or SystemClock()
         self.metrics = CollectorMetrics()
         self.service = Service("collector", self.metrics.registry)
-        self.shipping = Shipping(settings, PushLane.LIVE, self.clock, self.metrics)
+        self.shipping = Shipping(settings, PushLane.BILLING, self.clock, self.metrics)
         self.renewal = Renewal(self.shipping.identity, self.shipping.sender, self.metrics, self.clock)
         context = ScrapeContext(self.clock, self.shipping.spool, Horizon(self.clock), self.metrics)
         self._context = context
@@ -142,9 +148,9 @@ def make_policy(settings: CollectorSettings) -> Policy:
 
 def lane_options(settings: CollectorSettings, lane: PushLane) -> LaneOptions:
     """Sizes of a lane; four segments at least, so that acknowledged ones make room."""
-    live = lane is PushLane.LIVE
-    quota = settings.spool.live_quota if live else settings.spool.history_quota
-    return LaneOptions(lane, quota, min(settings.spool.segment, quota // 4), drop_oldest=live)
+    history = lane is PushLane.HISTORY
+    quota = settings.spool.history_quota if history else settings.spool.billing_quota
+    return LaneOptions(lane, quota, min(settings.spool.segment, quota // 4), drop_oldest=not history)
 
 
 def ledger_path(settings: CollectorSettings) -> Path:

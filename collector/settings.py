@@ -74,10 +74,10 @@ class SpoolSettings(Section):
     """The disk between scrape and push."""
 
     folder: Path = Field(Path("spool"), description="Folder of the spool; default ./spool beside this file.")
-    live_quota: Size = Field(
+    billing_quota: Size = Field(
         4 * 1024**3,
         ge=16 * 1024**2,
-        description="Most bytes of unsent live frames; over it the oldest go and the gap is recorded; default 4GB.",
+        description="Most bytes of unsent billing frames; over it the oldest go, each gap recorded; default 4GB.",
     )
     history_quota: Size = Field(
         1024**3,

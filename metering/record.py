@@ -39,14 +39,19 @@ _OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 class Lane(StrEnum):
-    """Live samples feed alerts and watermarks; history (a backfill) feeds the lake alone."""
+    """Billing and bulk feed alerts; usage waits for billing alone; history (a backfill) feeds the lake alone."""
 
-    LIVE = "live"
+    BILLING = "billing"
+    BULK = "bulk"
     HISTORY = "history"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Lane | None:
+        return cls.BILLING if value == "live" else None  # its name before there was bulk
 
     @property
     def topic(self) -> str:
-        return LIVE_TOPIC if self is Lane.LIVE else HISTORY_TOPIC
+        return HISTORY_TOPIC if self is Lane.HISTORY else LIVE_TOPIC
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -157,10 +157,10 @@ class TargetLoop:
             )
         except SpoolUnavailable as error:
             self.last_error = truncate(str(error))
-            self._context.metrics.spool_failures.labels("live").inc()
+            self._context.metrics.spool_failures.labels("billing").inc()
             return
         self._state.stored(scrape)
-        self._context.metrics.frames.labels("live").inc()
+        self._context.metrics.frames.labels("billing").inc()
 
     def _draft(self, scrape: Scrape) -> Draft:
         payload = bytes(cramjam.snappy.compress_raw(self._state.encode(scrape)))

@@ -21,7 +21,7 @@ PREFIX = Struct("<4sII")
 MAX_FRAME_BYTES = 128 * 1024 * 1024
 _REST = Struct("<BQQBqII")
 _VERSION = 1
-_LANES = (PushLane.LIVE, PushLane.HISTORY)
+_LANES = (PushLane.BILLING, PushLane.HISTORY, PushLane.BULK)  # by number; a number is never used anew
 _LENGTH = Struct("<I")
 
 

@@ -12,6 +12,7 @@ from kernel.errors import Finding
 
 CONTENT_TYPE_RW1 = "application/x-protobuf"
 CONTENT_TYPE_RW2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request"
+CONTENT_TYPE_FRAMES = "application/vnd.byoc.frames;version=1"
 VERSION_HEADER = "X-Prometheus-Remote-Write-Version"
 VERSION_RW1 = "0.1.0"
 VERSION_RW2 = "2.0.0"
@@ -24,20 +25,28 @@ SEQUENCE = "X-Byoc-Sequence"
 PART = "X-Byoc-Part"
 LANE = "X-Byoc-Lane"
 COMPLETE_THROUGH = "X-Byoc-Complete-Through"
+PREVIOUS = "X-Byoc-Previous"
+RESYNC = "X-Byoc-Resync"
 
 MAX_INTEGER = 2**63 - 1
 MAX_PART = 2**31 - 1
 
+_OLD_BILLING = "live"  # what collectors sent before there was bulk
 _PREFIX = "x-byoc-"
-_NAMES = {name.lower(): name for name in (EPOCH, SEQUENCE, PART, LANE, COMPLETE_THROUGH)}
+_NAMES = {name.lower(): name for name in (EPOCH, SEQUENCE, PART, LANE, COMPLETE_THROUGH, PREVIOUS, RESYNC)}
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
 class PushLane(StrEnum):
-    """Live samples, or a backfilled month."""
+    """Samples that are billed, all others that are scraped, or a backfilled month. Each counts its own pushes."""
 
-    LIVE = "live"
+    BILLING = "billing"
+    BULK = "bulk"
     HISTORY = "history"
+
+    @classmethod
+    def _missing_(cls, value: object) -> PushLane | None:
+        return cls.BILLING if value == _OLD_BILLING else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +55,11 @@ class PushHeaders:
 
     epoch: int  # >= 0, grows with each boot
     sequence: int  # >= 1, without a gap in its lane and epoch
-    lane: PushLane = PushLane.LIVE
+    lane: PushLane = PushLane.BILLING
     part: int = 0  # 0: a whole push; the parts of a bisected one grow
     complete_through_ms: int | None = None  # everything scraped before has been sent with this push or before
+    previous: tuple[int, int] | None = None  # with an epoch's first push: the epoch before it, and its last number
+    resync: bool = False  # no samples, only the state that a reader of frames lacked (409)
 
     def render(self) -> dict[str, str]:
         """The headers to send."""
@@ -60,6 +71,10 @@ class PushHeaders:
         }
         if self.complete_through_ms is not None:
             fields[COMPLETE_THROUGH] = str(self.complete_through_ms)
+        if self.previous is not None:
+            fields[PREVIOUS] = f"{self.previous[0]}.{self.previous[1]}"
+        if self.resync:
+            fields[RESYNC] = "1"
         return fields
 
 
@@ -94,8 +109,8 @@ def parse_push_headers(headers: Iterable[tuple[str, str]]) -> PushHeaders | None
 def _parse_fields(found: dict[str, str]) -> PushHeaders:
     findings: list[Finding] = []
 
-    def integer(name: str, low: int, high: int) -> int:
-        text = found[name]
+    def integer(name: str, low: int, high: int, text: str | None = None) -> int:
+        text = found[name] if text is None else text
         value = int(text) if _INTEGER.fullmatch(text) else -1
         if not low <= value <= high:
             findings.append(_finding(name, text, f"an integer from {low} to {high}, without sign or leading zeros"))
@@ -105,12 +120,18 @@ def _parse_fields(found: dict[str, str]) -> PushHeaders:
     sequence = integer(SEQUENCE, 1, MAX_INTEGER)
     part = integer(PART, 0, MAX_PART)
     complete = integer(COMPLETE_THROUGH, 0, MAX_INTEGER) if COMPLETE_THROUGH in found else None
+    previous = None
+    if PREVIOUS in found:
+        before, _, last = found[PREVIOUS].partition(".")
+        previous = integer(PREVIOUS, 0, MAX_INTEGER, before), integer(PREVIOUS, 0, MAX_INTEGER, last)
+    if found.get(RESYNC, "1") != "1":
+        findings.append(_finding(RESYNC, found[RESYNC], "1, or no such header"))
     lane = found[LANE]
-    if lane not in set(PushLane):
-        findings.append(_finding(LANE, lane, "live or history"))
+    if lane not in {*PushLane, _OLD_BILLING}:
+        findings.append(_finding(LANE, lane, "billing, bulk or history"))
     if findings:
         raise WireError(findings)
-    return PushHeaders(epoch, sequence, PushLane(lane), part, complete)
+    return PushHeaders(epoch, sequence, PushLane(lane), part, complete, previous, RESYNC in found)
 
 
 def _finding(name: str, found: str, allowed: str) -> Finding:

@@ -262,7 +262,7 @@ def _written(samples: int) -> dict[str, str]:
 
 
 def _lane(push: PushHeaders | None) -> Lane:
-    return Lane(push.lane) if push else Lane.LIVE
+    return Lane(push.lane) if push else Lane.BILLING
 
 
 def _header(identity: Identity, push: PushHeaders | None, received_ms: int, body: bytes) -> BatchHeader:

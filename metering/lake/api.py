@@ -196,7 +196,7 @@ def _live_states(horizon: Horizon, organization: str) -> Mapping[Source, SourceS
     return {
         source: state
         for source, state in horizon.sources.items()
-        if source.lane is Lane.LIVE and source.tenant.organization == organization
+        if source.lane is Lane.BILLING and source.tenant.organization == organization
     }
 
 

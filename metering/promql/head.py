@@ -57,7 +57,7 @@ class Head:
         Raises DeadLetter for a record that is not one.
         """
         header = decode_header(record)
-        if header.lane is not Lane.LIVE:
+        if header.lane is Lane.HISTORY:
             return 0
         batch = decode_batch(record.value)
         self._note(header)

@@ -50,7 +50,7 @@ async def until(condition: Callable[[], bool], folder: Path) -> None:
 async def append(log: SqliteLog, value: float) -> None:
     now_ms = SystemClock().now_ms()
     series = (("__name__", "temperature"), ("organization", "org-a"), ("room", "attic"))
-    header = BatchHeader(ORG_A, COLLECTOR, Lane.LIVE, now_ms, "", complete_through_ms=now_ms)
+    header = BatchHeader(ORG_A, COLLECTOR, Lane.BILLING, now_ms, "", complete_through_ms=now_ms)
     writer = await log.writer()
     await writer.append(LIVE_TOPIC, [encode_record(header, make_batch([(series, now_ms, value)]))])
     await writer.close()

@@ -87,7 +87,7 @@ class World:
         now_ms = self.clock.now_ms()
         labels = (("__name__", metric), ("organization", tenant.organization), ("room", room))
         header = BatchHeader(
-            tenant, collector, Lane.LIVE, now_ms, "", complete_through_ms=now_ms if complete else None
+            tenant, collector, Lane.BILLING, now_ms, "", complete_through_ms=now_ms if complete else None
         )
         await self._writer.append(LIVE_TOPIC, [encode_record(header, make_batch([(labels, now_ms, value)]))])
 

@@ -77,7 +77,7 @@ async def test_the_gauges_of_a_licence(small_office: Office) -> None:
 
     [record] = kept.records
     header = decode_header(record)
-    assert (str(header.tenant), header.collector, header.lane) == ("acme/vendor", "vendor-billing", Lane.LIVE)
+    assert (str(header.tenant), header.collector, header.lane) == ("acme/vendor", "vendor-billing", Lane.BILLING)
     assert (header.sequence, Tenant.parse("acme/vendor")) == (None, header.tenant)
     assert _values(record) == {
         "byoc_licence_capacity_vcpu": 16.0,

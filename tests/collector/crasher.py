@@ -43,7 +43,7 @@ from tests.collector.world import LIMITS, Rows, rows_of
 
 SERIES = 5
 SEGMENT_BYTES = 700  # three frames
-OPTIONS = LaneOptions(PushLane.LIVE, 10**7, SEGMENT_BYTES)
+OPTIONS = LaneOptions(PushLane.BILLING, 10**7, SEGMENT_BYTES)
 HISTORY_OPTIONS = LaneOptions(PushLane.HISTORY, 10**8, 10**6, drop_oldest=False)
 
 
@@ -103,7 +103,7 @@ def make_draft(number: int) -> Draft:
 async def ship(folder: Path, numbers: range) -> None:
     """Append frames and push until all is settled."""
     clock = SystemClock()
-    lane = LaneSpool(folder / "live", OPTIONS, clock)
+    lane = LaneSpool(folder / "billing", OPTIONS, clock)
     lane.open()
     ledger = LeftLedger(folder / "left.sqlite", clock, 100)
     ledger.open()

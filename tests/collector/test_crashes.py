@@ -41,7 +41,7 @@ def kill_at(step: str, folder: Path) -> None:
 
 def synced_rows(folder: Path) -> dict[tuple[int, int], Rows]:
     """What the disk holds after the crash, by position."""
-    lane = folder / "live"
+    lane = folder / "billing"
     found: dict[tuple[int, int], Rows] = {}
     for name in list_segments(lane):
         path = lane / str(name)

@@ -34,7 +34,7 @@ def command(tmp_path: Path) -> list[str]:
     ledger = LeftLedger(tmp_path / "spool" / "left.sqlite", VirtualClock(), 100)
     ledger.open()
     meta = FrameMeta({LONG: (3, 210)}, [listed(LONG, LABELS)])
-    ledger.count(Frame(1, 1, PushLane.LIVE, None, 3, meta.render(), b"x" * 40))
+    ledger.count(Frame(1, 1, PushLane.BILLING, None, 3, meta.render(), b"x" * 40))
     return [sys.executable, "-m", "collector", "left", "-c", str(config)]
 
 

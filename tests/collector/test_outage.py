@@ -149,7 +149,7 @@ async def store(log: MemoryLog, folder: Path, clock: VirtualClock) -> list[Row]:
 
 async def test_an_hour_without_network_loses_and_doubles_nothing(tmp_path: Path) -> None:
     clock = VirtualClock()
-    lane = LaneSpool(tmp_path / "live", LaneOptions(PushLane.LIVE, 10**8), clock)
+    lane = LaneSpool(tmp_path / "billing", LaneOptions(PushLane.BILLING, 10**8), clock)
     lane.open()
     ledger = LeftLedger(tmp_path / "left.sqlite", clock, 100)
     ledger.open()

@@ -55,7 +55,7 @@ class World:
 async def shipping_to(gateway: ScriptedGateway, folder: Path, **fields: object) -> AsyncIterator[Shipping]:
     """A lane that pushes to `gateway`; `fields` are added to the settings of the way there."""
     settings = load_collector_settings(write_config(folder, gateway.url, **{"gateway+": fields}))
-    shipping = Shipping(settings, PushLane.LIVE, SystemClock(), CollectorMetrics())
+    shipping = Shipping(settings, PushLane.BILLING, SystemClock(), CollectorMetrics())
     await shipping.identity.ensure()
     await shipping.open()
     shipping.start()

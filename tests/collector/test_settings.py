@@ -83,7 +83,7 @@ def job(**fields: Any) -> dict[str, Any]:
         ({"scrape_configs": [job(tls_config={"cert_file": "c.pem"})]}, "tls_config"),
         ({"scrape_configs": [job(basic_auth={}, bearer_token="x")]}, "scrape_configs[0]"),
         ({"policy": {"allow": [{"metrics": []}]}}, "policy.allow[0].metrics"),
-        ({"spool": {"live_quota": "1KB"}}, "spool.live_quota"),
+        ({"spool": {"billing_quota": "1KB"}}, "spool.billing_quota"),
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_named_and_nothing_runs(tmp_path: Path, changes: dict[str, Any], where: str) -> None:

@@ -18,7 +18,7 @@ from collector.spool.segment import SegmentName, list_segments, scan
 from collector.wire.headers import PushLane
 from kernel.clock import VirtualClock
 
-OPTIONS = LaneOptions(PushLane.LIVE, 10**8, 10**6)
+OPTIONS = LaneOptions(PushLane.BILLING, 10**8, 10**6)
 
 
 def open_lane(folder: Path, options: LaneOptions = OPTIONS) -> LaneSpool:
@@ -168,7 +168,7 @@ async def test_extra_bytes_and_a_partial_header_after_the_tail_are_ignored(tmp_p
 
 
 async def test_a_damaged_second_segment_does_not_stop_the_third(tmp_path: Path) -> None:
-    await fill(tmp_path, [b"1" * 50, b"2" * 50, b"3" * 50], LaneOptions(PushLane.LIVE, 10**8, 10))
+    await fill(tmp_path, [b"1" * 50, b"2" * 50, b"3" * 50], LaneOptions(PushLane.BILLING, 10**8, 10))
     names = list_segments(tmp_path)
     assert len(names) == 3
     (tmp_path / str(names[1])).write_bytes(b"\0" * 100)
@@ -211,7 +211,7 @@ async def test_two_processes_cannot_open_a_lane(tmp_path: Path) -> None:
 
 
 async def test_over_the_quota_the_oldest_go_and_the_gap_says_which(tmp_path: Path) -> None:
-    lane = open_lane(tmp_path, LaneOptions(PushLane.LIVE, 1500, 400))
+    lane = open_lane(tmp_path, LaneOptions(PushLane.BILLING, 1500, 400))
     for number in range(1, 11):
         await lane.append(draft(b"%d" % number * 200 if number < 10 else b"x" * 200))
     kept = await read_all(lane)

@@ -11,7 +11,7 @@ from collector.wire.errors import BodyTooLarge, WireError
 from collector.wire.headers import MAX_INTEGER, MAX_PART, PushHeaders, PushLane, parse_push_headers
 from collector.wire.snappy import compress, declared_length, decompress
 
-GOOD = {"X-Byoc-Epoch": "7", "X-Byoc-Sequence": "1", "X-Byoc-Part": "0", "X-Byoc-Lane": "live"}
+GOOD = {"X-Byoc-Epoch": "7", "X-Byoc-Sequence": "1", "X-Byoc-Part": "0", "X-Byoc-Lane": "billing"}
 
 integers = st.integers(0, MAX_INTEGER)
 pushes = st.builds(
@@ -21,6 +21,8 @@ pushes = st.builds(
     lane=st.sampled_from(PushLane),
     part=st.integers(0, MAX_PART),
     complete_through_ms=st.none() | integers,
+    previous=st.none() | st.tuples(integers, integers),
+    resync=st.booleans(),
 )
 
 
@@ -31,6 +33,12 @@ def test_headers_come_back_as_they_were(push: PushHeaders) -> None:
 
 def test_a_foreign_sender_has_none() -> None:
     assert parse_push_headers([("Content-Type", "application/x-protobuf"), ("X-Other", "1")]) is None
+
+
+def test_the_lane_that_older_collectors_name_is_billing() -> None:
+    push = parse_push_headers({**GOOD, "X-Byoc-Lane": "live"}.items())
+    assert push is not None
+    assert push.lane is PushLane.BILLING
 
 
 @pytest.mark.parametrize("missing", sorted(GOOD))
@@ -55,6 +63,9 @@ def test_half_marked_is_not_foreign(missing: str) -> None:
         ("X-Byoc-Lane", "Live"),
         ("X-Byoc-Lane", "admin"),
         ("X-Byoc-Complete-Through", "soon"),
+        ("X-Byoc-Previous", "7"),
+        ("X-Byoc-Previous", "7.1.2"),
+        ("X-Byoc-Resync", "0"),
         ("X-Byoc-Tenant", "other/prod"),
     ],
 )

@@ -27,7 +27,7 @@ from metering.record import (
 )
 from tests.identity.world import ACME, COLLECTOR
 
-HEADER = BatchHeader(ACME, COLLECTOR, Lane.LIVE, 0, "0" * 64, Sequence(1, 2, 3), 99)
+HEADER = BatchHeader(ACME, COLLECTOR, Lane.BILLING, 0, "0" * 64, Sequence(1, 2, 3), 99)
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 50)), max_size=40))

@@ -44,7 +44,7 @@ async def test_a_push_is_in_the_log_when_it_is_answered(world: GatewayWorld, sen
     answer = await sender.write(ROWS, version=version)
     assert (answer.status, answer.text, answer.written) == (204, "", ("2", "0", "0"))
     ((header, rows),) = await world.stored()
-    assert (header.tenant, header.collector, header.lane) == (ACME, COLLECTOR, Lane.LIVE)
+    assert (header.tenant, header.collector, header.lane) == (ACME, COLLECTOR, Lane.BILLING)
     assert (header.sequence, header.complete_through_ms) == (None, None)
     labels = dict(UP) | OWN
     assert rows == [(labels, NOW, 1.0), (labels, NOW + 1, 2.0)]

@@ -52,7 +52,7 @@ class Push:
     part: int = 0
     tenant: Tenant = ACME
     collector: str = "col-a"
-    lane: Lane = Lane.LIVE
+    lane: Lane = Lane.BILLING
     received_ms: int = T0
     complete_through_ms: int | None = None
 

@@ -31,7 +31,7 @@ async def filled(folder: Path) -> tuple[MemoryLog, int]:
     log = await memory_log()
     writer = await log.writer()
     records = [
-        encode_record(BatchHeader(ACME, COLLECTOR, Lane.LIVE, NOW, ""), long_labels(push)) for push in range(4)
+        encode_record(BatchHeader(ACME, COLLECTOR, Lane.BILLING, NOW, ""), long_labels(push)) for push in range(4)
     ]
     await writer.append(LIVE_TOPIC, records)
     return log, sum(len(record.value) for record in records)

@@ -25,7 +25,7 @@ from metering.record import (
     series_id,
 )
 
-HEADER = BatchHeader(Tenant.parse("org-a/prod"), CollectorId("vpc-1"), Lane.LIVE, 5, "ab" * 32)
+HEADER = BatchHeader(Tenant.parse("org-a/prod"), CollectorId("vpc-1"), Lane.BILLING, 5, "ab" * 32)
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 label_sets = st.dictionaries(texts, texts, min_size=1, max_size=4).map(lambda labels: tuple(sorted(labels.items())))
 bits = st.integers(0, 2**64 - 1)
@@ -73,6 +73,12 @@ def test_a_stale_marker_survives() -> None:
 )
 def test_a_header_comes_back(header: BatchHeader) -> None:
     assert decode_header(encode_record(header, make_batch([]))) == header
+
+
+def test_a_record_of_before_there_was_bulk_is_of_the_billing_lane() -> None:
+    record = encode_record(HEADER, make_batch([]))
+    old = Record(record.key, record.value, {**record.headers, "lane": b"live"})
+    assert decode_header(old) == HEADER
 
 
 @given(st.binary(max_size=300))

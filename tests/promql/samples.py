@@ -60,7 +60,7 @@ def fill(rows: Iterable[Row], limits: HeadLimits | None = None) -> OrganizationH
     listed = list(rows)
     head = Head(limits or HeadLimits())
     received_ms = max(row[1] for row in listed)
-    header = BatchHeader(TENANT, CollectorId("collector-1"), Lane.LIVE, received_ms, "")
+    header = BatchHeader(TENANT, CollectorId("collector-1"), Lane.BILLING, received_ms, "")
     head.ingest_batch(header, make_batch(listed))
     return head.source(TENANT.organization)
 

@@ -18,7 +18,7 @@ from metering.record import LIVE_TOPIC, BatchHeader, Lane, SampleBatch, canonica
 from tests.promql.samples import BASE_MS, TENANT, Row, dataset, fill, labels
 
 OTHER = Tenant(OrganizationId("org-b"), ProjectId("project-1"))
-HEADER = BatchHeader(TENANT, CollectorId("collector-1"), Lane.LIVE, BASE_MS, "")
+HEADER = BatchHeader(TENANT, CollectorId("collector-1"), Lane.BILLING, BASE_MS, "")
 
 
 def stored(header: BatchHeader, rows: list[Row]) -> StoredRecord:
