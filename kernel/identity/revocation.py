@@ -20,7 +20,9 @@ from kernel.logs import logger
 
 REFRESH_SECONDS = 1.0
 STALE_SECONDS = 30.0
-GRACE_MS = round(MAX_RENEWAL_GRACE.total_seconds() * 1000)  # an expired certificate that may renew must stay revoked
+GRACE_MS = round(
+    MAX_RENEWAL_GRACE.total_seconds() * 1000
+)  # after its end it may still renew: it stays listed
 _SERIAL_LENGTH = 40
 _log = logger("identity")
 

@@ -173,8 +173,8 @@ class GatewaySettings(Section):
         default=86_400,
         ge=1,
         le=90 * 86_400,
-        description="Seconds that a collector's certificate is good for. Default 86,400, a day; renewed at two thirds"
-        " of it. Longer: a stolen one is good for longer, unless it is revoked.",
+        description="Seconds that a collector's certificate is good for. Default 86,400, a day; renewed at two"
+        " thirds of it. Longer: a stolen one is good for longer, unless it is revoked.",
     )
     renewal_grace_days: int = Field(
         default=30,
