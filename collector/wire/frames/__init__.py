@@ -1,0 +1,56 @@
+"""Our own protocol: a dictionary of series changed by patches, and columns by slot; specified in docs/wire.md."""
+
+from collector.wire.frames.body import BlockView, Body, Patch, join_blocks, open_body
+from collector.wire.frames.encode import StreamEncoder
+from collector.wire.frames.errors import UnknownState
+from collector.wire.frames.guard import GroupGuard
+from collector.wire.frames.model import (
+    CONTENT_TYPE,
+    MAX_BLOCK_BYTES,
+    MAX_BODY_BYTES,
+    MAX_BODY_SAMPLES,
+    MAX_ENTRY_BYTES,
+    MEDIA_TYPE,
+    STALE_NAN_BITS,
+    VERSION,
+    Block,
+    Dated,
+    ExemplarOf,
+    ExemplarRow,
+    FrameLimits,
+    HistogramRow,
+    Rows,
+    Tick,
+)
+from collector.wire.frames.read import Assign, GroupReader
+from collector.wire.frames.table import EntryTable
+
+__all__ = [
+    "CONTENT_TYPE",
+    "MAX_BLOCK_BYTES",
+    "MAX_BODY_BYTES",
+    "MAX_BODY_SAMPLES",
+    "MAX_ENTRY_BYTES",
+    "MEDIA_TYPE",
+    "STALE_NAN_BITS",
+    "VERSION",
+    "Assign",
+    "Block",
+    "BlockView",
+    "Body",
+    "Dated",
+    "EntryTable",
+    "ExemplarOf",
+    "ExemplarRow",
+    "FrameLimits",
+    "GroupGuard",
+    "GroupReader",
+    "HistogramRow",
+    "Patch",
+    "Rows",
+    "StreamEncoder",
+    "Tick",
+    "UnknownState",
+    "join_blocks",
+    "open_body",
+]

@@ -1,0 +1,122 @@
+"""What the frames of our own protocol carry, as arrays by slot; docs/wire.md is the specification."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Slots = npt.NDArray[np.int32]
+Integers = npt.NDArray[np.int64]
+
+CONTENT_TYPE = "application/vnd.byoc.frames"
+VERSION = 1
+MEDIA_TYPE = f"{CONTENT_TYPE};version={VERSION}"  # what a sender writes into Content-Type; no Content-Encoding
+MAX_BLOCK_BYTES = 900_000  # of one block, so that a body of one block always fits into a log record
+MAX_BODY_BYTES = 1_000_000
+MAX_BODY_SAMPLES = 1_000_000  # a target that stands still takes next to no bytes, so bytes alone bound nothing
+MAX_ENTRY_BYTES = 32_768  # of one series; a series with longer labels can't be sent
+CELL = 65_536  # slots in one column block: at most, and always the same ones
+
+STALE_NAN_BITS = 0x7FF0000000000002
+
+
+@dataclass(frozen=True, slots=True)
+class FrameLimits:
+    """Bounds of one body and of the state it may build, so that what it makes us allocate is known before."""
+
+    max_body_bytes: int = MAX_BODY_BYTES
+    max_blocks: int = 10_000  # in one body
+    max_samples: int = 2 * MAX_BODY_SAMPLES  # in one body
+    max_patch_bytes: int = 32 * 1024 * 1024  # of one patch section, decompressed
+    max_extras_bytes: int = 8 * 1024 * 1024  # of one section of dated rows, histograms and exemplars, decompressed
+    max_slots: int = 4_000_000  # of all streams of a group together
+    max_streams: int = 20_000  # of a group
+    max_entry_bytes: int = MAX_ENTRY_BYTES
+    max_labels: int = 1_000  # in one entry
+    max_histogram_bytes: int = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramRow:
+    """One native histogram: an `io.prometheus.write.v2.Histogram` message with its timestamp inside."""
+
+    slot: int
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExemplarRow:
+    """One exemplar of a series; `labels` are canonical label bytes (may be empty)."""
+
+    slot: int
+    value: float
+    timestamp_ms: int
+    labels: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """Samples with the target's own times, one per row; a slot may occur several times."""
+
+    slots: Slots
+    timestamps_ms: Integers
+    values: Floats
+
+
+@dataclass(slots=True)
+class Tick:
+    """One scrape of one stream; arrays are by slot, as long as the table's capacity, unless said otherwise."""
+
+    at_ms: int
+    values: Floats  # bits are kept; slots that are not present may hold anything
+    present: Bools | None  # which slots have a value at `at_ms`; None: every live slot
+    stale: Slots  # slots, of the mapping before this tick, that get a stale marker at `at_ms`
+    freed: Slots  # slots that are free from this tick on
+    born: Slots  # slots filled in this tick; their entries are in the table already
+    dated: Dated | None = None
+    histograms: Sequence[HistogramRow] = ()
+    exemplars: Sequence[ExemplarRow] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of a body, at most MAX_BLOCK_BYTES: changes of one stream's series, or values of some of its slots.
+
+    The blocks of a stream must be kept in their order. `samples` counts values, stale markers, dated rows and
+    histograms; exemplars are not samples.
+    """
+
+    content: bytes
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExemplarOf:
+    """An exemplar of a series that the reader's caller numbered."""
+
+    series: int
+    value: float
+    timestamp_ms: int
+    labels: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Samples of one stream: row i is series number `series[i]` (as `assign` gave it) at `timestamps_ms[i]`.
+
+    One scrape gives one or several of these. The arrays are shared with the reader: copy before you write. While
+    a stream's series stay the same, the *same* `series` array object comes back for the same slots.
+    """
+
+    stream: int
+    at_ms: int
+    series: Integers
+    timestamps_ms: Integers
+    values: Floats
+    histograms: Sequence[tuple[int, bytes]] = ()  # (series number, v2.Histogram message)
+    exemplars: Sequence[ExemplarOf] = ()
