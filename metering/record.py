@@ -77,6 +77,8 @@ class BatchHeader:
     sha256: str  # of the body as it was received
     sequence: Sequence | None = None  # None: a foreign sender, deduplicated by its samples
     complete_through_ms: int | None = None  # the collector has sent all it scraped before this time
+    previous: tuple[int, int] | None = None  # the epoch before this one, and its last number
+    resync: bool = False  # state of frames that a reader lacked; no samples, and no push of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,8 @@ def decode_header(record: StoredRecord | Record) -> BatchHeader:
             sha256=_text(fields, "sha256"),
             sequence=_parse_sequence(fields.get("sequence")),
             complete_through_ms=int(fields["complete_through_ms"]) if "complete_through_ms" in fields else None,
+            previous=_parse_previous(fields.get("previous")),
+            resync="resync" in fields,
         )
     except (KeyError, ValueError) as error:
         raise DeadLetter(f"a record with malformed headers: {error!r}") from error
@@ -223,6 +227,10 @@ def _render_header(header: BatchHeader, batch: SampleBatch) -> dict[str, bytes]:
         fields["sequence"] = str(header.sequence).encode()
     if header.complete_through_ms is not None:
         fields["complete_through_ms"] = str(header.complete_through_ms).encode()
+    if header.previous is not None:
+        fields["previous"] = b"%d.%d" % header.previous
+    if header.resync:
+        fields["resync"] = b"1"
     return fields
 
 
@@ -235,3 +243,10 @@ def _parse_sequence(text: bytes | None) -> Sequence | None:
         return None
     epoch, number, part = text.split(b".")
     return Sequence(int(epoch), int(number), int(part))
+
+
+def _parse_previous(text: bytes | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    epoch, last = text.split(b".")
+    return int(epoch), int(last)

@@ -274,4 +274,6 @@ def _header(identity: Identity, push: PushHeaders | None, received_ms: int, body
         sha256=hashlib.sha256(body).hexdigest(),
         sequence=PushSequence(push.epoch, push.sequence, push.part) if push else None,
         complete_through_ms=push.complete_through_ms if push else None,
+        previous=push.previous if push else None,
+        resync=push.resync if push else False,
     )

@@ -68,6 +68,8 @@ def test_a_stale_marker_survives() -> None:
             "ab",
             Sequence(1795363195159, 7, 4097),
             complete_through_ms=9,
+            previous=(1795363195158, 12),
+            resync=True,
         ),
     ],
 )
