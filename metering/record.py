@@ -1,8 +1,8 @@
-"""What one record of the sample topics holds: a header of who, when and which, and an Arrow batch.
+"""What one record of the sample topics holds: a header of who, when and which, and samples.
 
-The value is an Arrow IPC stream of one batch, zstd inside: `series` (dictionary of canonical label bytes),
-`timestamp_ms` (int64), `value` (float64; the bits of a stale marker survive). The header is the record's headers,
-so that a consumer can skip, deduplicate and count without decoding.
+The header is the record's headers, so that a consumer can skip, deduplicate and count without decoding. The value
+is that of `metering.samples`; before it was an Arrow IPC stream of one batch (`series` a dictionary of canonical
+label bytes, `timestamp_ms` int64, `value` float64), which is still read. The bits of a stale marker survive.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import pyarrow as pa
 from kernel.errors import DeadLetter
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
 from kernel.log import Record, StoredRecord
+from metering.samples import MAGIC, SampleColumns, decode_columns, encode_columns, make_page
 
 LIVE_TOPIC = "byoc.samples"
 HISTORY_TOPIC = "byoc.history"
-VERSION = b"1"
+VERSION = b"2"
+_READABLE = frozenset({b"1", VERSION})
 STALE_NAN_BITS = 0x7FF0000000000002
 
 LabelSet = tuple[tuple[str, str], ...]  # sorted by name, names unique, no empty value
@@ -35,7 +37,6 @@ _SCHEMA = pa.schema(
         pa.field("value", pa.float64()),
     ]
 )
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd")
 
 
 class Lane(StrEnum):
@@ -52,6 +53,13 @@ class Lane(StrEnum):
     @property
     def topic(self) -> str:
         return HISTORY_TOPIC if self is Lane.HISTORY else LIVE_TOPIC
+
+
+class RecordFormat(StrEnum):
+    """What the value of a record is: samples by column, or a body of our collector as it came."""
+
+    SAMPLES = "samples"
+    FRAMES = "frames"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,6 +87,7 @@ class BatchHeader:
     complete_through_ms: int | None = None  # the collector has sent all it scraped before this time
     previous: tuple[int, int] | None = None  # the epoch before this one, and its last number
     resync: bool = False  # state of frames that a reader lacked; no samples, and no push of its own
+    format: RecordFormat = RecordFormat.SAMPLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +161,15 @@ def series_id(tenant: Tenant, collector: CollectorId, canonical: bytes) -> bytes
 
 
 def encode_record(header: BatchHeader, batch: SampleBatch) -> Record:
-    """The log record of a batch; the key keeps a collector's pushes in one partition, in order."""
-    sink = pa.BufferOutputStream()
-    dictionary = pa.array(batch.series, pa.binary())
-    columns: list[Any] = [
-        pa.DictionaryArray.from_arrays(pa.array(batch.series_index, pa.int32()), dictionary),
-        pa.array(batch.timestamps_ms, pa.int64()),
-        pa.array(batch.values, pa.float64()),
-    ]
-    with pa.ipc.new_stream(sink, _SCHEMA, options=_OPTIONS) as writer:
-        writer.write_batch(pa.record_batch(columns, schema=_SCHEMA))
-    return Record(record_key(header), sink.getvalue().to_pybytes(), _render_header(header, batch))
+    """The log record of a batch."""
+    page = make_page(batch.series)
+    columns = SampleColumns((page,), batch.series_index, batch.timestamps_ms, batch.values)
+    return encode_samples(header, columns)
+
+
+def encode_samples(header: BatchHeader, columns: SampleColumns) -> Record:
+    """The log record of columns; the key keeps a collector's pushes in one partition, in order."""
+    return Record(record_key(header), encode_columns(columns), render_header(header, len(columns)))
 
 
 def record_key(header: BatchHeader) -> bytes:
@@ -170,8 +177,24 @@ def record_key(header: BatchHeader) -> bytes:
     return f"{header.tenant}/{header.collector}".encode()
 
 
+def decode_samples(value: bytes) -> SampleColumns:
+    """The columns of a record's value, in whatever format; the labels stay closed. Raises DeadLetter."""
+    if value[: len(MAGIC)] == MAGIC:
+        return decode_columns(value)
+    batch = _decode_arrow(value)
+    return SampleColumns((make_page(batch.series),), batch.series_index, batch.timestamps_ms, batch.values)
+
+
 def decode_batch(value: bytes) -> SampleBatch:
-    """The batch of a record's value. Raises DeadLetter when it is not one."""
+    """The samples of a record's value with their labels, in whatever format. Raises DeadLetter."""
+    if value[: len(MAGIC)] != MAGIC:
+        return _decode_arrow(value)
+    columns = decode_columns(value)
+    series = tuple(labels for page in columns.pages for labels in page.labels())
+    return SampleBatch(series, columns.series_index, columns.timestamps_ms, columns.values)
+
+
+def _decode_arrow(value: bytes) -> SampleBatch:
     try:
         with pa.ipc.open_stream(pa.BufferReader(value)) as reader:
             if not reader.schema.equals(_SCHEMA):
@@ -195,8 +218,8 @@ def decode_header(record: StoredRecord | Record) -> BatchHeader:
     """The header of a record, from its headers alone. Raises DeadLetter."""
     fields = record.headers
     try:
-        if fields["version"] != VERSION:
-            raise DeadLetter(f"record version {fields['version']!r}; this program reads {VERSION!r}")
+        if fields["version"] not in _READABLE:
+            raise DeadLetter(f"record version {fields['version']!r}; this program reads up to {VERSION!r}")
         return BatchHeader(
             tenant=Tenant(OrganizationId(_text(fields, "organization")), ProjectId(_text(fields, "project"))),
             collector=CollectorId(_text(fields, "collector")),
@@ -207,12 +230,14 @@ def decode_header(record: StoredRecord | Record) -> BatchHeader:
             complete_through_ms=int(fields["complete_through_ms"]) if "complete_through_ms" in fields else None,
             previous=_parse_previous(fields.get("previous")),
             resync="resync" in fields,
+            format=RecordFormat(fields.get("format", b"samples").decode()),
         )
     except (KeyError, ValueError) as error:
         raise DeadLetter(f"a record with malformed headers: {error!r}") from error
 
 
-def _render_header(header: BatchHeader, batch: SampleBatch) -> dict[str, bytes]:
+def render_header(header: BatchHeader, samples: int) -> dict[str, bytes]:
+    """The record headers; `samples` is a count for who does not open the value."""
     fields = {
         "version": VERSION,
         "organization": header.tenant.organization.encode(),
@@ -221,7 +246,8 @@ def _render_header(header: BatchHeader, batch: SampleBatch) -> dict[str, bytes]:
         "lane": header.lane.value.encode(),
         "received_ms": str(header.received_ms).encode(),
         "sha256": header.sha256.encode(),
-        "samples": str(len(batch)).encode(),
+        "format": header.format.value.encode(),
+        "samples": str(samples).encode(),
     }
     if header.sequence is not None:
         fields["sequence"] = str(header.sequence).encode()
