@@ -25,6 +25,7 @@ from metering.samples import MAGIC, SampleColumns, decode_columns, encode_column
 LIVE_TOPIC = "byoc.samples"
 HISTORY_TOPIC = "byoc.history"
 VERSION = b"2"
+PART_STRIDE = 4096  # parts that one part of a push may be cut into: record part = push part * stride + k
 _READABLE = frozenset({b"1", VERSION})
 STALE_NAN_BITS = 0x7FF0000000000002
 

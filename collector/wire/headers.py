@@ -27,13 +27,16 @@ LANE = "X-Byoc-Lane"
 COMPLETE_THROUGH = "X-Byoc-Complete-Through"
 PREVIOUS = "X-Byoc-Previous"
 RESYNC = "X-Byoc-Resync"
+REFUSED_SEEN = "X-Byoc-Refused-Seen"  # the greatest `offset` among the refusals that the collector has on its disk
 
 MAX_INTEGER = 2**63 - 1
 MAX_PART = 2**31 - 1
 
 _OLD_BILLING = "live"  # what collectors sent before there was bulk
 _PREFIX = "x-byoc-"
-_NAMES = {name.lower(): name for name in (EPOCH, SEQUENCE, PART, LANE, COMPLETE_THROUGH, PREVIOUS, RESYNC)}
+_NAMES = {
+    name.lower(): name for name in (EPOCH, SEQUENCE, PART, LANE, COMPLETE_THROUGH, PREVIOUS, RESYNC, REFUSED_SEEN)
+}
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
 
@@ -60,6 +63,7 @@ class PushHeaders:
     complete_through_ms: int | None = None  # everything scraped before has been sent with this push or before
     previous: tuple[int, int] | None = None  # with an epoch's first push: the epoch before it, and its last number
     resync: bool = False  # no samples, only the state that a reader of frames lacked (409)
+    refused_seen: int | None = None  # see REFUSED_SEEN; said with every push, since each gateway must hear it
 
     def render(self) -> dict[str, str]:
         """The headers to send."""
@@ -75,6 +79,8 @@ class PushHeaders:
             fields[PREVIOUS] = f"{self.previous[0]}.{self.previous[1]}"
         if self.resync:
             fields[RESYNC] = "1"
+        if self.refused_seen is not None:
+            fields[REFUSED_SEEN] = str(self.refused_seen)
         return fields
 
 
@@ -124,6 +130,7 @@ def _parse_fields(found: dict[str, str]) -> PushHeaders:
     if PREVIOUS in found:
         before, _, last = found[PREVIOUS].partition(".")
         previous = integer(PREVIOUS, 0, MAX_INTEGER, before), integer(PREVIOUS, 0, MAX_INTEGER, last)
+    seen = integer(REFUSED_SEEN, 0, MAX_INTEGER) if REFUSED_SEEN in found else None
     if found.get(RESYNC, "1") != "1":
         findings.append(_finding(RESYNC, found[RESYNC], "1, or no such header"))
     lane = found[LANE]
@@ -131,7 +138,7 @@ def _parse_fields(found: dict[str, str]) -> PushHeaders:
         findings.append(_finding(LANE, lane, "billing, bulk or history"))
     if findings:
         raise WireError(findings)
-    return PushHeaders(epoch, sequence, PushLane(lane), part, complete, previous, RESYNC in found)
+    return PushHeaders(epoch, sequence, PushLane(lane), part, complete, previous, RESYNC in found, seen)
 
 
 def _finding(name: str, found: str, allowed: str) -> Finding:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kernel.clock import Clock
@@ -23,6 +23,7 @@ from kernel.errors import InvalidInput, Stop
 from kernel.identity.csr import PrivateKey, PublicKey, new_private_key, parse_csr, render_private_key
 from kernel.identity.errors import AuthorityExists, NoAuthority
 from kernel.identity.peer import render_serial
+from kernel.identity.receipt_key import open_receipt_key
 from kernel.identity.spiffe import SpiffeName, parse_authority_name, parse_trust_domain, render_authority_name
 from kernel.ids import CollectorId, Tenant
 
@@ -49,11 +50,12 @@ class IssuedCertificate:
 class CertificateAuthority:
     """Signs; keeps no list of what it signed (`kernel.identity.enrolment` does)."""
 
-    def __init__(self, certificate: x509.Certificate, key: PrivateKey, clock: Clock) -> None:
+    def __init__(self, certificate: x509.Certificate, key: PrivateKey, clock: Clock, folder: Path) -> None:
         self._certificate = certificate
         self._key = key
         self._clock = clock
         self.client_lifetime = CLIENT_LIFETIME
+        self._folder = folder
         self.trust_domain = _trust_domain(certificate)
         self.certificate_pem = certificate.public_bytes(serialization.Encoding.PEM)
 
@@ -71,7 +73,8 @@ class CertificateAuthority:
         certificate = _self_signed(key, trust_domain, clock.now())
         _write_new(folder / KEY_FILE, render_private_key(key), 0o600)
         _write_new(folder / CERTIFICATE_FILE, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
-        return cls(certificate, key, clock)
+        open_receipt_key(folder)
+        return cls(certificate, key, clock, folder)
 
     @classmethod
     def open(cls, folder: Path, clock: Clock) -> CertificateAuthority:
@@ -91,7 +94,15 @@ class CertificateAuthority:
             raise InvalidInput.single(str(folder), "CA files", str(error), "the files of `byoc ca init`") from error
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
             raise InvalidInput.single(str(folder), "CA key", "another key", f"the key of {CERTIFICATE_FILE}")
-        return cls(certificate, key, clock)
+        return cls(certificate, key, clock, folder)
+
+    def receipt_key(self) -> ed25519.Ed25519PrivateKey:
+        """The key that signs receipts, from the authority's folder; made if there is none. Raises InvalidInput."""
+        return open_receipt_key(self._folder)
+
+    def sign_statement(self, message: bytes) -> bytes:
+        """An ECDSA signature with SHA-384 over what is no certificate: the statement about a receipt key."""
+        return self._key.sign(message, ec.ECDSA(hashes.SHA384()))
 
     def issue_client(
         self, csr_pem: bytes, tenant: Tenant, collector: CollectorId, lifetime: timedelta | None = None

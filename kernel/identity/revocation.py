@@ -20,9 +20,7 @@ from kernel.logs import logger
 
 REFRESH_SECONDS = 1.0
 STALE_SECONDS = 30.0
-GRACE_MS = round(
-    MAX_RENEWAL_GRACE.total_seconds() * 1000
-)  # after its end it may still renew: it stays listed
+GRACE_MS = round(MAX_RENEWAL_GRACE.total_seconds() * 1000)  # after its end it may still renew: it stays listed
 _SERIAL_LENGTH = 40
 _log = logger("identity")
 

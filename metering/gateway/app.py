@@ -8,6 +8,7 @@ from datetime import timedelta
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from collector.wire.receipt import RECEIPT_KEYS_PATH
 from kernel.clock import Clock
 from kernel.identity import CertificateAuthority
 from kernel.identity.enrolment import EnrolmentTokens
@@ -16,7 +17,9 @@ from kernel.log import LogWriter
 from metering.gateway.connections import Connections
 from metering.gateway.enrol import EnrolEndpoint, Signer
 from metering.gateway.guard import ENROL_PATH, RENEW_PATH, Expected, Guard
+from metering.gateway.intake import Intake, IntakeParts
 from metering.gateway.metrics import GatewayMetrics
+from metering.gateway.receipts import Receipts
 from metering.gateway.settings import GatewaySettings
 from metering.gateway.tenants import Tenants
 from metering.gateway.write import WriteEndpoint
@@ -61,7 +64,8 @@ def build_gateway(parts: GatewayParts) -> web.Application:
     parts.authority.client_lifetime = timedelta(seconds=settings.certificate_seconds)
     guard = Guard(expected, clock, metrics, connections)
     enrol = EnrolEndpoint(Signer(parts.authority, parts.tokens), settings.enrolments_per_minute, clock, metrics)
-    write = WriteEndpoint(settings, parts.writer, tenants, clock, metrics)
+    receipts = Receipts(parts.authority)
+    write = WriteEndpoint(Intake(IntakeParts(settings, parts.writer, clock, metrics)), tenants, receipts)
     # aiohttp's own limit never acts: bodies are read as streams with limits of their own.
     app = web.Application(middlewares=[guard.middleware()], client_max_size=settings.body.body_bytes)
     app[INSIDE] = Inside(metrics, tenants, connections)
@@ -70,6 +74,7 @@ def build_gateway(parts: GatewayParts) -> web.Application:
             web.post(ENROL_PATH, enrol.enrol),
             web.post(RENEW_PATH, enrol.renew),
             web.post(WRITE_PATH, write.post),
+            web.get(RECEIPT_KEYS_PATH, receipts.keys),
         ]
     )
     return app

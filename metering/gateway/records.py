@@ -12,9 +12,8 @@ from dataclasses import replace
 import numpy as np
 
 from kernel.log import Record, RecordTooLarge
-from metering.record import BatchHeader, SampleBatch, encode_record
+from metering.record import PART_STRIDE, BatchHeader, SampleBatch, encode_record
 
-PART_STRIDE = 4096  # parts that one part of a push may be cut into: record part = push part * stride + k
 _ROW_BYTES = 20  # int32 + int64 + float64
 _SERIES_BYTES = 8
 _OVERHEAD_BYTES = 4096  # of the Arrow stream, the key and the headers

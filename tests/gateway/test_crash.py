@@ -73,7 +73,7 @@ async def test_a_push_that_was_not_answered_comes_again_under_the_same_sequence(
         assert await asyncio.wait_for(process.wait(), 20) == -signal.SIGKILL
     assert len(await stored(tmp_path)) == stored_by_the_first
     async with gateway_process(tmp_path, "") as (_, port):
-        assert await push(port) == 204
+        assert await push(port) == 200
     assert await stored(tmp_path) == [(Sequence(7, 1, 0), [NOW], [1.0])] * (stored_by_the_first + 1)
 
 

@@ -23,6 +23,7 @@ pushes = st.builds(
     complete_through_ms=st.none() | integers,
     previous=st.none() | st.tuples(integers, integers),
     resync=st.booleans(),
+    refused_seen=st.none() | integers,
 )
 
 
@@ -67,6 +68,7 @@ def test_half_marked_is_not_foreign(missing: str) -> None:
         ("X-Byoc-Previous", "7.1.2"),
         ("X-Byoc-Resync", "0"),
         ("X-Byoc-Tenant", "other/prod"),
+        ("X-Byoc-Refused-Seen", "-1"),
     ],
 )
 def test_a_bad_value_is_named(name: str, value: str) -> None:

@@ -12,10 +12,10 @@ from kernel.settings import documented_fields
 from kernel.window import DAY_MS
 from metering.gateway.buckets import KeyedBuckets, TokenBucket, retry_after
 from metering.gateway.records import make_records
+from metering.gateway.remote_write import SAMPLES_PER_DAY_FILE, cost_of
 from metering.gateway.series import check_series
 from metering.gateway.settings import GatewaySettings, TenantLimits
 from metering.gateway.tenants import ActiveSeries, Tenants, TenantState
-from metering.gateway.write import SAMPLES_PER_DAY_FILE, cost_of
 from metering.record import (
     BatchHeader,
     Lane,

@@ -164,6 +164,10 @@ class Sender:
         async with self._session.post(url, data=body, headers=headers, chunked=chunked) as response:
             return Answer(response.status, await response.text(), response.headers)
 
+    async def get(self, path: str) -> Answer:
+        async with self._session.get(self._world.url + path) as response:
+            return Answer(response.status, await response.text(), response.headers)
+
     async def json(self, path: str, content: object) -> Answer:
         async with self._session.post(self._world.url + path, json=content) as response:
             return Answer(response.status, await response.text(), response.headers)

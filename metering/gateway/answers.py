@@ -1,0 +1,66 @@
+"""What a push that failed is answered, and what the log says of it: the first time, not each time."""
+
+from __future__ import annotations
+
+from aiohttp import hdrs, web
+
+from collector.wire.errors import BodyTooLarge
+from collector.wire.headers import EXEMPLARS_WRITTEN, HISTOGRAMS_WRITTEN, SAMPLES_WRITTEN
+from kernel.errors import InvalidInput, Refuse, Retry, SlowDown
+from kernel.log import LogUnavailable
+from metering.gateway.body import BodyTooSlow, Unsupported
+from metering.gateway.buckets import retry_after
+from metering.gateway.metrics import Outcome
+
+_MAX_TEXT = 2000
+
+
+class Busy(SlowDown):
+    """No turn came in time: the gateway, or this tenant's share of it, is full."""
+
+
+class PartlyRefused(Refuse):
+    """Some of the push was not written; `written` samples were."""
+
+    def __init__(self, message: str, written: int) -> None:
+        super().__init__(message)
+        self.written = written
+
+
+_ANSWERS = (  # the more special ones first
+    (BodyTooLarge, Outcome.TOO_LARGE, 413),
+    (BodyTooSlow, Outcome.TOO_SLOW, 408),
+    (Unsupported, Outcome.UNSUPPORTED, 415),
+    (InvalidInput, Outcome.REFUSED, 400),
+    (Busy, Outcome.BUSY, 503),
+    (SlowDown, Outcome.LIMITED, 429),
+    (LogUnavailable, Outcome.LOG_UNAVAILABLE, 503),
+    (Retry, Outcome.LOG_UNAVAILABLE, 503),
+)
+
+
+def outcome_of(error: Refuse | Retry) -> tuple[Outcome, int]:
+    """The outcome and the status of an error."""
+    for kind, outcome, status in _ANSWERS:
+        if isinstance(error, kind):
+            return outcome, status
+    is_partial = isinstance(error, PartlyRefused) and error.written > 0
+    return (Outcome.PARTLY if is_partial else Outcome.REFUSED), 400
+
+
+def refused_response(error: Refuse | Retry, status: int) -> web.Response:
+    """The answer to a push that failed."""
+    headers = written_headers(error.written if isinstance(error, PartlyRefused) else 0)
+    if isinstance(error, Retry):
+        wait = error.retry_after_seconds if isinstance(error, SlowDown) else 1.0
+        headers[hdrs.RETRY_AFTER] = retry_after(wait)
+    response = web.Response(status=status, text=f"{str(error)[:_MAX_TEXT]}\n", headers=headers)
+    if isinstance(error, BodyTooLarge | BodyTooSlow):
+        response.force_close()  # the rest of the body is not waited for
+    return response
+
+
+def written_headers(samples: int, histograms: int = 0, exemplars: int = 0) -> dict[str, str]:
+    """What remote write 2.0 wants on every answer."""
+    counts = {SAMPLES_WRITTEN: samples, HISTOGRAMS_WRITTEN: histograms, EXEMPLARS_WRITTEN: exemplars}
+    return {name: str(count) for name, count in counts.items()}

@@ -1,0 +1,115 @@
+"""What every push goes through, whatever its protocol: its turn, the tenant's rate, the append."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from kernel.clock import Clock
+from kernel.crashpoints import crash_point
+from kernel.errors import Refuse, Retry, SlowDown
+from kernel.log import LogUnavailable, LogWriter, Position, Record, RecordTooLarge
+from metering.gateway.answers import Busy
+from metering.gateway.metrics import GatewayMetrics
+from metering.gateway.settings import GatewaySettings
+from metering.gateway.tenants import TenantState
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeParts:
+    """What pushes are taken in with."""
+
+    settings: GatewaySettings
+    writer: LogWriter
+    clock: Clock
+    metrics: GatewayMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A push that is in the log. `sha256` (hex) is of the body as it was sent."""
+
+    sha256: str
+    samples: int
+    received_ms: int
+    positions: Sequence[Position]
+
+
+class Intake:
+    """Turns, rates and appends. One for the process."""
+
+    def __init__(self, parts: IntakeParts) -> None:
+        self.settings, self.clock, self.metrics = parts.settings, parts.clock, parts.metrics
+        self._writer = parts.writer
+        self._pushes = asyncio.Semaphore(parts.settings.concurrent_pushes)
+        self._decodes = asyncio.Semaphore(parts.settings.concurrent_decodes)
+
+    @property
+    def max_record_bytes(self) -> int:
+        """The smaller of our limit and the broker's, which the log has read from it."""
+        return self._writer.max_record_bytes
+
+    def check_rate(self, state: TenantState) -> None:
+        """Raise SlowDown while the tenant has not one sample to give: before any work is done for it."""
+        if wait := state.bucket.wait_seconds(1, self.clock.monotonic()):
+            raise self._over_rate(wait)
+
+    @asynccontextmanager
+    async def turn(self, state: TenantState) -> AsyncIterator[None]:
+        """A place for a push's body in memory: the tenant's own, then one of all. Raises Busy."""
+        async with self._wait_for(state.turns), self._wait_for(self._pushes):
+            yield
+
+    @asynccontextmanager
+    async def decode_turn(self, state: TenantState) -> AsyncIterator[None]:
+        """A thread to decode in, in the same way. Raises Busy."""
+        async with self._wait_for(state.decodes), self._wait_for(self._decodes):
+            yield
+
+    async def append(
+        self, topic: str, records: Sequence[Record], state: TenantState, cost: int
+    ) -> Sequence[Position]:
+        """Append within the rate limit. Raises SlowDown, LogUnavailable (outcome unknown), RecordTooLarge."""
+        if wait := state.bucket.take(cost, self.clock.monotonic()):
+            raise self._over_rate(wait)
+        if not records:
+            return ()
+        try:
+            async with asyncio.timeout(self.settings.append_seconds):
+                crash_point("gateway.checked")
+                with self.metrics.append_seconds.time():
+                    positions = await self._writer.append(topic, records)
+                crash_point("gateway.appended")
+                return positions
+        except TimeoutError:
+            state.bucket.give_back(cost)
+            raise LogUnavailable(f"no answer within {self.settings.append_seconds:g} seconds") from None
+        except (Retry, RecordTooLarge):
+            state.bucket.give_back(cost)
+            raise
+        except Refuse as error:  # a topic that is not there is our fault: the sender must keep the push
+            state.bucket.give_back(cost)
+            raise LogUnavailable(f"the log refuses: {error}") from error
+
+    def charge(self, state: TenantState, excess_seconds: float) -> None:
+        """Charge work that was done already, as the samples that could have come in that time."""
+        samples = excess_seconds * self.settings.tenant.samples_per_second
+        state.bucket.charge(samples, self.clock.monotonic())
+
+    def _over_rate(self, wait_seconds: float) -> SlowDown:
+        rate = self.settings.tenant.samples_per_second
+        return SlowDown(f"over the limit of {rate:g} samples a second", wait_seconds)
+
+    @asynccontextmanager
+    async def _wait_for(self, turns: asyncio.Semaphore) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.settings.waiting_seconds):
+                await turns.acquire()
+        except TimeoutError:
+            raise Busy("too many pushes at once: try again", 2.0) from None
+        try:
+            yield
+        finally:
+            turns.release()

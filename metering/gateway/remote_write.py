@@ -1,0 +1,164 @@
+"""Remote write 1.0 and 2.0 into log records. Source: prometheus/docs, specs/prw/remote_write_spec_2_0.md.
+
+What is decided, in this order: the size, the content, the limits; then the append. Decoding runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from aiohttp import web
+
+from collector.wire.headers import PushHeaders
+from collector.wire.model import Decoded
+from kernel.identity import Identity
+from kernel.log import Record
+from kernel.window import DAY_MS
+from metering.gateway.admission import Admission, Moment, admit
+from metering.gateway.answers import PartlyRefused
+from metering.gateway.body import negotiate, read_push
+from metering.gateway.intake import Delivery, Intake
+from metering.gateway.records import make_records
+from metering.gateway.tenants import TenantState
+from metering.record import BatchHeader, Lane, SampleBatch
+from metering.record import Sequence as PushSequence
+
+# What decoding may cost before it is charged: several times what it costs in any honest push. A body of nothing but
+# fields that nobody reads takes seconds and holds no sample, so it would pass every limit on samples.
+_USUAL_SECONDS, _USUAL_SECONDS_PER_SAMPLE = 0.005, 0.0001
+SAMPLES_PER_DAY_FILE = 10_000
+_EXCESS_FACTOR = 4  # a second above that costs four seconds' samples: a quarter of one core for who does it always
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A push that may be appended."""
+
+    records: Sequence[Record]
+    admission: Admission
+    received_ms: int
+    sha256: str
+
+
+def cost_of(batch: SampleBatch) -> int:
+    """What a batch takes from its tenant's bucket: its samples, and for each further day as much as a file costs.
+
+    The lake writes a file for each day, so one sample on each of 400 days is no small push.
+    """
+    days = len(np.unique(batch.timestamps_ms // DAY_MS))
+    return len(batch) + SAMPLES_PER_DAY_FILE * max(0, days - 1)
+
+
+class _Timed:
+    """Runs the work of a push in its thread, and knows afterwards what it cost, also when it failed."""
+
+    def __init__(self, work: Callable[[], Prepared]) -> None:
+        self._work = work
+        self.seconds = 0.0  # of the processor, so that waiting for other threads is not counted
+        self.samples = 0
+
+    def run(self) -> Prepared:
+        started = time.thread_time()
+        try:
+            prepared = self._work()
+            self.samples = len(prepared.admission.batch)
+            return prepared
+        finally:
+            self.seconds = time.thread_time() - started
+
+    @property
+    def excess_seconds(self) -> float:
+        """What to charge beyond the samples."""
+        return _EXCESS_FACTOR * max(0.0, self.seconds - _USUAL_SECONDS - self.samples * _USUAL_SECONDS_PER_SAMPLE)
+
+
+class RemoteWrite:
+    """Takes pushes of Prometheus' protocols."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    async def take(
+        self, request: web.Request, identity: Identity, state: TenantState, push: PushHeaders | None
+    ) -> Delivery:
+        """Read, check and append one push. Raises what `answers` lists; PartlyRefused when some was not written."""
+        intake = self._intake
+        protocol = negotiate(request)
+        async with intake.turn(state):
+            body = await read_push(request, intake.settings.body)
+            intake.metrics.received.inc(len(body))
+            decode = protocol.decoder(intake.settings.body.for_decoding(), state.labels)
+            timed = _Timed(lambda: self._prepare(body, decode, state, identity, push))
+            try:
+                async with intake.decode_turn(state):
+                    prepared = await asyncio.to_thread(timed.run)
+                batch = prepared.admission.batch
+                positions = await intake.append(lane_of(push).topic, prepared.records, state, cost_of(batch))
+            finally:  # after the append: a push does not fail by its own cost, or it would fail each time it comes
+                intake.charge(state, timed.excess_seconds)
+        self._account(prepared.admission, push)
+        return Delivery(prepared.sha256, len(batch), prepared.received_ms, positions)
+
+    def _prepare(
+        self,
+        body: bytes,
+        decode: Callable[[bytes], Decoded],
+        state: TenantState,
+        identity: Identity,
+        push: PushHeaders | None,
+    ) -> Prepared:
+        """Decode, check and encode. In a thread."""
+        clock = self._intake.clock
+        moment = Moment(clock.now_ms(), clock.monotonic())
+        decoded = decode(body)
+        admission = admit(decoded, state, moment, whole=push is not None)
+        if push is not None and admission.refused_total:
+            self._count_refused(admission)
+            raise PartlyRefused(f"nothing was written: {_reasons(admission)}", 0)
+        digest = hashlib.sha256(body).hexdigest()
+        if push is None and not len(admission.batch):
+            return Prepared((), admission, moment.now_ms, digest)
+        header = batch_header(identity, push, moment.now_ms, digest)
+        records = make_records(header, admission.batch, self._intake.max_record_bytes)
+        return Prepared(records, admission, moment.now_ms, digest)
+
+    def _account(self, admission: Admission, push: PushHeaders | None) -> None:
+        metrics, samples = self._intake.metrics, len(admission.batch)
+        metrics.samples.labels(lane_of(push)).inc(samples)
+        metrics.claims.inc(admission.claims)
+        self._count_refused(admission)
+        if admission.refused_total:
+            raise PartlyRefused(f"{samples} samples were written, others not: {_reasons(admission)}", samples)
+
+    def _count_refused(self, admission: Admission) -> None:
+        for reason, count in admission.refused.items():
+            self._intake.metrics.refused.labels(reason).inc(count)
+
+
+def _reasons(admission: Admission) -> str:
+    return ", ".join(f"{reason.value}: {count}" for reason, count in sorted(admission.refused.items()) if count)
+
+
+def lane_of(push: PushHeaders | None) -> Lane:
+    """The lane that a push says; a foreign one is billing."""
+    return Lane(push.lane) if push else Lane.BILLING
+
+
+def batch_header(identity: Identity, push: PushHeaders | None, received_ms: int, sha256: str) -> BatchHeader:
+    """Who and which, for the records of a push."""
+    return BatchHeader(
+        tenant=identity.tenant,
+        collector=identity.collector,
+        lane=lane_of(push),
+        received_ms=received_ms,
+        sha256=sha256,
+        sequence=PushSequence(push.epoch, push.sequence, push.part) if push else None,
+        complete_through_ms=push.complete_through_ms if push else None,
+        previous=push.previous if push else None,
+        resync=push.resync if push else False,
+    )
