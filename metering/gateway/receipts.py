@@ -29,7 +29,7 @@ class Receipts:
         refused: Sequence[Mapping[str, Any]] = (),
     ) -> web.Response:
         """200 with the receipt of a push that the log has acknowledged; `refused` travels beside what is signed."""
-        log = tuple(tuple(position) for position in delivery.positions)
+        log = tuple((one.topic, one.partition, one.offset) for one in delivery.positions)
         receipt = Receipt(name, delivery.sha256, delivery.samples, delivery.received_ms, log)
         body = self.signer.answer(receipt, refused)
         return web.Response(body=body, headers={**headers, hdrs.CONTENT_TYPE: CONTENT_TYPE_RECEIPT})
