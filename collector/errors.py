@@ -7,6 +7,7 @@ kernel.errors
 ├── Retry
 │   ├── ScrapeFailed                           the target did not answer as it should: up = 0
 │   ├── SpoolUnavailable                       the disk did not take the frame: a gap is recorded
+│   ├── RootNeeded                             the group ended meanwhile: encode again, from the root
 │   ├── SpoolFull                              the lane is at its quota and may not drop: wait for the push
 │   └── EnrolmentFailed                        the gateway did not give a certificate: try again
 │       └── ProxyUnusable                      HTTPS_PROXY names no proxy that can be used
@@ -26,6 +27,10 @@ class ScrapeFailed(Retry):
 
 class SpoolUnavailable(Retry):
     """The disk did not take a frame. Nothing of it will be read back."""
+
+
+class RootNeeded(Retry):
+    """The group that these blocks were encoded for is closed; nothing was written."""
 
 
 class SpoolFull(Retry):

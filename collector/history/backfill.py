@@ -19,7 +19,7 @@ from collector.policy import Policy
 from collector.spool.files import load_checked, save_checked
 from collector.spool.frame import Frame
 from collector.spool.lane import LaneSpool
-from collector.spool.options import Draft
+from collector.spool.options import PayloadDraft
 from collector.spool.segment import list_segments, scan
 from collector.wire.encode_rw2 import encode_rw2
 from collector.wire.series import WireSeries
@@ -74,9 +74,13 @@ class Backfill:
         self._listed: set[Labels] = set()
         self._journal = spool.folder / "imports.json"
 
-    async def run(self) -> int:
-        """Append what was not appended before; returns the samples appended now. Raises SpoolUnavailable."""
-        done = await asyncio.to_thread(self.chunks_done)
+    async def run(self, done: int | None = None) -> int:
+        """Append what was not appended before; returns the samples appended now. Raises SpoolUnavailable.
+
+        `done`: what `chunks_done` said before the lane was being emptied.
+        """
+        if done is None:
+            done = await asyncio.to_thread(self.chunks_done)
         appended = 0
         for number, rows in enumerate(self._chunks(), 1):
             if number <= done:
@@ -95,7 +99,7 @@ class Backfill:
     def _note(self, number: int) -> None:
         save_checked(self._journal, {**(load_checked(self._journal) or {}), self._name: number})
 
-    async def _append(self, draft: Draft) -> None:
+    async def _append(self, draft: PayloadDraft) -> None:
         while True:
             try:
                 await self._spool.append(draft)
@@ -109,7 +113,7 @@ class Backfill:
         for start in range(0, len(rows), CHUNK_SAMPLES):
             yield rows[start : start + CHUNK_SAMPLES]
 
-    def _draft(self, number: int, rows: Sequence[HistoryRow]) -> Draft:
+    def _draft(self, number: int, rows: Sequence[HistoryRow]) -> PayloadDraft:
         ordered = sorted(rows, key=lambda row: (row.labels, row.timestamp_ms))
         series = [
             WireSeries(labels, tuple((row.timestamp_ms, row.value) for row in group))
@@ -120,7 +124,7 @@ class Backfill:
         new = [listed(families[one.labels], one.labels) for one in series if one.labels not in self._listed]
         self._listed.update(one.labels for one in series)
         meta = FrameMeta(counts, new, f"{self._name}:{number}")
-        return Draft(len(rows), meta.render(), compress(encode_rw2(series)))
+        return PayloadDraft(len(rows), meta.render(), compress(encode_rw2(series)))
 
 
 def newest_chunk(folder: Path, name: str) -> int:

@@ -42,8 +42,10 @@ async def backfill(settings: CollectorSettings, file: Path | None) -> BackfillOu
     await shipping.identity.ensure()
     await shipping.open()
     try:
+        job = Backfill(shipping.spool, table, allowed)
+        done = await asyncio.to_thread(job.chunks_done)  # before the frames that say so are pushed and gone
         shipping.start()
-        work = asyncio.create_task(_work(shipping, Backfill(shipping.spool, table, allowed)))
+        work = asyncio.create_task(_work(shipping, job, done))
         pushing = asyncio.create_task(shipping.watch())
         await asyncio.wait({work, pushing}, return_when=asyncio.FIRST_COMPLETED)
         if pushing.done():
@@ -56,7 +58,7 @@ async def backfill(settings: CollectorSettings, file: Path | None) -> BackfillOu
     return BackfillOutcome(len(table.rows), allowed.denied, appended, len(shipping.dead_letters.load()))
 
 
-async def _work(shipping: Shipping, job: Backfill) -> int:
-    appended = await job.run()
+async def _work(shipping: Shipping, job: Backfill, done: int) -> int:
+    appended = await job.run(done)
     await shipping.spool.drained()
     return appended

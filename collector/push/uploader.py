@@ -85,7 +85,7 @@ class Uploader:
         crash_point("push.answered")
         await asyncio.to_thread(self._parts.ledger.count, frame)
         crash_point("push.counted")
-        await self._lane.acknowledge(frame)
+        await self._lane.settle(frame)
         await asyncio.to_thread(self._plans.remove)
         self._count(frame)
 

@@ -19,7 +19,7 @@ from collector.scrape.horizon import Horizon
 from collector.scrape.series import LimitExceeded
 from collector.scrape.state import Scrape, TargetState
 from collector.scrape.target import Target
-from collector.spool.options import Draft
+from collector.spool.options import PayloadDraft
 from kernel.clock import Clock
 from kernel.errors import truncate
 from kernel.logs import logger
@@ -37,7 +37,7 @@ _LEFT_OUT = {
 class FrameSink(Protocol):
     """Where scrapes are stored: the live lane of the spool."""
 
-    async def append(self, draft: Draft) -> int:
+    async def append(self, draft: PayloadDraft) -> int:
         """Durable when it returns. Raises SpoolUnavailable."""
 
 
@@ -153,7 +153,7 @@ class TargetLoop:
         through = self._context.horizon.complete(token)
         try:
             await self._context.sink.append(
-                Draft(draft.samples, draft.meta, draft.payload, through),
+                PayloadDraft(draft.samples, draft.meta, draft.payload, through),
             )
         except SpoolUnavailable as error:
             self.last_error = truncate(str(error))
@@ -162,13 +162,13 @@ class TargetLoop:
         self._state.stored(scrape)
         self._context.metrics.frames.labels("billing").inc()
 
-    def _draft(self, scrape: Scrape) -> Draft:
+    def _draft(self, scrape: Scrape) -> PayloadDraft:
         payload = bytes(cramjam.snappy.compress_raw(self._state.encode(scrape)))
         families = tally(
             (one.family, len(one.prepared.head) + _SAMPLE_BYTES) for one in scrape.series if one.prepared
         )
         new = [listed(one.family, one.labels) for one in scrape.series if not one.listed]
-        return Draft(len(scrape.series), FrameMeta(families, new).render(), payload)
+        return PayloadDraft(len(scrape.series), FrameMeta(families, new).render(), payload)
 
     async def _end(self) -> None:
         at_ms = self._context.clock.now_ms()

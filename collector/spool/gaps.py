@@ -16,9 +16,11 @@ MAX_BYTES = 16 * 1024 * 1024
 class GapReason(StrEnum):
     """Why a frame will not arrive."""
 
-    QUOTA = "quota"  # the oldest frames made room
+    QUOTA = "quota"  # the oldest frames made room, or were too old
     DISK = "disk"  # the disk did not take the frame
-    DAMAGE = "damage"  # the frame was damaged on disk
+    DAMAGE = "damage"  # the frame was damaged on disk, or builds on one that was
+    REFUSED = "refused"  # the gateway refused samples for good: at once, or after it had taken them (signed)
+    PURGED = "purged"  # somebody said so: `byoc collector spool purge`
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Gap:
 class GapRecords:
     """An append-only file of gaps. A reserve of disk is kept, and given up for them when the disk is full."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "gaps.jsonl"
+    def __init__(self, folder: Path, name: str = "gaps.jsonl") -> None:
+        self.path = folder / name
         self._reserve = folder / "reserve"
         self.unwritten = 0
 

@@ -1,8 +1,8 @@
 """A lane of the spool: an ordered queue of frames on disk, from scrape to the gateway's answer.
 
 `append` returns when the frame is on disk and synced: from then on it survives `kill -9` and a power cut.
-Frames come out in the order in which they went in, and are deleted, segment by segment, once acknowledged.
-A boot has an epoch, greater than all before; sequences count from 1 in it, without a gap.
+Frames come out in the order in which they went in, fresh ones beside a backlog if there is one, and leave, segment
+by segment, once settled. A boot has an epoch, greater than all before; sequences count from 1 in it, without a gap.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections import OrderedDict
-from dataclasses import replace
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-from collector.errors import SpoolFull, SpoolLocked, SpoolUnavailable
-from collector.spool.files import load_checked, save_checked, sync_folder
-from collector.spool.frame import PREFIX, Frame, encode_frame
+from collector.errors import RootNeeded, SpoolFull, SpoolLocked, SpoolUnavailable
+from collector.spool.bodies import Join, PendingBody, join_drafts
+from collector.spool.epochs import Epochs
+from collector.spool.frame import Frame
 from collector.spool.gaps import Gap, GapReason, GapRecords
-from collector.spool.options import Draft, LaneOptions, Segment
+from collector.spool.options import Draft, LaneOptions, PayloadDraft
 from collector.spool.reader import SegmentReader
-from collector.spool.segment import Damage, SegmentName, list_segments, scan
+from collector.spool.segment import Damage, SegmentName
+from collector.spool.settled import Settled
+from collector.spool.shelf import Shelf
+from collector.spool.writer import SegmentWriter
+from collector.wire.frames import MAX_BODY_BYTES, join_blocks
 from kernel.clock import Clock
 from kernel.crashpoints import crash_point
 from kernel.logs import logger
@@ -29,29 +34,36 @@ from kernel.logs import logger
 _log = logger("spool")
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    draft: Draft | PayloadDraft
+    generation: int
+    done: asyncio.Future[int]
+
+
 class LaneSpool:
     """One lane. Open it in one process only; `open` first, `close` last."""
 
-    def __init__(self, folder: Path, options: LaneOptions, clock: Clock) -> None:
+    def __init__(self, folder: Path, options: LaneOptions, clock: Clock, join: Join = join_blocks) -> None:
         self.folder = folder
         self.options = options
         self.gaps = GapRecords(folder)
-        self.segments: OrderedDict[SegmentName, Segment] = OrderedDict()
-        self.epoch = 0
-        self.acknowledged: tuple[int, int] = (0, 0)
-        self.dropped_frames = 0
+        self.settled = Settled(folder / "settled.json")
+        self.shelf = Shelf(folder, options, clock, self.gaps, self.settled)
+        self.epochs = Epochs(folder / "epoch.json")
+        self.reader = SegmentReader(self.shelf, self.settled, self._damaged)
+        self.boundary = (0, 0)  # groups below it are the backlog
         self.arrived = asyncio.Event()
+        self.backlog = asyncio.Event()
         self.space = asyncio.Event()
         self.empty = asyncio.Event()
+        self._writer = SegmentWriter(folder, options, clock, self.shelf, join)
         self._clock = clock
-        self._sequence = 0
-        self._number = 0
         self._lock: int | None = None
-        self._file: int | None = None
-        self._active: SegmentName | None = None
-        self._pending: list[tuple[Draft, asyncio.Future[int]]] = []
+        self._pending: list[_Waiting] = []
+        self._pending_bytes = 0
+        self._enough = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
-        self.reader = SegmentReader(self)
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -59,24 +71,12 @@ class LaneSpool:
         """Take the lane and begin a new epoch. Blocking. Raises SpoolLocked, OSError."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._take_lock()
-        cursor = load_checked(self.folder / "cursor.json") or {}
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            self.acknowledged = (int(cursor["epoch"]), int(cursor["sequence"]))
-        for name in list_segments(self.folder):
-            self.segments[name] = Segment((self.folder / str(name)).stat().st_size)
-        self._begin_epoch()
+        self.settled.load()
+        self.shelf.load()
+        self.epochs.load()
+        found = [*self.shelf.ends(self.epochs.ends), self.settled.newest]
+        self._writer.epoch = self.epochs.begin(self._clock.now_ms(), found)
         self.gaps.reserve()
-
-    def _begin_epoch(self) -> None:
-        path = self.folder / "epoch.json"
-        recorded = (load_checked(path) or {}).get("epoch", 0)
-        previous = max(
-            recorded if isinstance(recorded, int) else 0,
-            self.acknowledged[0],
-            max((name.epoch for name in self.segments), default=0),
-        )
-        self.epoch = max(previous + 1, self._clock.now_ms())
-        save_checked(path, {"epoch": self.epoch})
 
     def _take_lock(self) -> None:
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -91,197 +91,208 @@ class LaneSpool:
 
     async def close(self) -> None:
         """Write what is pending, then let the lane go. Idempotent."""
+        self._enough.set()
         if self._flusher is not None:
             await asyncio.gather(self._flusher, return_exceptions=True)
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self._writer.close()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     # -- in --------------------------------------------------------------------------------------------------
 
-    async def append(self, draft: Draft) -> int:
-        """Add a frame; returns its sequence once it is synced. Order: as called.
+    @property
+    def generation(self) -> int:
+        """The group that blocks encoded now must belong to."""
+        return self._writer.generation()
 
-        Raises SpoolFull (nothing was written, wait for `space`), SpoolUnavailable (a gap was recorded).
+    async def append(self, draft: Draft | PayloadDraft, generation: int | None = None) -> int:
+        """Add a draft; returns the sequence of the push that completes it, once it is synced. Order: as called.
+
+        Raises RootNeeded (nothing was written: encode again for `generation` as it is now), SpoolFull (nothing was
+        written, wait for `space`), SpoolUnavailable (a gap was recorded, and the next of the stream is a root).
         """
-        if not self.options.drop_oldest and self.bytes + self._size(draft) > self.options.quota:
+        current = self.generation
+        if isinstance(draft, Draft) and generation != current:
+            raise RootNeeded(f"group {generation} is closed, {current} is open")
+        if not self.options.drop_oldest and self.bytes + draft.size > self.options.quota:
             self.space.clear()
             raise SpoolFull(f"{self.folder} holds {self.bytes} bytes of its {self.options.quota}")
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._pending.append((draft, done))
+        self._pending.append(_Waiting(draft, current, done))
+        self._pending_bytes += draft.size
+        if self._pending_bytes >= MAX_BODY_BYTES:
+            self._enough.set()
         if self._flusher is None or self._flusher.done():
             self._flusher = asyncio.create_task(self._flush(), name=f"spool.{self.options.lane}")
         return await asyncio.shield(done)
 
     async def _flush(self) -> None:
         while self._pending:
-            batch, self._pending = self._pending, []
-            try:
-                first = await asyncio.to_thread(self._write, [draft for draft, _ in batch])
-            except (OSError, ValueError) as error:
-                await asyncio.to_thread(self._lost, batch, error)
-                for _, done in batch:
-                    done.set_exception(SpoolUnavailable(f"{self.folder} did not take a frame: {error}"))
-                    done.exception()  # an appender that was cancelled does not look
-                continue
-            for number, (_, done) in enumerate(batch, first):
-                done.set_result(number)
-            self.empty.clear()
-            self.arrived.set()
+            await self._linger()
+            batch, self._pending, self._pending_bytes = self._pending, [], 0
+            self._enough.clear()
+            for generation, waiting in groupby(batch, key=lambda one: one.generation):
+                await self._store(list(waiting), generation)
 
-    def _write(self, drafts: list[Draft]) -> int:
-        """Write and sync all, or nothing of it counts. Returns the first sequence. Raises OSError."""
-        self._make_room(sum(self._size(draft) for draft in drafts))
-        name = self._segment_for_writing()
-        first = self._sequence + 1
-        encoded = b"".join(
-            encode_frame(self._numbered(number, draft), name.salt) for number, draft in enumerate(drafts, first)
-        )
-        segment = self.segments[name]
-        assert self._file is not None
+    async def _linger(self) -> None:
+        if self.options.linger <= 0 or self._enough.is_set():
+            return
+        both = [
+            asyncio.ensure_future(one) for one in (self._enough.wait(), self._clock.sleep(self.options.linger))
+        ]  # fmt: skip
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for one in both:
+            one.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+
+    async def _store(self, batch: list[_Waiting], generation: int) -> None:
+        bodies = join_drafts(one.draft for one in batch)
         try:
-            self._write_at(encoded, segment.end)
-            crash_point("spool.written")
-            os.fdatasync(self._file)
+            numbers = await asyncio.to_thread(self._write, bodies, generation)
+        except (OSError, ValueError) as error:
+            self._writer.roll()  # a segment that is written no more can make room
+            await asyncio.to_thread(self._lost, batch, error)
+            for one in batch:
+                one.done.set_exception(SpoolUnavailable(f"{self.folder} did not take a frame: {error}"))
+                one.done.exception()  # an appender that was cancelled does not look
+            return
+        waiting = iter(batch)
+        for body, number in zip(bodies, numbers, strict=True):
+            for _ in range(body.ends):
+                next(waiting).done.set_result(number)
+        self.empty.clear()
+        self.arrived.set()
+
+    def _write(self, bodies: list[PendingBody], generation: int) -> list[int]:
+        try:
+            return self._writer.write(bodies, generation)
         except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, segment.end)
-            raise
-        crash_point("spool.synced")
-        self._sequence += len(drafts)
-        segment.last = self._sequence
-        segment.end += len(encoded)
-        return first
+            if not self.options.keep or not self.shelf.trim_archive(spare=2 * self.options.segment):
+                raise
+        return self._writer.write(bodies, generation)  # what was delivered made room for what was not
 
-    def _numbered(self, sequence: int, draft: Draft) -> Frame:
-        through = draft.complete_through_ms
-        return Frame(
-            self.epoch, sequence, self.options.lane, through, draft.samples, draft.meta, draft.payload
-        )  # fmt: skip
-
-    def _write_at(self, encoded: bytes, offset: int) -> None:
-        assert self._file is not None
-        view = memoryview(encoded)
-        half = len(view) // 2
-        written = os.pwrite(self._file, view[:half], offset)
-        crash_point("spool.half_written")
-        while written < len(view):
-            written += os.pwrite(self._file, view[written:], offset + written)
-
-    def _segment_for_writing(self) -> SegmentName:
-        active = self.segments.get(self._active) if self._active is not None else None
-        if self._active is not None and active is not None and active.end < self.options.segment:
-            return self._active
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-        name = SegmentName.new(self.epoch, self._number + 1)
-        self._file = os.open(self.folder / str(name), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        sync_folder(self.folder)
-        self._number += 1
-        self.segments[name] = Segment(0)
-        self._active = name
-        return name
-
-    @staticmethod
-    def _size(draft: Draft) -> int:
-        return len(draft.payload) + len(draft.meta) + PREFIX.size + 64
-
-    def _make_room(self, wanted: int) -> None:
-        while self.segments and self.bytes + wanted > self.options.quota:
-            name = next(iter(self.segments))
-            if name == self._active and self.segments[name].end == 0:
-                return
-            self._drop(name)
-
-    def _drop(self, name: SegmentName) -> None:
-        segment = self.segments[name]
-        path = self.folder / str(name)
-        positions, samples = [], 0
-        for found in scan(path, name, segment.end):
-            if isinstance(found, Frame) and found.position > self.acknowledged:
-                positions.append(found.sequence)
-                samples += found.samples
-        if positions:
-            gap = Gap(GapReason.QUOTA, self._clock.now_ms(), name.epoch, positions[0], positions[-1], samples)
-            self.gaps.record(gap)
-            self.dropped_frames += len(positions)
-            _log.warning("frames_dropped", reason="quota", frames=len(positions), samples=samples)
-        self.forget(name)
-
-    def _lost(self, batch: list[tuple[Draft, asyncio.Future[int]]], error: Exception) -> None:
-        samples = sum(draft.samples for draft, _ in batch)
+    def _lost(self, batch: list[_Waiting], error: Exception) -> None:
+        samples = sum(one.draft.samples for one in batch)
         self.gaps.record(Gap(GapReason.DISK, self._clock.now_ms(), samples=samples, detail=str(error)))
         _log.error("spool_write_failed", folder=str(self.folder), samples=samples, error=str(error))
 
     # -- out -------------------------------------------------------------------------------------------------
 
     async def next_frame(self) -> Frame:
-        """The oldest frame not yet returned, in order; waits for one."""
+        """The oldest fresh frame not yet returned, in order; waits for one. Without a backlog all are fresh."""
         while True:
             self.arrived.clear()
-            frame = await asyncio.to_thread(self.reader.read)
+            frame = await asyncio.to_thread(self._read, self.boundary)
             if frame is not None:
                 return frame
-            if not self.arrived.is_set():
+            if not self.arrived.is_set() and not self.backlog.is_set():
                 self.empty.set()
             await self.arrived.wait()
 
-    async def acknowledge(self, frame: Frame) -> None:
-        """The gateway has this frame, and all before it: they will not be sent again. Durable when it returns."""
-        await asyncio.to_thread(self._acknowledge, frame)
+    async def next_of_backlog(self) -> Frame:
+        """The oldest frame of the backlog not yet returned, in order; waits for a backlog."""
+        while True:
+            await self.backlog.wait()
+            boundary = self.boundary
+            frame = await asyncio.to_thread(self._read, (0, 0), boundary)
+            if frame is not None:
+                return frame
+            if boundary == self.boundary:
+                self.backlog.clear()
+                self.arrived.set()  # whoever waits for `empty` looks again
+
+    def _read(self, at_least: tuple[int, int], below: tuple[int, int] | None = None) -> Frame | None:
+        frame = self.reader.read(at_least, below)
+        if frame is None:
+            self.shelf.finish()
+        return frame
+
+    def part_backlog(self) -> None:
+        """What waits now becomes the backlog, and fresh frames go beside it. Call it between fresh frames."""
+        self.boundary = self.epoch, self._writer.roll()
+        self.backlog.set()
+        _log.info("backlog_parted", lane=self.options.lane.value, bytes=self.pending_bytes)
+
+    async def settle(self, frame: Frame) -> None:
+        """The gateway has this frame, or a gap says why not: it will not be sent again. Durable on return."""
+        await asyncio.to_thread(self._settle, frame)
         self.space.set()
 
     async def drained(self) -> None:
         """Until whoever takes frames has asked for one and there was none: all before it are settled."""
         await self.empty.wait()
 
-    def _acknowledge(self, frame: Frame) -> None:
-        self.acknowledged = max(self.acknowledged, frame.position)
-        epoch, sequence = self.acknowledged
-        save_checked(self.folder / "cursor.json", {"epoch": epoch, "sequence": sequence})
+    def _settle(self, frame: Frame) -> None:
+        with self.shelf.lock:
+            self.settled.add(*frame.position)
+            for name, segment in self.shelf.segments.items():
+                if name.epoch == frame.epoch and segment.waiting.pop(frame.sequence, None) is not None:
+                    segment.settled_bytes += frame.stored_bytes
+            oldest = min((name.epoch for name in self.shelf.segments), default=self.epoch)
+            self.settled.forget_before(min(oldest, self.epoch))
+            self.settled.save()
         crash_point("spool.acknowledged")
-        for name in list(self.segments):
-            if not self._finished(name):
-                break
-            self.forget(name)
+        self.shelf.finish()
 
-    def _finished(self, name: SegmentName) -> bool:
-        """True when every frame of the segment is acknowledged."""
-        epoch, sequence = self.acknowledged
-        if name.epoch != epoch:
-            return name.epoch < epoch
-        last = self.segments[name].last
-        if last is not None:
-            return last <= sequence and (name != self._active or self.segments[name].end >= self.options.segment)
-        return self.reader.is_past(name)
+    def is_all_before_settled(self, frame: Frame) -> bool:
+        """Whether "complete through" may be said with this frame: nothing older waits."""
+        with self.shelf.lock:
+            oldest = min((name.epoch for name, one in self.shelf.segments.items() if not one.is_done), default=0)
+            return oldest in (0, frame.epoch) and self.settled.is_complete_below(*frame.position)
 
-    def forget(self, name: SegmentName) -> None:
-        """Delete a segment."""
-        self.segments.pop(name, None)
-        (self.folder / str(name)).unlink(missing_ok=True)
-        crash_point("spool.segment_deleted")
-
-    def damaged(self, name: SegmentName, damage: Damage, before: int, after: int | None) -> None:
+    def _damaged(self, name: SegmentName, damage: Damage, before: int | None, after: int | None) -> None:
         """The reader met bytes that are no frame, between sequences `before` and `after`."""
-        if damage.torn:
+        if after is None and damage.torn:
             _log.warning("torn_tail", segment=str(name), bytes=damage.length)
             return
-        gap = Gap(GapReason.DAMAGE, self._clock.now_ms(), name.epoch, before + 1, detail=damage.reason)
-        self.gaps.record(replace(gap, last=None if after is None else after - 1))
         _log.error("segment_damaged", segment=str(name), offset=damage.offset, bytes=damage.length)
+        first = None if before is None else before + 1
+        if name.group == (self.epoch, self._writer.generation()):
+            self._writer.roll()  # later blocks may build on what is lost
+        if first is None or after is None:
+            self.gaps.record(
+                Gap(
+                    GapReason.DAMAGE,
+                    self._clock.now_ms(),
+                    name.epoch,
+                    first,
+                    after and after - 1,
+                    detail=damage.reason,
+                )
+            )
+            return
+        with self.shelf.lock:
+            numbers = self.settled.epochs.get(name.epoch)
+            for low, high in numbers.missing(first, after - 1) if numbers else [(first, after - 1)]:
+                gap = Gap(GapReason.DAMAGE, self._clock.now_ms(), name.epoch, low, high, detail=damage.reason)
+                self.gaps.record(gap)
+                self.settled.add(name.epoch, low, high)
+            with contextlib.suppress(OSError):  # then it is recorded again after a restart
+                self.settled.save()
 
     # -- what is seen from outside ---------------------------------------------------------------------------
 
     @property
+    def epoch(self) -> int:
+        return self._writer.epoch
+
+    @property
     def bytes(self) -> int:
-        """Bytes on disk, acknowledged ones of unfinished segments included."""
-        return sum(segment.end for segment in list(self.segments.values()))
+        """Bytes on disk, settled ones of unfinished segments included, kept ones not."""
+        return self.shelf.bytes
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that are not settled."""
+        return self.shelf.pending_bytes
+
+    @property
+    def dropped_frames(self) -> int:
+        """Frames given up for the quota since start."""
+        return self.shelf.dropped_frames
 
     @property
     def last_sequence(self) -> int:
         """The sequence of the newest synced frame of this boot."""
-        return self._sequence
+        return self._writer.sequence

@@ -2,88 +2,97 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from collector.spool.frame import BadFrame, Frame
 from collector.spool.segment import Damage, SegmentName, next_valid, read_frame
-from kernel.logs import logger
+from collector.spool.settled import Settled
+from collector.spool.shelf import Shelf
 
-if TYPE_CHECKING:
-    from collector.spool.lane import LaneSpool
-
-_log = logger("spool")
+Damaged = Callable[[SegmentName, Damage, int | None, int | None], None]
 
 
 class SegmentReader:
-    """A place in the segments of a lane, in memory; after a start it is before all frames not acknowledged."""
+    """Reads the oldest segment with something left. Where reading is stands with the segment, so that the fresh and
+    the backlog's reader can share a lane: each is given the groups it may read.
+    """
 
-    def __init__(self, lane: LaneSpool) -> None:
-        self._lane = lane
-        self._name: SegmentName | None = None
-        self._offset = 0
-        self._last: tuple[int, int] = (0, 0)
+    def __init__(self, shelf: Shelf, settled: Settled, damaged: Damaged) -> None:
+        self._shelf = shelf
+        self._settled = settled
+        self._damaged = damaged
 
-    def read(self) -> Frame | None:
-        """The next frame that is not acknowledged; None: there is none yet. Blocking."""
-        while (name := self._current()) is not None:
+    def read(self, at_least: tuple[int, int] = (0, 0), below: tuple[int, int] | None = None) -> Frame | None:
+        """The next frame that is not settled, of groups (epoch, number) in [at_least, below). Blocking."""
+        while (name := self._current(at_least, below)) is not None:
             frame = self._read_in(name)
-            if frame is None:
-                if not self._advance(name):
-                    return None
-            elif frame.position > max(self._last, self._lane.acknowledged):
-                self._last = frame.position
+            if frame is not None and not self._is_old(name, frame):
                 return frame
         return None
 
-    def is_past(self, name: SegmentName) -> bool:
-        """True when everything in the segment was read."""
-        return self._name is not None and name < self._name
+    def _current(self, at_least: tuple[int, int], below: tuple[int, int] | None) -> SegmentName | None:
+        with self._shelf.lock:
+            for name, segment in self._shelf.segments.items():
+                if (
+                    name.group >= at_least
+                    and (below is None or name.group < below)
+                    and segment.offset < segment.end
+                ):
+                    return name
+        return None
 
-    def _current(self) -> SegmentName | None:
-        names = list(self._lane.segments)
-        if self._name not in self._lane.segments:
-            later = [name for name in names if self._name is None or name > self._name]
-            self._name, self._offset = (later[0] if later else None), 0
-            if self._name is None and names:
-                self._name = names[-1]
-        return self._name
-
-    def _advance(self, name: SegmentName) -> bool:
-        later = [other for other in list(self._lane.segments) if other > name]
-        if later:
-            self._name, self._offset = later[0], 0
-        return bool(later)
+    def _is_old(self, name: SegmentName, frame: Frame) -> bool:
+        """Settled before, or there twice: a file copied under another name."""
+        with self._shelf.lock:
+            segment = self._shelf.segments.get(name)
+            if segment is None:
+                return True
+            seen = frame.sequence <= segment.read or self._shelf.is_waiting(*frame.position)
+            segment.read = max(segment.read, frame.sequence)
+            if seen or frame.position in self._settled:
+                segment.settled_bytes += frame.stored_bytes
+                return True
+            segment.waiting[frame.sequence] = frame.appended_ms
+        return False
 
     def _read_in(self, name: SegmentName) -> Frame | None:
-        segment = self._lane.segments.get(name)
-        path = self._lane.folder / str(name)
-        end = 0 if segment is None else segment.end
-        if self._offset >= end:
-            return None
+        segment = self._shelf.segments.get(name)
+        if segment is None:
+            return None  # it made room for newer frames meanwhile
+        end = segment.end
         try:
-            frame, self._offset = read_frame(path, name, self._offset, end)
+            frame, segment.offset = read_frame(self._shelf.folder / str(name), name, segment.offset, end)
         except OSError as error:
-            self._unreadable(name, end, error)
+            if name in self._shelf.segments:
+                self._skip(name, end, Damage(segment.offset, end - segment.offset, str(error), torn=False))
             return None
         except BadFrame as bad:
             return self._over_damage(name, end, bad)
+        if (segment.read and frame.sequence > segment.read + 1) or (
+            not segment.read and frame.sequence > name.first > 0
+        ):
+            self._tell(name, Damage(segment.offset, 0, "frames are missing", torn=False), frame.sequence)
         return frame
 
     def _over_damage(self, name: SegmentName, end: int, bad: BadFrame) -> Frame | None:
-        found = next_valid(self._lane.folder / str(name), name, self._offset, end)
+        segment = self._shelf.segments[name]
+        found = next_valid(self._shelf.folder / str(name), name, segment.offset, end)
         until = end if found is None else found[1]
-        damage = Damage(self._offset, until - self._offset, str(bad), bad.torn and found is None)
-        before = self._last[1] if self._last[0] == name.epoch else 0
-        if (name.epoch, before) < self._lane.acknowledged and self._lane.acknowledged[0] == name.epoch:
-            before = max(before, self._lane.acknowledged[1])
-        after = None if found is None else found[0].sequence
-        if after is None or after > before + 1:
-            self._lane.damaged(name, damage, before, after)
-        self._offset = end if found is None else found[2]
-        return None if found is None else found[0]
+        damage = Damage(segment.offset, until - segment.offset, str(bad), bad.torn and found is None)
+        if found is None:
+            self._skip(name, end, damage)
+            return None
+        self._tell(name, damage, found[0].sequence)
+        segment.offset = found[2]
+        return found[0]
 
-    def _unreadable(self, name: SegmentName, end: int, error: OSError) -> None:
-        if name not in self._lane.segments:
-            return  # it made room for newer frames meanwhile
-        self._lane.damaged(name, Damage(self._offset, end - self._offset, str(error), torn=False), 0, None)
-        self._offset = end
+    def _skip(self, name: SegmentName, end: int, damage: Damage) -> None:
+        segment = self._shelf.segments[name]
+        last = self._shelf.last_sequence(name)
+        self._tell(name, damage, None if last is None else last + 1)
+        segment.settled_bytes = segment.offset = end
+
+    def _tell(self, name: SegmentName, damage: Damage, after: int | None) -> None:
+        before = self._shelf.segments[name].read or self._shelf.before(name)
+        if before is None or after is None or after > before + 1:
+            self._damaged(name, damage, before, after)

@@ -1,4 +1,8 @@
-"""A segment: a file of frames of one boot. Its name holds the epoch, a number, and the salt of its checksums."""
+"""A segment: a file of frames of one boot, which are one group of our own protocol.
+
+Its name holds the epoch, a number (the group), the sequence of its first frame, and the salt of its checksums. The
+sequence says what is missing when its first frames are damaged, or the whole of the segment before it is gone.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from pathlib import Path
 
 from collector.spool.frame import MAGIC, PREFIX, BadFrame, Frame, parse_prefix, parse_rest
 
-_NAME = re.compile(r"(\d{16})-(\d{8})-([0-9a-f]{8})\.seg", re.ASCII)
+_NAME = re.compile(r"(\d{16})-(\d{8})-(?:(\d{16})-)?([0-9a-f]{8})\.seg", re.ASCII)
 _SCAN_BYTES = 1024 * 1024
 
 
@@ -21,22 +25,34 @@ class SegmentName:
     epoch: int
     number: int
     salt: int
+    first: int = 0  # sequence of the first frame; 0: not known, as of segments of older versions
 
     def __str__(self) -> str:
-        return f"{self.epoch:016d}-{self.number:08d}-{self.salt:08x}.seg"
+        first = f"{self.first:016d}-" if self.first else ""
+        return f"{self.epoch:016d}-{self.number:08d}-{first}{self.salt:08x}.seg"
+
+    @property
+    def group(self) -> tuple[int, int]:
+        return self.epoch, self.number
 
     @classmethod
-    def new(cls, epoch: int, number: int) -> SegmentName:
-        return cls(epoch, number, secrets.randbits(32))
+    def new(cls, epoch: int, number: int, first: int) -> SegmentName:
+        return cls(epoch, number, secrets.randbits(32), first)
+
+    @classmethod
+    def parse(cls, text: str) -> SegmentName | None:
+        """The name of a segment's file; None for any other."""
+        named = _NAME.fullmatch(text)
+        return named and cls(int(named[1]), int(named[2]), int(named[4], 16), int(named[3] or 0))
 
 
 def list_segments(folder: Path) -> list[SegmentName]:
     """The segments in `folder`, in order; whatever else lies there is left alone."""
     found = []
-    for path in folder.iterdir():
-        named = _NAME.fullmatch(path.name)
-        if named and path.is_file():
-            found.append(SegmentName(int(named[1]), int(named[2]), int(named[3], 16)))
+    for path in folder.iterdir() if folder.is_dir() else ():
+        name = SegmentName.parse(path.name)
+        if name is not None and path.is_file():
+            found.append(name)
     return sorted(found)
 
 
@@ -61,7 +77,7 @@ def read_frame(path: Path, name: SegmentName, offset: int, end: int) -> tuple[Fr
         length, checksum = parse_prefix(prefix)
         if offset + PREFIX.size + length > end:
             raise BadFrame("the file ends inside a frame", torn=True)
-        frame = parse_rest(file.read(length), length, checksum, name.salt)
+        frame = parse_rest(file.read(length), length, checksum, name.salt, name.number)
     if frame.epoch != name.epoch:
         raise BadFrame(f"a frame of epoch {frame.epoch}")
     return frame, offset + PREFIX.size + length

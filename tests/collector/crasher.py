@@ -31,7 +31,7 @@ from collector.push.transport import Push
 from collector.push.uploader import Uploader, UploaderParts
 from collector.push.version import VersionMemory
 from collector.spool.lane import LaneSpool
-from collector.spool.options import Draft, LaneOptions
+from collector.spool.options import LaneOptions, PayloadDraft
 from collector.wire.encode_rw2 import encode_rw2
 from collector.wire.headers import SAMPLES_WRITTEN, PushLane
 from collector.wire.rw2 import decode_request
@@ -95,9 +95,9 @@ def make_series(number: int) -> list[WireSeries]:
     return [WireSeries(make_labels({"__name__": name}), ((number * 1000, float(number)),)) for name in names]
 
 
-def make_draft(number: int) -> Draft:
+def make_draft(number: int) -> PayloadDraft:
     meta = FrameMeta({"milvus": (SERIES, SERIES * 18)}, [("milvus", "milvus_0")] if number == 1 else [])
-    return Draft(SERIES, meta.render(), compress(encode_rw2(make_series(number))), number * 1000)
+    return PayloadDraft(SERIES, meta.render(), compress(encode_rw2(make_series(number))), number * 1000)
 
 
 async def ship(folder: Path, numbers: range) -> None:

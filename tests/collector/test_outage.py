@@ -192,7 +192,7 @@ async def test_an_hour_without_network_loses_and_doubles_nothing(tmp_path: Path)
     loop.stop()
     ended_ms = clock.now_ms()
     await scraping
-    while lane.acknowledged < (lane.epoch, lane.last_sequence):
+    while (lane.epoch, lane.last_sequence) not in lane.settled:
         await turn(clock, 5)
         await asyncio.sleep(0.001)
     pushing.cancel()

@@ -20,7 +20,7 @@ from collector.push.backoff import Backoff
 from collector.push.bisect import MAX_PARTS, Plan
 from collector.push.version import VersionMemory
 from collector.settings import load_collector_settings
-from collector.spool.options import Draft
+from collector.spool.options import PayloadDraft
 from collector.wire.encode_rw2 import encode_rw2
 from collector.wire.headers import SAMPLES_WRITTEN, PushLane
 from collector.wire.series import WireSeries
@@ -31,9 +31,9 @@ from tests.collector.world import Received, ScriptedGateway, run_gateway, serve_
 WRITTEN = {SAMPLES_WRITTEN: "0"}
 
 
-def draft(*names: str, at: int = 1000) -> Draft:
+def draft(*names: str, at: int = 1000) -> PayloadDraft:
     series = [WireSeries(make_labels({"__name__": name}), ((at, 1.0),)) for name in names]
-    return Draft(len(series), b"", compress(encode_rw2(series)), at)
+    return PayloadDraft(len(series), b"", compress(encode_rw2(series)), at)
 
 
 @dataclass
@@ -42,7 +42,7 @@ class World:
     shipping: Shipping
     folder: Path
 
-    async def ship(self, *drafts: Draft) -> None:
+    async def ship(self, *drafts: PayloadDraft) -> None:
         for one in drafts:
             await self.shipping.spool.append(one)
         await self.shipping.spool.drained()

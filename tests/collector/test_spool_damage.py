@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.errors import SpoolFull, SpoolLocked, SpoolUnavailable
+from collector.spool.files import save_checked
 from collector.spool.frame import Frame
 from collector.spool.gaps import GapReason
 from collector.spool.lane import LaneSpool
-from collector.spool.options import Draft, LaneOptions
+from collector.spool.options import LaneOptions, PayloadDraft
 from collector.spool.segment import SegmentName, list_segments, scan
 from collector.wire.headers import PushLane
 from kernel.clock import VirtualClock
@@ -27,8 +28,8 @@ def open_lane(folder: Path, options: LaneOptions = OPTIONS) -> LaneSpool:
     return lane
 
 
-def draft(text: bytes) -> Draft:
-    return Draft(1, b"meta", text, 5)
+def draft(text: bytes) -> PayloadDraft:
+    return PayloadDraft(1, b"meta", text, 5)
 
 
 async def fill(folder: Path, payloads: list[bytes], options: LaneOptions = OPTIONS) -> None:
@@ -113,37 +114,46 @@ async def test_a_frame_that_a_target_wrote_into_a_label_is_not_read_as_one(tmp_p
     await lane.close()
 
 
-@pytest.mark.parametrize("cursor", [b"", b"{", b"\xff\xfe", b'{"epoch":1}\n00000000\n'])
-async def test_an_unreadable_cursor_means_that_all_is_sent_again(tmp_path: Path, cursor: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"epoch":1}\n00000000\n'])
+async def test_an_unreadable_set_of_settled_means_that_all_is_sent_again(tmp_path: Path, content: bytes) -> None:
     await fill(tmp_path, [b"1", b"2"])
-    (tmp_path / "cursor.json").write_bytes(cursor)
+    (tmp_path / "settled.json").write_bytes(content)
     lane = open_lane(tmp_path)
     assert await read_all(lane) == [b"1", b"2"]
     await lane.close()
 
 
-async def test_a_cursor_that_is_a_folder_is_moved_aside(tmp_path: Path) -> None:
+async def test_a_set_of_settled_that_is_a_folder_is_moved_aside(tmp_path: Path) -> None:
     await fill(tmp_path, [b"1", b"2"])
-    (tmp_path / "cursor.json").mkdir()
+    (tmp_path / "settled.json").mkdir()
     lane = open_lane(tmp_path)
-    await lane.acknowledge(await lane.next_frame())
+    await lane.settle(await lane.next_frame())
     await lane.close()
     again = open_lane(tmp_path)
     assert await read_all(again) == [b"2"]
     await again.close()
 
 
-async def test_a_cursor_past_the_end_loses_nothing_that_comes_after(tmp_path: Path) -> None:
+async def test_what_is_settled_of_an_epoch_far_ahead_loses_nothing(tmp_path: Path) -> None:
     lane = open_lane(tmp_path)
     await lane.append(draft(b"1"))
     frame = await lane.next_frame()
-    await lane.acknowledge(Frame(frame.epoch + 10**6, 99, frame.lane, None, 0, b"", b""))
+    await lane.settle(Frame(frame.epoch + 10**6, 99, frame.lane, None, 0, b"", b""))
     await lane.close()
     again = open_lane(tmp_path)
     assert again.epoch > frame.epoch + 10**6
     await again.append(draft(b"2"))
-    assert await read_all(again) == [b"2"]
+    assert await read_all(again) == [b"1", b"2"]
     await again.close()
+
+
+async def test_the_cursor_of_an_older_version_is_taken_over(tmp_path: Path) -> None:
+    await fill(tmp_path, [b"1", b"2", b"3"])
+    (name,) = list_segments(tmp_path)
+    save_checked(tmp_path / "cursor.json", {"epoch": name.epoch, "sequence": 2})
+    lane = open_lane(tmp_path)
+    assert await read_all(lane) == [b"3"]
+    await lane.close()
 
 
 async def test_junk_beside_the_segments_is_left_alone(tmp_path: Path) -> None:
@@ -233,7 +243,7 @@ async def test_a_lane_that_may_not_drop_says_that_it_is_full_until_an_acknowledg
     with pytest.raises(SpoolFull):
         await lane.append(draft(b"x" * 700))
     for _ in range(3):
-        await lane.acknowledge(await lane.next_frame())
+        await lane.settle(await lane.next_frame())
     assert lane.space.is_set()
     await lane.append(draft(b"x" * 300))
     await lane.close()
