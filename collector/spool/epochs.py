@@ -28,7 +28,7 @@ class Epochs:
             self.current, self.ends = 0, {}
 
     def begin(self, now_ms: int, found: Iterable[tuple[int, int]]) -> int:
-        """A new epoch, after `load`: greater than all on record and `found` (epoch, last sequence). Raises OSError."""
+        """After `load`, a new epoch: over all on record and `found` (epoch, last sequence). Raises OSError."""
         newest = max([self.current, *self.ends])
         for epoch, last in found:
             newest = max(newest, epoch)
