@@ -18,7 +18,8 @@ from kernel.log import TopicPartition
 from kernel.objects import ObjectStore
 from kernel.window import Window
 from metering.lake.errors import LakeDamaged, LakeUnavailable
-from metering.lake.horizon import Horizon, HorizonStore, Source, SourceState
+from metering.lake.horizon import Horizon, Source, SourceState
+from metering.lake.horizon_store import HorizonStore
 from metering.lake.positions import parse_file_name
 from metering.lake.scan import ScanRequest, plan_files, scan_samples
 from metering.lake.tables import SERIES, Tables, translated_errors

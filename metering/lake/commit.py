@@ -20,7 +20,8 @@ from kernel.crashpoints import crash_point
 from kernel.log import TopicPartition
 from kernel.logs import logger
 from metering.lake.errors import Fenced, LakeUnavailable
-from metering.lake.horizon import Horizon, HorizonStore, Source, SourceState
+from metering.lake.horizon import Horizon, Source, SourceState
+from metering.lake.horizon_store import HorizonStore
 from metering.lake.positions import COMMIT, HORIZON, POSITIONS, render_positions
 from metering.lake.tables import SERIES, SamplesState, Tables, has_commit
 

@@ -12,7 +12,8 @@ from kernel.crashpoints import crash_point
 from kernel.log import TopicPartition
 from kernel.objects import ObjectStore, check_name
 from metering.lake.commit import SamplesCommit, check_fence, commit_samples, commit_series
-from metering.lake.horizon import Horizon, HorizonStore
+from metering.lake.horizon import Horizon
+from metering.lake.horizon_store import HorizonStore
 from metering.lake.intake import DeadRecord, Intake
 from metering.lake.parquet import NewFile, sample_files, series_files, used_slots
 from metering.lake.tables import SAMPLES, SERIES, Tables, has_commit, storage, translated_errors

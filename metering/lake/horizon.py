@@ -1,30 +1,26 @@
-"""The horizon: the last push of every collector that the lake holds, so that a push that comes again is dropped.
+"""The horizon: which pushes of every collector the lake holds, so that a push that comes again is dropped.
 
-It is an object under its own hash, and the samples commit names that hash, so it changes in the same instant as
-the rows and the positions do. The document carries the id of its commit: no two commits write the same object,
-therefore an unreferenced one can never be needed again.
+Per epoch it is a set of intervals, as fresh pushes go beside a backlog; more epochs may be open at once, as a
+collector that comes back sends what is new beside what it had kept. In any order the same pushes give the same
+horizon.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
-from kernel.objects import ObjectNotFound, ObjectStore, PreconditionFailed
-from metering.lake.errors import LakeDamaged
-from metering.record import BatchHeader, Lane, Sequence
+from kernel.ids import CollectorId, Tenant
+from metering.lake.epochs import EpochState, Judgement
+from metering.lake.intervals import latest
+from metering.record import BatchHeader, Lane
 
-PREFIX = "horizon/"
-_VERSION = 1
+MOST_EPOCHS = 8
 
 
 class Source(NamedTuple):
-    """One ordered stream of pushes."""
+    """One stream of pushes, each epoch numbered from 1."""
 
     tenant: Tenant
     collector: CollectorId
@@ -37,42 +33,98 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SourceState:
-    """What the lake has of a source. `missing_pushes` counts numbers that were skipped, ever."""
+    """What the lake has of a source: its newest epochs, ascending, and what is left of those before.
 
-    sequence: Sequence | None
+    `dropped_through` is the highest epoch that is not kept any more (-1: none); `missing_before` and `through_ms`
+    are of those. A foreign sender has no epoch.
+    """
+
     received_ms: int
-    complete_through_ms: int | None
-    missing_pushes: int = 0
+    epochs: tuple[tuple[int, EpochState], ...] = ()
+    dropped_through: int = -1
+    missing_before: int = 0
+    through_ms: int | None = None
+
+    @property
+    def missing_pushes(self) -> int:
+        """Numbers that have not come, or could not be stored. A backlog under way counts until it is there."""
+        return self.missing_before + sum(state.missing for _, state in self.epochs)
+
+    def complete_through_ms(self, held_since_ms: int | None = None) -> int | None:
+        """All that was scraped before this has come; a hole holds it back until it has expired, see EpochState."""
+        through = self.through_ms
+        for at, (_, state) in enumerate(self.epochs):
+            reached, is_whole = state.reached(held_since_ms, self._received_above(at))
+            through = latest(through, reached)
+            if not is_whole:
+                break
+        return through
+
+    def _received_above(self, at: int) -> int | None:
+        above = [each.received_ms for _, state in self.epochs[at + 1 :] for each in state.intervals]
+        return min(above, default=None)
 
 
-def is_stored(state: SourceState | None, header: BatchHeader) -> bool:
-    """Whether this push lies at or below the horizon."""
-    if state is None or state.sequence is None or header.sequence is None:
-        return False
-    return header.sequence <= state.sequence
+def judge(state: SourceState | None, header: BatchHeader) -> Judgement:
+    """Whether the lake holds this push. Foreign senders' are always new: their samples are compared instead."""
+    sequence = header.sequence
+    if state is None or sequence is None:
+        return Judgement.NEW
+    known = dict(state.epochs).get(sequence.epoch)
+    if known is None:
+        return Judgement.UNSURE if sequence.epoch <= state.dropped_through else Judgement.NEW
+    return known.judge(sequence.number, sequence.part)
 
 
 def advance(state: SourceState | None, header: BatchHeader) -> SourceState:
-    """The state after a push above the horizon; complete-through and received never step back."""
-    known = state or SourceState(None, header.received_ms, None)
-    return SourceState(
-        sequence=header.sequence or known.sequence,
-        received_ms=max(known.received_ms, header.received_ms),
-        complete_through_ms=_latest(known.complete_through_ms, header.complete_through_ms),
-        missing_pushes=known.missing_pushes + _gap(known.sequence, header.sequence),
+    """The state after a push that was stored and was judged new or unsure; received never steps back."""
+    known = _received(state, header)
+    sequence = header.sequence
+    if sequence is None or judge(state, header) is not Judgement.NEW:
+        return known
+    epochs = dict(known.epochs)
+    epochs[sequence.epoch] = epochs.get(sequence.epoch, EpochState()).stored(
+        sequence.number, sequence.part, header.complete_through_ms, header.received_ms
     )
+    _close_previous(epochs, known, header)
+    return _bounded(replace(known, epochs=tuple(sorted(epochs.items()))))
 
 
-def _gap(last: Sequence | None, following: Sequence | None) -> int:
-    if following is None:
-        return 0
-    if last is None or following.epoch != last.epoch:
-        return max(0, following.number - 1)
-    return max(0, following.number - last.number - 1)
+def refuse(state: SourceState | None, header: BatchHeader) -> SourceState:
+    """The state after a push that can't be stored: nobody waits for it any more, and it counts as missing."""
+    known = _received(state, header)
+    sequence = header.sequence
+    if sequence is None or judge(state, header) is not Judgement.NEW:
+        return known
+    epochs = dict(known.epochs)
+    epochs[sequence.epoch] = epochs.get(sequence.epoch, EpochState()).refuse(sequence.number, header.received_ms)
+    _close_previous(epochs, known, header)
+    return _bounded(replace(known, epochs=tuple(sorted(epochs.items()))))
 
 
-def _latest(one: int | None, other: int | None) -> int | None:
-    return max((value for value in (one, other) if value is not None), default=None)
+def _received(state: SourceState | None, header: BatchHeader) -> SourceState:
+    if state is None:
+        return SourceState(header.received_ms)
+    return replace(state, received_ms=max(state.received_ms, header.received_ms))
+
+
+def _close_previous(epochs: dict[int, EpochState], state: SourceState, header: BatchHeader) -> None:
+    if header.previous is not None and header.previous[0] > state.dropped_through:
+        epoch, last = header.previous
+        epochs[epoch] = epochs.get(epoch, EpochState()).closed(last)
+
+
+def _bounded(state: SourceState) -> SourceState:
+    while len(state.epochs) > MOST_EPOCHS:
+        (epoch, oldest), *kept = state.epochs
+        state = replace(
+            state,
+            epochs=tuple(kept),
+            dropped_through=epoch,
+            missing_before=state.missing_before + oldest.missing,
+            through_ms=latest(state.through_ms, *(each.through_ms for each in oldest.intervals)),
+        )
+    return state
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,78 +135,3 @@ class Horizon:
 
     def with_states(self, states: Mapping[Source, SourceState]) -> Horizon:
         return replace(self, sources={**self.sources, **states})
-
-    def render(self, commit_id: str) -> bytes:
-        """Canonical JSON, one row a source."""
-        rows = [_render_row(source, self.sources[source]) for source in sorted(self.sources)]
-        document = {"version": _VERSION, "commit": commit_id, "sources": rows}
-        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
-
-
-def parse_horizon(content: bytes) -> Horizon:
-    """The inverse of `Horizon.render`. Raises LakeDamaged."""
-    try:
-        document = json.loads(content)
-        if document["version"] != _VERSION:
-            raise LakeDamaged(f"a horizon of version {document['version']!r}; this program reads {_VERSION}")
-        return Horizon(dict(_parse_row(row) for row in document["sources"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise LakeDamaged(f"a malformed horizon object: {error!r}; restore it from a copy") from error
-
-
-def _render_row(source: Source, state: SourceState) -> list[Any]:
-    tenant, last = source.tenant, state.sequence
-    return [
-        tenant.organization,
-        tenant.project,
-        source.collector,
-        source.lane.value,
-        [last.epoch, last.number, last.part] if last else None,
-        state.received_ms,
-        state.complete_through_ms,
-        state.missing_pushes,
-    ]
-
-
-def _parse_row(row: list[Any]) -> tuple[Source, SourceState]:
-    organization, project, collector, lane, last, received_ms, through_ms, missing = row
-    source = Source(Tenant(OrganizationId(organization), ProjectId(project)), CollectorId(collector), Lane(lane))
-    return source, SourceState(Sequence(*last) if last else None, received_ms, through_ms, missing)
-
-
-class HorizonStore:
-    """Horizon objects, the last one cached."""
-
-    def __init__(self, objects: ObjectStore) -> None:
-        self._objects = objects
-        self._cached: tuple[str, Horizon] | None = None
-
-    async def load(self, sha256: str | None) -> Horizon:
-        """The horizon of that hash; None is the empty one. Raises LakeDamaged, ObjectsUnavailable."""
-        if sha256 is None:
-            return Horizon()
-        if self._cached and self._cached[0] == sha256:
-            return self._cached[1]
-        try:
-            content = await self._objects.get(object_name(sha256))
-        except ObjectNotFound as error:
-            raise LakeDamaged(f"the horizon object {sha256} is gone; restore it from a copy") from error
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise LakeDamaged(f"the horizon object {sha256} was altered; restore it from a copy")
-        horizon = parse_horizon(content)
-        self._cached = (sha256, horizon)
-        return horizon
-
-    async def save(self, horizon: Horizon, commit_id: str) -> str:
-        """Store, and return the hash. Raises ObjectsUnavailable."""
-        content = horizon.render(commit_id)
-        sha256 = hashlib.sha256(content).hexdigest()
-        with suppress(PreconditionFailed):  # stored by an earlier attempt of this very commit
-            await self._objects.put(object_name(sha256), content, if_absent=True)
-        self._cached = (sha256, horizon)
-        return sha256
-
-
-def object_name(sha256: str) -> str:
-    """Where the horizon of that hash is stored."""
-    return f"{PREFIX}{sha256}.json"

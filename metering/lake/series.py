@@ -13,6 +13,9 @@ from kernel.ids import CollectorId, Tenant
 from metering.record import canonical_labels, parse_canonical_labels, series_id
 
 USUAL_LABEL_BYTES = 400
+SLOTS_PER_LABELS = 8  # an id takes a small part of what its labels do
+
+Slots = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +29,24 @@ class Series:
 
 
 class SeriesIndex:
-    """Labels to slots, and which slots the series table holds already. Not for concurrent use."""
+    """Labels to slots, and which slots the series table holds already. Not for concurrent use.
+
+    A slot keeps its id as long as the index lives, as readers of frames hold slots. Labels may be forgotten before:
+    a series that comes again then gets another slot with the same id.
+    """
 
     def __init__(self) -> None:
         self._slots: dict[tuple[Tenant, CollectorId], dict[bytes, int]] = {}
-        self._series: list[Series] = []
+        self._series: dict[int, Series] = {}  # of the slots that the table lacks
         self._stored = bytearray()
         self._ids = bytearray()
+        self._known = 0
         self.label_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._series)
+        return len(self._stored)
 
-    def slots(self, tenant: Tenant, collector: CollectorId, labels: Sequence[bytes]) -> npt.NDArray[np.int64]:
+    def slots(self, tenant: Tenant, collector: CollectorId, labels: Sequence[bytes]) -> Slots:
         """The slot of each canonical label set; unknown ones are checked and added. Raises DeadLetter."""
         known = self._slots.setdefault((tenant, collector), {})
         try:
@@ -51,11 +59,21 @@ class SeriesIndex:
             return np.fromiter(map(known.__getitem__, labels), np.int64, len(labels))
 
     def is_over(self, limit: int) -> bool:
-        """Whether this is more than `limit` series, or than what their labels usually take.
+        """Whether the labels of more than `limit` series are held, or more bytes than theirs usually take.
 
         A tenant chooses its labels, up to the gateway's limit for one series, and every byte of them stays here.
         """
-        return len(self) > limit or self.label_bytes > limit * USUAL_LABEL_BYTES
+        return self._known > limit or self.label_bytes > limit * USUAL_LABEL_BYTES
+
+    def is_worn(self, limit: int) -> bool:
+        """Whether so many slots were given out that a new index should begin."""
+        return len(self) > SLOTS_PER_LABELS * limit
+
+    def forget_labels(self) -> None:
+        """Forget the labels of all slots; those that the table lacks must have been stored before."""
+        self._slots.clear()
+        self._series.clear()
+        self._known = self.label_bytes = 0
 
     def learn(self, stored: Iterable[Series]) -> None:
         """Remember what the series table holds."""
@@ -64,27 +82,38 @@ class SeriesIndex:
             if series.labels not in known:
                 known[series.labels] = self._add(series, stored=True)
 
-    def ids(self, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    def ids(self, slots: Slots) -> npt.NDArray[np.uint8]:
         """The ids of slots, shape (n, 16)."""
-        return np.frombuffer(bytes(self._ids), np.uint8).reshape(-1, 16)[slots]
+        view = np.frombuffer(self._ids, np.uint8).reshape(-1, 16)
+        found = view[slots]
+        del view  # while it lives, the bytearray can't grow
+        return found
 
-    def unstored(self, slots: Iterable[int]) -> list[int]:
+    def unstored(self, slots: Slots) -> Slots:
         """Those slots whose series are not in the table yet."""
-        return [slot for slot in slots if not self._stored[slot]]
+        view = np.frombuffer(self._stored, np.uint8)
+        found = slots[view[slots] == 0]
+        del view
+        return found
 
     def series(self, slot: int) -> Series:
+        """The series of a slot that is not stored yet."""
         return self._series[slot]
 
     def mark_stored(self, slots: Iterable[int]) -> None:
         for slot in slots:
             self._stored[slot] = 1
+            self._series.pop(slot, None)
 
     def _add(self, series: Series, *, stored: bool) -> int:
-        self._series.append(series)
+        slot = len(self._stored)
         self._stored.append(stored)
+        if not stored:
+            self._series[slot] = series
+        self._known += 1
         self.label_bytes += len(series.labels)
         self._ids += series_id(series.tenant, series.collector, series.labels)
-        return len(self._series) - 1
+        return slot
 
 
 def _check(tenant: Tenant, collector: CollectorId, labels: bytes) -> Series:

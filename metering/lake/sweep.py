@@ -20,7 +20,7 @@ from pyiceberg.table import Table
 from kernel.clock import Clock, to_ms
 from kernel.log import TopicPartition
 from kernel.logs import logger
-from metering.lake.horizon import PREFIX, object_name
+from metering.lake.horizon_store import PREFIX, object_name
 from metering.lake.positions import HORIZON, parse_file_name
 from metering.lake.settings import LakeSettings
 from metering.lake.tables import SAMPLES, SERIES, Tables, storage, translated_errors
