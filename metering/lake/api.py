@@ -149,9 +149,9 @@ class Lake:
         heard_since_ms = self.clock.now_ms() - round(hold_seconds * 1000)
         live = _live_states(await self.horizon(), organization)
         through = [
-            state.complete_through_ms
+            state.complete_through_ms(heard_since_ms) or 0
             for state in live.values()
-            if state.complete_through_ms is not None and state.received_ms >= heard_since_ms
+            if state.has_promised and state.received_ms >= heard_since_ms
         ]
         return min(through, default=None)
 

@@ -22,7 +22,7 @@ from kernel.logs import logger
 from metering.lake.errors import Fenced, LakeUnavailable
 from metering.lake.horizon import Horizon, Source, SourceState
 from metering.lake.horizon_store import HorizonStore
-from metering.lake.positions import COMMIT, HORIZON, POSITIONS, render_positions
+from metering.lake.positions import COMMIT, HORIZON, POSITIONS, REPLAY, Standing, render_positions
 from metering.lake.tables import SERIES, SamplesState, Tables, has_commit
 
 ATTEMPTS = 20
@@ -44,7 +44,7 @@ class SamplesCommit:
     commit_id: str
     locations: tuple[str, ...]
     first: Mapping[TopicPartition, int]
-    following: Mapping[TopicPartition, int]
+    following: Mapping[TopicPartition, Standing]
     states: Mapping[Source, SourceState]
 
 
@@ -74,9 +74,12 @@ async def commit_samples(tables: Tables, horizons: HorizonStore, commit: Samples
         horizon = (await horizons.load(state.horizon_sha256)).with_states(commit.states)
         sha256 = await horizons.save(horizon, commit.commit_id)
         crash_point("lake.horizon-stored")
+        positions = {source: standing.position for source, standing in commit.following.items()}
+        replay = {source: standing.replay_from for source, standing in commit.following.items()}
         properties = {
             COMMIT: commit.commit_id,
-            POSITIONS: render_positions({**state.positions, **commit.following}),
+            POSITIONS: render_positions({**state.positions, **positions}),
+            REPLAY: render_positions({**state.replay_from, **replay}),
             HORIZON: sha256,
         }
         outcome = await asyncio.to_thread(attempt, state.table, commit.locations, properties)

@@ -6,7 +6,7 @@ A file's name says which records it was made from and what is in it, so writing 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,11 +65,11 @@ def by_day(parts: list[Rows]) -> dict[int, list[Rows]]:
 
 
 def series_files(
-    source: TopicPartition, pending: Pending, series: SeriesIndex, slots: Integers
+    source: TopicPartition, pending: Pending, series: SeriesIndex, slots: Iterable[int]
 ) -> Iterator[NewFile]:
     """Files of new series, one for each organization."""
     by_organization: dict[str, list[int]] = {}
-    for slot in slots.tolist():
+    for slot in slots:
         by_organization.setdefault(series.series(slot).tenant.organization, []).append(slot)
     for organization, members in sorted(by_organization.items()):
         ids = series.ids(np.asarray(members, np.int64))

@@ -1,9 +1,9 @@
 """What the lake has of one epoch (one boot) of a collector's lane.
 
-A number that was seen is known as such whatever came before or after it, so fresh pushes may go beside a backlog and
-any order gives the same state. Two things are bounded: the intervals of an epoch, and the pushes whose parts are
-kept apart. What falls out at the low end can't be told from a repetition any more; then it counts as unsure, and its
-rows are stored like a foreign sender's, which readers deduplicate by their content. So a bound never costs a sample.
+A number that was seen is known as such whatever came before or after it, so fresh pushes may go beside a backlog
+and any order gives the same state. Two things are bounded: the intervals of an epoch, and pushes whose parts are
+kept apart. What falls out at the low end can't be told from a repetition any more; then it counts as unsure, and
+its rows are stored like a foreign sender's, which readers deduplicate by content. So a bound never costs a sample.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Judgement(Enum):
 class EpochState:
     """`refused` came and could not be stored; `closed_at` is the last number, once a later epoch has said so.
 
-    `lost` numbers lay in holes up to `floor` that were given up for the bound. `cut` holds the parts of those pushes
-    that came in parts other than 0 alone, above `cut_floor`.
+    `lost` numbers lay in holes up to `floor` that were given up for the bound. `cut` holds the parts of pushes
+    above `cut_floor` that came in other parts than 0.
     """
 
     intervals: Intervals = ()
@@ -71,17 +71,20 @@ class EpochState:
     def stored(self, number: int, part: int, through_ms: int | None, received_ms: int) -> EpochState:
         """After a part that was judged new."""
         cut = self._cut_with(number, part)
-        came = replace(self, refused=remove(self.refused, number))._came(number, through_ms, received_ms)
         over = len(cut) > MOST_CUT_PUSHES
-        return replace(came, cut=cut[over:], cut_floor=max(self.cut_floor, cut[0][0] if over else 0))
+        return replace(
+            self._came(number, through_ms, received_ms),
+            refused=remove(self.refused, number),
+            cut=cut[over:],
+            cut_floor=max(self.cut_floor, cut[0][0] if over else 0),
+        )
 
     def refuse(self, number: int, received_ms: int) -> EpochState:
         """After a push that can't be stored: it is no hole, as it will not come; it stays missing."""
         refused = add(self.refused, Interval(number, number, None, received_ms))
-        if len(refused) > MOST_INTERVALS:  # the oldest are then counted as lost, and repeated if they come again
-            self = replace(self, lost=self.lost + count(refused[:1]))
-            refused = refused[1:]
-        return replace(self, refused=refused)._came(number, None, received_ms)
+        over = len(refused) > MOST_INTERVALS  # the oldest are then lost, and repetitions if they come again
+        came = self._came(number, None, received_ms)
+        return replace(came, refused=refused[over:], lost=came.lost + (count(refused[:1]) if over else 0))
 
     def closed(self, last: int) -> EpochState:
         """After a later epoch has said which number was the last."""

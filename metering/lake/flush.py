@@ -12,10 +12,12 @@ from kernel.crashpoints import crash_point
 from kernel.log import TopicPartition
 from kernel.objects import ObjectStore, check_name
 from metering.lake.commit import SamplesCommit, check_fence, commit_samples, commit_series
+from metering.lake.data_files import NewFile, sample_files, series_files, used_slots
 from metering.lake.horizon import Horizon
 from metering.lake.horizon_store import HorizonStore
 from metering.lake.intake import DeadRecord, Intake
-from metering.lake.parquet import NewFile, sample_files, series_files, used_slots
+from metering.lake.positions import Standing
+from metering.lake.refusals import Refusals
 from metering.lake.tables import SAMPLES, SERIES, Tables, has_commit, storage, translated_errors
 
 DEAD_LETTERS = "dead-letter/"
@@ -42,6 +44,7 @@ class Places:
     tables: Tables
     horizons: HorizonStore
     objects: ObjectStore
+    refusals: Refusals
 
 
 def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int) -> Flush:
@@ -50,27 +53,29 @@ def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int)
     taken = {source: pending for source, pending in intake.pending.items() if not pending.is_empty}
     samples: list[NewFile] = []
     series: list[NewFile] = []
-    slots: list[int] = []
+    slots: set[int] = set()
     duplicates = 0
     for source, pending in sorted(taken.items()):
         made = sample_files(source, pending, intake.series, row_group_rows)
         samples.extend(made.files)
         duplicates += made.duplicates
-        new = sorted(set(intake.series.unstored(used_slots(pending))) - set(slots))
-        slots.extend(new)
+        new = [slot for slot in intake.series.unstored(used_slots(pending)).tolist() if slot not in slots]
+        slots.update(new)
         series.extend(series_files(source, pending, intake.series, new))
     commit = SamplesCommit(
         commit_id=commit_id,
         locations=tuple(f"{samples_folder}/{file.path}" for file in samples),
         first={source: pending.first for source, pending in taken.items()},
-        following={source: pending.following for source, pending in taken.items()},
+        following={
+            source: Standing(pending.following, intake.replay_from(source)) for source, pending in taken.items()
+        },
         states={name: state for pending in taken.values() for name, state in pending.states.items()},
     )
     return Flush(
         commit=commit,
         sample_files=tuple(samples),
         series_files=tuple(series),
-        series_slots=tuple(slots),
+        series_slots=tuple(sorted(slots)),
         series_locations=tuple(f"{series_folder}/{file.path}" for file in series),
         dead=tuple(dead for pending in taken.values() for dead in pending.dead),
         samples=sum(file.rows for file in samples),
@@ -84,6 +89,8 @@ async def store(flush: Flush, places: Places) -> Horizon:
     Raises Fenced (drop the flush), LakeUnavailable and ObjectsUnavailable (call again with the same flush).
     """
     await _store_dead_letters(flush.dead, places.objects)
+    await places.refusals.append(flush.dead)
+    crash_point("lake.refusals-appended")
     await asyncio.to_thread(_write_files, places.tables, flush)
     crash_point("lake.files-written")
     if flush.series_locations:

@@ -50,6 +50,12 @@ class SourceState:
         """Numbers that have not come, or could not be stored. A backlog under way counts until it is there."""
         return self.missing_before + sum(state.missing for _, state in self.epochs)
 
+    @property
+    def has_promised(self) -> bool:
+        """Whether it ever said what it is complete through; foreign senders do not."""
+        through = [each.through_ms for _, state in self.epochs for each in state.intervals]
+        return latest(self.through_ms, *through) is not None
+
     def complete_through_ms(self, held_since_ms: int | None = None) -> int | None:
         """All that was scraped before this has come; a hole holds it back until it has expired, see EpochState."""
         through = self.through_ms

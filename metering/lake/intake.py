@@ -1,6 +1,8 @@
 """Records into pending rows, per partition: drop what the horizon holds, decode the rest, put aside what can't be.
 
-Nothing here reads a clock or does I/O; the same records on the same horizon always give the same pending rows.
+Nothing here reads a clock or does I/O; the same records on the same horizon always give the same pending rows. Own
+frames build on each other within a group, so a partition is read from the first record of the oldest group that is
+still alive; up to the lake's position that gives state alone.
 """
 
 from __future__ import annotations
@@ -8,36 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
-from kernel.errors import DeadLetter
+from kernel.errors import DeadLetter, Refuse
 from kernel.ids import Tenant
 from kernel.log import StoredRecord, TopicPartition
-from kernel.window import DAY_MS
-from metering.lake.horizon import Horizon, Source, SourceState, advance, is_stored
+from metering.lake.decode import Decoded, Decoder, HistogramRows
+from metering.lake.epochs import Judgement
+from metering.lake.horizon import Horizon, Source, SourceState, advance, judge, refuse
+from metering.lake.ordering import Rows
+from metering.lake.positions import Standing
 from metering.lake.series import SeriesIndex
-from metering.record import BatchHeader, SampleBatch, decode_batch, decode_header
-
-LAST_MS = 253_402_300_800_000  # 10000-01-01T00:00Z: the first time that has no date
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Samples of one push by column; `slots` number the series in the writer's `SeriesIndex`."""
-
-    slots: npt.NDArray[np.int64]
-    timestamps_ms: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
-    is_foreign: bool
+from metering.record import BatchHeader, decode_header
 
 
 @dataclass(frozen=True, slots=True)
 class DeadRecord:
-    """A record that can't be stored, and why."""
+    """A record that can't be stored, and why. `is_numbered`: a collector waits to hear of it."""
 
     record: StoredRecord
     reason: str
+    is_numbered: bool = False
 
 
 @dataclass
@@ -47,6 +38,7 @@ class Pending:
     first: int
     following: int
     rows: dict[Tenant, list[Rows]] = field(default_factory=dict)
+    histograms: dict[Tenant, list[HistogramRows]] = field(default_factory=dict)
     states: dict[Source, SourceState] = field(default_factory=dict)
     dead: list[DeadRecord] = field(default_factory=list)
     samples: int = 0
@@ -72,82 +64,103 @@ class Intake:
         self.pending: dict[TopicPartition, Pending] = {}
         self.horizon = Horizon()
         self._days_per_record = days_per_record
+        self._cursors: dict[TopicPartition, int] = {}
+        self._decoders: dict[TopicPartition, Decoder] = {}
 
-    def take_over(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Begin these partitions at these positions; what was pending of them is forgotten."""
-        self.pending.update({source: Pending.at(offset) for source, offset in positions.items()})
+    def begin(self, standings: Mapping[TopicPartition, Standing]) -> None:
+        """Hold these partitions: read from `replay_from` on, store from the position on."""
+        for source, standing in standings.items():
+            self.pending[source] = Pending.at(standing.position)
+            self._cursors[source] = standing.replay_from
+            self._decoders[source] = Decoder(self.series, self._days_per_record)
+
+    def go_on(self, positions: Mapping[TopicPartition, int]) -> None:
+        """What was pending up to these positions has been stored."""
+        for source, offset in positions.items():
+            self.pending[source] = Pending.at(offset)
 
     def forget(self) -> None:
         """Release every partition."""
-        self.pending.clear()
+        self.release(frozenset(self.pending))
 
     def release(self, sources: frozenset[TopicPartition]) -> None:
         """Forget partitions that went to another reader."""
         for source in sources:
-            self.pending.pop(source, None)
+            for held in (self.pending, self._cursors, self._decoders):
+                held.pop(source, None)
+
+    def has_read(self, source: TopicPartition, end: int) -> bool:
+        """Whether everything before `end` was read."""
+        return self._cursors.get(source, 0) >= end
+
+    def replay_from(self, source: TopicPartition) -> int:
+        """Where a reader must begin that is to go on from where the partition was read to."""
+        return self._decoders[source].replay_from(self.pending[source].following)
 
     def admit(self, records: Sequence[StoredRecord]) -> None:
         """Take records of held partitions, in order; those read already, or of other partitions, are ignored."""
         for record in records:
             pending = self.pending.get(record.source)
-            if pending is None or record.offset < pending.following:
+            if pending is None or record.offset < self._cursors[record.source]:
                 continue
-            pending.skipped_offsets += record.offset - pending.following
-            pending.following = record.offset + 1
-            pending.size_bytes += len(record.value)
-            try:
+            is_replayed = record.offset < pending.first
+            if not is_replayed:
+                pending.skipped_offsets += record.offset - max(pending.following, self._cursors[record.source])
+                pending.following = record.offset + 1
+                pending.size_bytes += len(record.value)
+            self._cursors[record.source] = record.offset + 1
+            if is_replayed:
+                self._decoders[record.source].replay(record)
+            else:
                 self._admit(record, pending)
-            except DeadLetter as error:
-                pending.dead.append(DeadRecord(record, str(error)))
 
     def _admit(self, record: StoredRecord, pending: Pending) -> None:
-        header = decode_header(record)
-        if header.lane.topic != record.topic:
-            raise DeadLetter(f"a record of the {header.lane} lane in the topic {record.topic}")
+        try:
+            header = _header_of(record)
+        except DeadLetter as error:
+            pending.dead.append(DeadRecord(record, str(error)))
+            return
         source = Source.of(header)
         known = pending.states.get(source) or self.horizon.sources.get(source)
-        if is_stored(known, header):
-            pending.repeated_pushes += 1
+        try:
+            self._take(record, header, known, pending)
+        except (DeadLetter, Refuse) as error:
+            pending.dead.append(DeadRecord(record, str(error), header.sequence is not None))
+            _move(header, known, refuse(known, header), pending)
+
+    def _take(self, record: StoredRecord, header: BatchHeader, known: SourceState | None, pending: Pending) -> None:
+        decoder = self._decoders[record.source]
+        verdict = judge(known, header)
+        if header.resync or verdict is Judgement.REPEATED:
+            pending.repeated_pushes += not header.resync
+            decoder.replay(record)  # its state may be what later frames build on
             return
         before = self.series.label_bytes
-        rows = self._rows(header, decode_batch(record.value))
+        foreign = header.sequence is None or verdict is Judgement.UNSURE
+        decoded = decoder.decode(record, header, is_foreign=foreign)
         pending.size_bytes += self.series.label_bytes - before  # a record says it small: equal labels compress well
         # Only now: a push that could not be read must not move the horizon past itself.
-        state = advance(known, header)
-        pending.missing_pushes += state.missing_pushes - (known.missing_pushes if known else 0)
-        pending.states[source] = state
+        _move(header, known, advance(known, header), pending)
+        _keep(decoded, header.tenant, pending)
+
+
+def _header_of(record: StoredRecord) -> BatchHeader:
+    header = decode_header(record)
+    if header.lane.topic != record.topic:
+        raise DeadLetter(f"a record of the {header.lane} lane in the topic {record.topic}")
+    return header
+
+
+def _move(header: BatchHeader, known: SourceState | None, state: SourceState, pending: Pending) -> None:
+    pending.missing_pushes += state.missing_pushes - (known.missing_pushes if known else 0)
+    pending.states[Source.of(header)] = state
+
+
+def _keep(decoded: Decoded, tenant: Tenant, pending: Pending) -> None:
+    for rows in decoded.rows:
         if len(rows.values):
-            pending.rows.setdefault(header.tenant, []).append(rows)
+            pending.rows.setdefault(tenant, []).append(rows)
             pending.samples += len(rows.values)
-
-    def _rows(self, header: BatchHeader, batch: SampleBatch) -> Rows:
-        _check_columns(batch)
-        _check_times(batch.timestamps_ms, self._days_per_record)
-        slots = self.series.slots(header.tenant, header.collector, batch.series)
-        return Rows(
-            slots=slots[batch.series_index],
-            timestamps_ms=batch.timestamps_ms,
-            values=batch.values,
-            is_foreign=header.sequence is None,
-        )
-
-
-def _check_columns(batch: SampleBatch) -> None:
-    # A null makes pyarrow hand out floats, and None among the labels.
-    whole = batch.series_index.dtype == np.int32 and batch.timestamps_ms.dtype == np.int64
-    if not whole or any(each is None for each in batch.series) or batch.values.dtype != np.float64:
-        raise DeadLetter("a record with nulls")
-    if len(batch) and not 0 <= int(batch.series_index.min()) <= int(batch.series_index.max()) < len(batch.series):
-        raise DeadLetter("a record whose samples name series that it does not carry")
-
-
-def _check_times(timestamps_ms: npt.NDArray[np.int64], days_allowed: int) -> None:
-    if not len(timestamps_ms):
-        return
-    first, last = int(timestamps_ms.min()), int(timestamps_ms.max())
-    if first < 0 or last >= LAST_MS:
-        raise DeadLetter(f"timestamps from {first} to {last} ms; allowed: 0 to {LAST_MS - 1}")
-    if last // DAY_MS - first // DAY_MS >= days_allowed:
-        days = len(np.unique(timestamps_ms // DAY_MS))
-        if days > days_allowed:
-            raise DeadLetter(f"samples of {days} days in one record; allowed: {days_allowed}")
+    if decoded.histograms.messages:
+        pending.histograms.setdefault(tenant, []).append(decoded.histograms)
+        pending.samples += len(decoded.histograms.messages)

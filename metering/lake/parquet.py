@@ -49,14 +49,14 @@ def write_samples(runs: Runs, day: int, tenant: Tenant, row_group_rows: int) -> 
     """A file of samples of one day (days since 1970) and one tenant."""
     count = len(runs.values)
     wide: Any = np.repeat(np.ascontiguousarray(runs.ids).view("V16").reshape(-1), runs.counts)
-    zeros = np.zeros(count, np.int32)
+    zeros: Any = pa.array(np.zeros(count, np.int32))
     table = pa.table(
         [
             pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), count, [None, pa.py_buffer(wide)]),
             pa.array(runs.timestamps_ms),
             pa.array(runs.values),
             pa.array(np.full(count, day, np.int32)).cast(pa.date32()),
-            pa.DictionaryArray.from_arrays(pa.array(zeros), pa.array([str(tenant)], pa.string())),
+            pa.DictionaryArray.from_arrays(zeros, pa.array([str(tenant)], pa.string())),
         ],
         schema=SAMPLES_ARROW,
     )

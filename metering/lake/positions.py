@@ -13,6 +13,7 @@ from metering.lake.errors import LakeDamaged
 POSITIONS = "byoc.positions"
 HORIZON = "byoc.horizon-sha256"
 COMMIT = "byoc.commit"
+REPLAY = "byoc.replay-from"
 
 _NAME = re.compile(
     r"(?P<topic>.+)-(?P<partition>\d+)-(?P<first>\d{20})-(?P<last>\d{20})-(?P<sha256>[0-9a-f]{64})\.parquet"
@@ -32,6 +33,13 @@ def parse_positions(text: str) -> dict[TopicPartition, int]:
         return {TopicPartition(topic, int(number)): int(offset) for (topic, _, number), offset in parts.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise LakeDamaged(f"malformed positions in the table: {text[:200]!r}") from error
+
+
+class Standing(NamedTuple):
+    """The next offset to store, and where a reader begins that is to have all state up to there."""
+
+    position: int
+    replay_from: int
 
 
 class FileName(NamedTuple):

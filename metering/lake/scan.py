@@ -16,7 +16,7 @@ from pyiceberg.table import Table
 
 from kernel.window import DAY_MS, Window
 from metering.lake.errors import LakeDamaged
-from metering.lake.parquet import id_words, sort_order
+from metering.lake.ordering import id_words, sort_order
 from metering.lake.series_table import id_bytes, read_series
 from metering.lake.tables import SamplesState, Tables, translated_errors
 

@@ -70,10 +70,10 @@ class SeriesIndex:
         return len(self) > SLOTS_PER_LABELS * limit
 
     def forget_labels(self) -> None:
-        """Forget the labels of all slots; those that the table lacks must have been stored before."""
+        """Forget the labels of the slots that the table has."""
         self._slots.clear()
-        self._series.clear()
-        self._known = self.label_bytes = 0
+        self._known = len(self._series)
+        self.label_bytes = sum(len(each.labels) for each in self._series.values())
 
     def learn(self, stored: Iterable[Series]) -> None:
         """Remember what the series table holds."""
@@ -92,7 +92,7 @@ class SeriesIndex:
     def unstored(self, slots: Slots) -> Slots:
         """Those slots whose series are not in the table yet."""
         view = np.frombuffer(self._stored, np.uint8)
-        found = slots[view[slots] == 0]
+        found: Slots = slots[view[slots] == 0]
         del view
         return found
 

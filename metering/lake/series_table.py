@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyiceberg import expressions
 
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
-from metering.lake.parquet import id_words
+from metering.lake.ordering import id_words
 from metering.lake.series import Series, SeriesIndex
 from metering.lake.tables import SERIES, Tables, translated_errors
 

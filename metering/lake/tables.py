@@ -26,7 +26,7 @@ from pyiceberg.types import BinaryType, DateType, DoubleType, FixedType, LongTyp
 from kernel.errors import InvalidInput
 from kernel.log import TopicPartition
 from metering.lake.errors import LakeUnavailable, UnknownSnapshot
-from metering.lake.positions import COMMIT, HORIZON, POSITIONS, parse_positions
+from metering.lake.positions import COMMIT, HORIZON, POSITIONS, REPLAY, Standing, parse_positions
 from metering.lake.storage import IMPLEMENTATION, LakeFileIO
 
 NAMESPACE = "byoc"
@@ -77,12 +77,18 @@ def translated_errors(doing: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class SamplesState:
-    """The samples table as of one load: its snapshot, the next positions, and the horizon's hash."""
+    """The samples table as of one load: snapshot, next positions, where to read from, the horizon's hash."""
 
     table: Table
     snapshot_id: int | None
     positions: Mapping[TopicPartition, int]
+    replay_from: Mapping[TopicPartition, int]
     horizon_sha256: str | None
+
+    def standing(self, source: TopicPartition) -> Standing:
+        """Where a partition stands; at its beginning if the lake has nothing of it."""
+        position = self.positions.get(source, 0)
+        return Standing(position, min(position, self.replay_from.get(source, position)))
 
 
 class Tables:
@@ -115,7 +121,8 @@ class Tables:
         return SamplesState(
             table,
             found.snapshot_id if found else None,
-            parse_positions(summary[POSITIONS]) if POSITIONS in summary else {},
+            parse_positions(summary.get(POSITIONS, "{}")),
+            parse_positions(summary.get(REPLAY, "{}")),
             summary.get(HORIZON),
         )
 

@@ -26,6 +26,7 @@ from metering.lake.errors import Fenced, LogReplaced
 from metering.lake.flush import Flush, Places, prepare, store
 from metering.lake.intake import Intake
 from metering.lake.metrics import LakeMetrics
+from metering.lake.refusals import Refusals
 from metering.lake.series import SeriesIndex
 from metering.lake.series_table import learn_stored
 from metering.lake.settings import LakeSettings
@@ -55,7 +56,8 @@ class LakeWriter:
         self._settings = settings or LakeSettings()
         self._clock = clock or lake.clock
         self._metrics = LakeMetrics(registry or CollectorRegistry())
-        self._places = Places(lake.tables, lake.horizons, lake.objects)
+        self._refusals = Refusals(log)
+        self._places = Places(lake.tables, lake.horizons, lake.objects, self._refusals)
         self._sweeper = Sweeper(lake, self._settings, self._clock)
         self._intake = Intake(SeriesIndex(), self._settings.days_per_record)
         self._flush: Flush | None = None
@@ -79,6 +81,7 @@ class LakeWriter:
                 except Retry as error:
                     await self._back_off(error)
         finally:
+            await self._refusals.close()
             await reader.close()
 
     async def drain(self) -> int:
@@ -91,6 +94,7 @@ class LakeWriter:
                 if self._is_full() or self._has_read(ends):
                     await self._store(reader)
         finally:
+            await self._refusals.close()
             await reader.close()
         return self._stored - before
 
@@ -133,17 +137,17 @@ class LakeWriter:
     async def _stand_at_lake(self, reader: LogReader, sources: frozenset[TopicPartition]) -> None:
         state = await asyncio.to_thread(self._lake.tables.samples)
         ends = await self._ends()
-        starts = {source: state.positions.get(source, 0) for source in sources}
-        for source, start in starts.items():
-            if start > ends.get(source, 0):
+        standings = {source: state.standing(source) for source in sources}
+        for source, (position, _) in standings.items():
+            if position > ends.get(source, 0):
                 raise LogReplaced(
-                    f"the lake holds {source.topic}/{source.partition} up to {start}, the log ends at "
+                    f"the lake holds {source.topic}/{source.partition} up to {position}, the log ends at "
                     f"{ends.get(source, 0)}: this is another log; open the log that the lake was written from"
                 )
         # The horizon only grows for what others hold, so the newest serves the partitions held already too.
         self._intake.horizon = await self._lake.horizons.load(state.horizon_sha256)
-        self._intake.take_over(starts)
-        await reader.seek(starts)
+        self._intake.begin(standings)
+        await reader.seek({source: standing.replay_from for source, standing in standings.items()})
 
     async def _ends(self) -> Mapping[TopicPartition, int]:
         ends: dict[TopicPartition, int] = {}
@@ -152,7 +156,7 @@ class LakeWriter:
         return ends
 
     def _has_read(self, ends: Mapping[TopicPartition, int]) -> bool:
-        return all(pending.following >= ends[source] for source, pending in self._intake.pending.items())
+        return all(self._intake.has_read(source, ends[source]) for source in self._intake.pending)
 
     async def _lags_behind(self, ends: Mapping[TopicPartition, int]) -> bool:
         positions = (await asyncio.to_thread(self._lake.tables.samples)).positions
@@ -178,15 +182,24 @@ class LakeWriter:
         self._flush = None
         self._pending_since = None
         self._intake.series.mark_stored(flush.series_slots)
-        if self._intake.series.is_over(self._settings.cached_series):
-            self._intake.series = SeriesIndex()
-        self._intake.take_over(flush.commit.following)
+        positions = {source: standing.position for source, standing in flush.commit.following.items()}
+        self._intake.go_on(positions)
+        self._bound_series()
         self._show_pending()
         # Information for those who watch the lag; the lake's own positions decide.
         with suppress(LeaseLost, LogUnavailable):
-            await reader.commit(flush.commit.following)
+            await reader.commit(positions)
         crash_point("lake.group-committed")
         await self._sweeper.expire()
+
+    def _bound_series(self) -> None:
+        series, limit = self._intake.series, self._settings.cached_series
+        if series.is_over(limit):
+            series.forget_labels()
+        if series.is_over(limit) or series.is_worn(limit):
+            # Readers of frames hold slots of the old index, so each partition begins again, where its state begins.
+            self._intake.forget()
+            self._intake.series = SeriesIndex()
 
     def _abandon(self, error: Fenced) -> None:
         self._metrics.fenced.inc()
@@ -242,7 +255,7 @@ class LakeWriter:
         metrics.dead.inc(len(flush.dead))
         for pending in self._intake.pending.values():
             metrics.repeated.inc(pending.repeated_pushes)
-            metrics.missing.inc(pending.missing_pushes)
+            metrics.missing.inc(max(0, pending.missing_pushes))
             metrics.skipped.inc(pending.skipped_offsets)
 
 

@@ -1,0 +1,139 @@
+"""The value of a record into rows by slot, whatever its format. What repeats is looked up once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from kernel.errors import DeadLetter
+from kernel.ids import CollectorId, Tenant
+from kernel.log import StoredRecord
+from kernel.window import DAY_MS
+from metering.lake.ordering import Integers, Rows
+from metering.lake.series import SeriesIndex
+from metering.record import BatchHeader, decode_batch
+from metering.samples import MAGIC, HistogramRow, LabelPage, SampleColumns, decode_columns
+
+LAST_MS = 253_402_300_800_000  # 10000-01-01T00:00Z: the first time that has no date
+_CACHED_SLOTS = 4_000_000  # of all pages of labels together; eight bytes each
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramRows:
+    """Native histograms: `messages[i]`, an `io.prometheus.write.v2.Histogram`, is of the series `slots[i]`."""
+
+    slots: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    messages: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What one record holds."""
+
+    rows: Sequence[Rows]
+    histograms: HistogramRows
+
+
+class SampleDecoder:
+    """Decodes sample records. A page of labels is opened when its name is met first."""
+
+    def __init__(self, series: SeriesIndex, days_per_record: int) -> None:
+        self._series = series
+        self._days_per_record = days_per_record
+        self._pages: OrderedDict[tuple[Tenant, CollectorId, bytes], Integers] = OrderedDict()
+        self._cached = 0
+        self._last: dict[tuple[Tenant, CollectorId, tuple[bytes, ...]], tuple[npt.NDArray[np.int32], Integers]] = {}
+
+    def decode(self, value: bytes, header: BatchHeader, *, is_foreign: bool) -> Decoded:
+        """Raises DeadLetter."""
+        if value[: len(MAGIC)] != MAGIC:
+            return self._decode_old(value, header, is_foreign=is_foreign)
+        columns = decode_columns(value)
+        check_times(columns.timestamps_ms, self._days_per_record)
+        slots = self._page_slots(columns.pages, header)
+        histograms = _histograms(columns.histograms, slots)
+        return Decoded([self._rows(columns, slots, header, is_foreign=is_foreign)], histograms)
+
+    def _rows(self, columns: SampleColumns, slots: Integers, header: BatchHeader, *, is_foreign: bool) -> Rows:
+        names = header.tenant, header.collector, tuple(page.name for page in columns.pages)
+        last = self._last.get(names)
+        if last is None or not np.array_equal(last[0], columns.series_index):
+            if len(self._last) > len(self._pages):
+                self._last.clear()
+            last = self._last[names] = columns.series_index, slots[columns.series_index]
+        chosen = last[1]
+        return Rows(chosen, columns.timestamps_ms, columns.values, is_foreign, common_time(columns.timestamps_ms))
+
+    def _page_slots(self, pages: Sequence[LabelPage], header: BatchHeader) -> Integers:
+        found = [self._slots_of(page, header) for page in pages]
+        return found[0] if len(found) == 1 else np.concatenate(found) if found else np.empty(0, np.int64)
+
+    def _slots_of(self, page: LabelPage, header: BatchHeader) -> Integers:
+        key = header.tenant, header.collector, page.name
+        slots = self._pages.get(key)
+        if slots is not None:
+            self._pages.move_to_end(key)
+            return slots
+        slots = self._series.slots(header.tenant, header.collector, page.labels())
+        self._pages[key] = slots
+        self._cached += len(slots) + 1
+        while self._cached > _CACHED_SLOTS and len(self._pages) > 1:
+            self._cached -= len(self._pages.popitem(last=False)[1]) + 1
+        return slots
+
+    def _decode_old(self, value: bytes, header: BatchHeader, *, is_foreign: bool) -> Decoded:
+        batch = decode_batch(value)
+        index = batch.series_index
+        if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(batch.series):
+            raise DeadLetter("a record whose samples name series that it does not carry")
+        check_times(batch.timestamps_ms, self._days_per_record)
+        slots = self._series.slots(header.tenant, header.collector, batch.series)[index]
+        return Decoded([Rows(slots, batch.timestamps_ms, batch.values, is_foreign)], HistogramRows())
+
+
+def common_time(timestamps_ms: Integers) -> int | None:
+    """The time that all rows have, or None."""
+    if not len(timestamps_ms) or not (timestamps_ms == timestamps_ms[0]).all():
+        return None
+    return int(timestamps_ms[0])
+
+
+def check_times(timestamps_ms: Integers, days_allowed: int) -> None:
+    """Raises DeadLetter for times without a date, and for more days than one record may touch."""
+    if not len(timestamps_ms):
+        return
+    first, last = int(timestamps_ms.min()), int(timestamps_ms.max())
+    if first < 0 or last >= LAST_MS:
+        raise DeadLetter(f"timestamps from {first} to {last} ms; allowed: 0 to {LAST_MS - 1}")
+    if last // DAY_MS - first // DAY_MS >= days_allowed:
+        days = len(np.unique(timestamps_ms // DAY_MS))
+        if days > days_allowed:
+            raise DeadLetter(f"samples of {days} days in one record; allowed: {days_allowed}")
+
+
+def _histograms(rows: Sequence[HistogramRow], slots: Integers) -> HistogramRows:
+    if not rows:
+        return HistogramRows()
+    return HistogramRows(slots[[row.index for row in rows]], tuple(row.message for row in rows))
+
+
+class Decoder:
+    """Decodes the records of one partition, in their order."""
+
+    def __init__(self, series: SeriesIndex, days_per_record: int) -> None:
+        self._samples = SampleDecoder(series, days_per_record)
+
+    def decode(self, record: StoredRecord, header: BatchHeader, *, is_foreign: bool) -> Decoded:
+        """The rows of a record. Raises DeadLetter, and Refuse kinds for frames that can't be read."""
+        return self._samples.decode(record.value, header, is_foreign=is_foreign)
+
+    def replay(self, record: StoredRecord) -> None:
+        """Take in what later records may build on."""
+
+    def replay_from(self, following: int) -> int:
+        """The offset from which a reader has all state that a record from `following` on may build on."""
+        return following
