@@ -17,6 +17,7 @@ from metering.lake.api import Lake, ScanOptions
 from metering.lake.errors import LakeDamaged, UnknownSnapshot
 from metering.lake.series import SeriesIndex
 from metering.record import HISTORY_TOPIC, LIVE_TOPIC, STALE_NAN_BITS, Lane, canonical_labels
+from metering.refusal import REFUSALS_TOPIC, decode_refusal
 from tests.lake.setting import (
     ACME,
     DAY,
@@ -183,6 +184,13 @@ async def test_an_unreadable_record_is_put_aside_and_the_rest_goes_on(tmp_path: 
     assert names == [f"dead-letter/{LIVE_TOPIC}/0/{offset:020d}.json" for offset in (1, 2, 3, 4)]
     assert b"no Arrow stream" in await lake.objects.get(names[0])
     assert (await lake.info()).positions[TopicPartition(LIVE_TOPIC, 0)] == 7
+    refused = [decode_refusal(record) for record in log.stored(TopicPartition(REFUSALS_TOPIC, 0))]
+    assert [str(each.sequence) for each in refused] == ["1.2.0", "1.4.0"]
+    assert "timestamps from -5" in refused[1].reason
+    # Nobody waits for a push that was refused; it is missing, and counted once however often it comes.
+    await writer.append(LIVE_TOPIC, [broken])
+    await writer_of(lake, log).drain()
+    assert (await lake.info()).missing_pushes == 3
 
 
 async def test_the_watermark_is_the_slowest_live_collector(tmp_path: Path) -> None:
