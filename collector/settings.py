@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from collector.client.settings import check_proxy_url
+from collector.client.tls import check_tls_files
 from collector.policy_settings import PolicySettings
-from collector.scrape.settings import GlobalSettings, ScrapeConfig, check_proxy_url
-from collector.scrape.tls import check_tls_files
+from collector.scrape.settings import GlobalSettings, ScrapeConfig
 from collector.spelling import Duration, Size
 from kernel.settings import Section, Settings, load_settings
 
@@ -153,31 +154,8 @@ def load_collector_settings(path: Path) -> CollectorSettings:
 
 def _anchored(job: ScrapeConfig, folder: Path) -> ScrapeConfig:
     """The job with every path made absolute. Raises InvalidInput when a file of TLS is not good."""
-    tls = {
-        name: path and folder / path
-        for name, path in (
-            ("ca_file", job.tls_config.ca_file),
-            ("cert_file", job.tls_config.cert_file),
-            ("key_file", job.tls_config.key_file),
-        )
-    }
-    tls_config = job.tls_config.model_copy(update=tls)
-    check_tls_files(tls_config, job.job_name)
-    discovery = tuple(
-        one.model_copy(update={"files": tuple(str(folder / name) for name in one.files)})
-        for one in job.file_sd_configs
-    )
-    updates: dict[str, object] = {
-        "tls_config": tls_config,
-        "file_sd_configs": discovery,
-        "bearer_token_file": job.bearer_token_file and folder / job.bearer_token_file,
-    }
-    if job.basic_auth and job.basic_auth.password_file:
-        updates["basic_auth"] = job.basic_auth.model_copy(
-            update={"password_file": folder / job.basic_auth.password_file}
-        )
-    if job.authorization and job.authorization.credentials_file:
-        updates["authorization"] = job.authorization.model_copy(
-            update={"credentials_file": folder / job.authorization.credentials_file}
-        )
-    return job.model_copy(update=updates)
+    job = job.anchored(folder)
+    check_tls_files(job.tls_config, job.job_name)
+    for one in (*job.http_sd_configs, *job.kubernetes_sd_configs):
+        check_tls_files(one.tls_config, job.job_name)
+    return job

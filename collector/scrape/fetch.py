@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from base64 import b64encode
 from dataclasses import dataclass
-from pathlib import Path
 
 import aiohttp
-from pydantic import SecretStr
 
+from collector.client.proxy import proxy_arguments
+from collector.client.session import authorization_of
+from collector.client.tls import tls_context
 from collector.errors import ScrapeFailed
 from collector.exposition import ACCEPT
 from collector.scrape.settings import ScrapeConfig
 from collector.scrape.target import Target
-from collector.scrape.tls import tls_context
 from kernel.errors import truncate
 
 USER_AGENT = "byoc-collector"
@@ -62,16 +61,16 @@ class Fetcher:
             "User-Agent": USER_AGENT,
             "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_seconds:g}",
         }
-        authorization = await asyncio.to_thread(_authorization, self._job)
+        authorization = await asyncio.to_thread(authorization_of, self._job)
         if authorization:
             headers["Authorization"] = authorization
         session = self._session or await self.open()
         async with session.get(
             target.url,
             headers=headers,
-            proxy=self._job.proxy_url.get_secret_value() if self._job.proxy_url else None,
             allow_redirects=self._job.follow_redirects,
             server_hostname=self._job.tls_config.server_name if target.url.startswith("https:") else None,
+            **proxy_arguments(self._job, target.url),
         ) as response:
             if response.status != 200:
                 raise ScrapeFailed(f"HTTP status {response.status}; 200 is expected")
@@ -100,21 +99,3 @@ class Fetcher:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-
-
-def _authorization(job: ScrapeConfig) -> str | None:
-    if job.basic_auth is not None:
-        password = _secret(job.basic_auth.password, job.basic_auth.password_file)
-        return f"Basic {b64encode(f'{job.basic_auth.username}:{password}'.encode()).decode()}"
-    if job.authorization is not None:
-        credentials = _secret(job.authorization.credentials, job.authorization.credentials_file)
-        return f"{job.authorization.type} {credentials}"
-    if job.bearer_token is not None or job.bearer_token_file is not None:
-        return f"Bearer {_secret(job.bearer_token, job.bearer_token_file)}"
-    return None
-
-
-def _secret(written: SecretStr | None, file: Path | None) -> str:
-    if file is not None:
-        return file.read_text(encoding="utf-8").strip()
-    return written.get_secret_value() if written is not None else ""

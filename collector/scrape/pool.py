@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from collector.discovery import static_targets
-from collector.discovery.files import FileDiscovery
+from collector.discovery.sources import TargetSources
 from collector.labels import make_labels
 from collector.policy import Policy
 from collector.scrape.fetch import Fetcher
@@ -18,6 +17,7 @@ from collector.scrape.target import Target, make_targets
 from kernel.logs import logger
 
 _log = logger("scrape")
+FOLLOW_SECONDS = 5.0  # until what a server said becomes a scrape; Prometheus' bound
 
 
 class JobPool:
@@ -30,12 +30,17 @@ class JobPool:
         self._policy = policy
         self._context = context
         self._fetcher = Fetcher(job)
-        self._files = FileDiscovery(job.file_sd_configs)
+        self._sources = TargetSources(job, context.clock)
+
+    def refresh_intervals(self) -> list[float]:
+        """Seconds after which it pays to look for targets again."""
+        intervals = [one.refresh_interval for one in self.job.file_sd_configs]
+        followed = [min(one.refresh_interval, FOLLOW_SECONDS) for one in self.job.http_sd_configs]
+        return intervals + followed + [FOLLOW_SECONDS] * len(self.job.kubernetes_sd_configs)
 
     async def refresh(self) -> None:
         """Look for targets; start and end loops. Returns once ended loops have stored their stale markers."""
-        found = static_targets(self.job.static_configs) + await asyncio.to_thread(self._files.refresh)
-        wanted = make_targets(self.job, self._defaults, found)
+        wanted = make_targets(self.job, self._defaults, await self._sources.refresh())
         await self._fetcher.open()
         gone = [target for target in self.loops if target not in set(wanted)]
         for target in wanted:
@@ -72,14 +77,15 @@ class JobPool:
             await asyncio.gather(task, return_exceptions=True)
 
     def failed(self) -> BaseException | None:
-        """The error of a loop that ended by itself; there should be none."""
-        for _, task in self.loops.values():
+        """The error of a loop or a discovery that ended by itself; there should be none."""
+        for task in (*(task for _, task in self.loops.values()), *self._sources.tasks):
             if task.done() and not task.cancelled():
                 return task.exception() or RuntimeError("a scrape loop returned")
         return None
 
     async def close(self) -> None:
         """End every target with stale markers."""
+        await self._sources.close()
         await self._end(list(self.loops))
         await self._fetcher.close()
 
@@ -95,7 +101,7 @@ class ScrapePools:
 
     async def run(self) -> None:
         """Discover again and again. Raises what a scrape loop raised."""
-        intervals = [one.refresh_interval for pool in self.jobs for one in pool.job.file_sd_configs]
+        intervals = [interval for pool in self.jobs for interval in pool.refresh_intervals()]
         while True:
             for pool in self.jobs:
                 await pool.refresh()

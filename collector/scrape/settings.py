@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from collector.client.settings import HttpClientSettings
 from collector.relabel import Action, RelabelRule
+from collector.scrape.discovery_settings import HttpSdConfig, KubernetesSdConfig
 from collector.spelling import Duration, Size
 from kernel.settings import Section
 
@@ -73,39 +75,7 @@ class FileSdConfig(Section):
     )
 
 
-class BasicAuth(Section):
-    """HTTP basic authentication."""
-
-    username: str = Field("", description="User name; default empty.")
-    password: SecretStr | None = Field(None, description="Password; better password_file. Never printed.")
-    password_file: Path | None = Field(None, description="A file with the password, read at every scrape.")
-
-
-class Authorization(Section):
-    """An Authorization header."""
-
-    type: str = Field("Bearer", pattern=r"^[A-Za-z0-9._~-]+$", description="Scheme of the header; default Bearer.")
-    credentials: SecretStr | None = Field(None, description="The credentials; better credentials_file.")
-    credentials_file: Path | None = Field(None, description="A file with the credentials, read at every scrape.")
-
-
-class TlsSettings(Section):
-    """How a target's TLS is checked, and our own certificate if it asks for one."""
-
-    ca_file: Path | None = Field(None, description="PEM of the authorities to trust; default the machine's.")
-    cert_file: Path | None = Field(None, description="PEM of our certificate; default none.")
-    key_file: Path | None = Field(None, description="PEM of its key; default none.")
-    server_name: str | None = Field(None, description="Name expected in the certificate; default the host's.")
-    insecure_skip_verify: bool = Field(False, description="Do not check the certificate; default false.")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file come together")
-        return self
-
-
-class ScrapeConfig(Section):
+class ScrapeConfig(HttpClientSettings):
     """One scrape job."""
 
     job_name: str = Field(min_length=1, description="Label `job` of its series; unique; no default.")
@@ -118,17 +88,6 @@ class ScrapeConfig(Section):
     metrics_path: str = Field("/metrics", description="Path of the page; default /metrics.")
     scheme: Literal["http", "https"] = Field("http", description="http or https; default http.")
     params: dict[str, tuple[str, ...]] = Field({}, description="Parameters of the URL; default none.")
-    basic_auth: BasicAuth | None = Field(None, description="HTTP basic authentication; default none.")
-    authorization: Authorization | None = Field(None, description="Authorization header; default none.")
-    bearer_token: SecretStr | None = Field(None, description="Old spelling of authorization.credentials.")
-    bearer_token_file: Path | None = Field(None, description="Old spelling of authorization.credentials_file.")
-    tls_config: TlsSettings = Field(TlsSettings(), description="TLS of the targets; default the machine's trust.")
-    proxy_url: SecretStr | None = Field(
-        None,
-        description="http://[user:password@]host[:port] of a proxy for these targets; default none, never the"
-        " environment's. Never printed.",
-    )
-    follow_redirects: bool = Field(True, description="Follow redirects of a target; default true, as Prometheus.")
     honor_labels: bool = Field(
         False, description="Keep a target's own label over ours (ours else wins); default false."
     )
@@ -149,22 +108,25 @@ class ScrapeConfig(Section):
     label_value_length_limit: int = Field(0, ge=0, description="Longest label value in bytes; 0: no limit.")
     static_configs: tuple[StaticConfig, ...] = Field((), description="Targets written out; default none.")
     file_sd_configs: tuple[FileSdConfig, ...] = Field((), description="Targets in files; default none.")
+    http_sd_configs: tuple[HttpSdConfig, ...] = Field((), description="Targets that a server names; default none.")
+    kubernetes_sd_configs: tuple[KubernetesSdConfig, ...] = Field(
+        (), description="Targets that a Kubernetes API server knows; default none."
+    )
     relabel_configs: tuple[RelabelSettings, ...] = Field((), description="Rules on targets before scraping.")
     metric_relabel_configs: tuple[RelabelSettings, ...] = Field((), description="Rules on series after scraping.")
 
-    @field_validator("proxy_url")
-    @classmethod
-    def _http_proxy(cls, url: SecretStr | None) -> SecretStr | None:
-        if url is not None:
-            check_proxy_url(url.get_secret_value())
-        return url
-
-    @model_validator(mode="after")
-    def _one_authentication(self) -> Self:
-        ways = (self.basic_auth, self.authorization, self.bearer_token, self.bearer_token_file)
-        if sum(way is not None for way in ways) > 1:
-            raise ValueError("at most one of basic_auth, authorization, bearer_token, bearer_token_file")
-        return self
+    def anchored(self, folder: Path) -> Self:
+        """The job with every path relative to `folder` made absolute."""
+        files = tuple(
+            one.model_copy(update={"files": tuple(str(folder / name) for name in one.files)})
+            for one in self.file_sd_configs
+        )
+        updates: dict[str, object] = {
+            "file_sd_configs": files,
+            "http_sd_configs": tuple(one.anchored(folder) for one in self.http_sd_configs),
+            "kubernetes_sd_configs": tuple(one.anchored(folder) for one in self.kubernetes_sd_configs),
+        }
+        return super().anchored(folder).model_copy(update=updates)
 
     def timing(self, defaults: GlobalSettings) -> tuple[float, float]:
         """Interval and timeout in seconds; a timeout that is only global's is cut to the interval."""
@@ -190,12 +152,3 @@ def check_address(address: str) -> str:
         raise ValueError(f"{address!r}: host:port is allowed, without scheme, path or user")
     _ = parts.port  # raises ValueError when it is no number
     return address
-
-
-def check_proxy_url(url: str) -> str:
-    """`url` if it is one of an HTTP proxy. Raises ValueError that does not repeat it: it may hold a password."""
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/") or parts.query:
-        raise ValueError("http://[user:password@]host[:port] is allowed")
-    _ = parts.port
-    return url

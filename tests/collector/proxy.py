@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,10 +18,11 @@ class ForwardProxy:
     credentials: list[str | None] = field(default_factory=list)
     carried: int = 0
     port: int = 0
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
@@ -37,7 +39,11 @@ class ForwardProxy:
             kept = [one for one in headers if not one.lower().startswith(("proxy-", "connection:")) and one]
             request = [f"{method} {parts.path or '/'} HTTP/1.1", *kept, "Connection: close", "", ""]
             to_writer.write("\r\n".join(request).encode("latin-1"))
-        await asyncio.gather(self._carry(reader, to_writer, count=True), self._carry(to_reader, writer))
+        try:
+            await asyncio.gather(self._carry(reader, to_writer, count=True), self._carry(to_reader, writer))
+        finally:
+            for one in (writer, to_writer):
+                one.transport.abort()
 
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, count: bool = False
@@ -51,14 +57,14 @@ class ForwardProxy:
 
 
 @asynccontextmanager
-async def run_proxy() -> AsyncIterator[ForwardProxy]:
-    """A proxy on a free port; its tunnels end with it."""
-    proxy, tunnels = ForwardProxy(), set[asyncio.Task[None]]()
+async def run_proxy(context: ssl.SSLContext | None = None) -> AsyncIterator[ForwardProxy]:
+    """A proxy on a free port, behind TLS with a `context`; its tunnels end with it."""
+    proxy, tunnels = ForwardProxy(scheme="https" if context else "http"), set[asyncio.Task[None]]()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tunnels.add(asyncio.ensure_future(proxy.serve(reader, writer)))
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
     proxy.port = server.sockets[0].getsockname()[1]
     try:
         yield proxy

@@ -12,16 +12,15 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from collector.cli import app
+from collector.client.settings import Authorization, BasicAuth, TlsSettings
 from collector.policy_settings import AllowRule
-from collector.scrape.settings import (
-    Authorization,
-    BasicAuth,
-    FileSdConfig,
-    RelabelSettings,
-    ScrapeConfig,
-    StaticConfig,
-    TlsSettings,
+from collector.scrape.discovery_settings import (
+    HttpSdConfig,
+    KubernetesSdConfig,
+    NamespaceSettings,
+    SelectorSettings,
 )
+from collector.scrape.settings import FileSdConfig, RelabelSettings, ScrapeConfig, StaticConfig
 from collector.settings import CollectorSettings, ProxySettings, load_collector_settings
 from collector.spelling import parse_duration, parse_size
 from kernel.errors import InvalidInput
@@ -29,8 +28,8 @@ from kernel.settings import documented_fields
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "deploy" / "collector.example.yaml"
-NESTED = (AllowRule, Authorization, BasicAuth, FileSdConfig, ProxySettings, RelabelSettings, ScrapeConfig,
-          StaticConfig, TlsSettings)  # fmt: skip
+NESTED = (AllowRule, Authorization, BasicAuth, FileSdConfig, HttpSdConfig, KubernetesSdConfig, NamespaceSettings,
+          ProxySettings, RelabelSettings, ScrapeConfig, SelectorSettings, StaticConfig, TlsSettings)  # fmt: skip
 
 
 @pytest.mark.parametrize("model", [CollectorSettings, *NESTED], ids=lambda model: model.__name__)
@@ -76,7 +75,16 @@ def job(**fields: Any) -> dict[str, Any]:
         ({"scrape_configs": [job(scrape_interval="15")]}, "scrape_configs[0].scrape_interval"),
         ({"scrape_configs": [job(scrape_interval="5s", scrape_timeout="6s")]}, "document"),
         ({"scrape_configs": [job(), job()]}, "document"),
-        ({"scrape_configs": [job(kubernetes_sd_configs=[])]}, "scrape_configs[0].kubernetes_sd_configs"),
+        ({"scrape_configs": [job(consul_sd_configs=[])]}, "scrape_configs[0].consul_sd_configs"),
+        ({"scrape_configs": [job(kubernetes_sd_configs=[{"role": "node"}])]}, "kubernetes_sd_configs[0].role"),
+        ({"scrape_configs": [job(kubernetes_sd_configs=[{"role": "pod", "bearer_token": "x"}])]},
+         "kubernetes_sd_configs[0]"),
+        ({"scrape_configs": [job(kubernetes_sd_configs=[{"role": "pod", "selectors": [{"role": "service"}]}])]},
+         "kubernetes_sd_configs[0]"),
+        ({"scrape_configs": [job(http_sd_configs=[{"url": "ftp://h"}])]}, "http_sd_configs[0].url"),
+        ({"scrape_configs": [job(http_sd_configs=[{"url": "http://u:p@h"}])]}, "http_sd_configs[0].url"),
+        ({"scrape_configs": [job(no_proxy="h")]}, "scrape_configs[0]"),
+        ({"scrape_configs": [job(proxy_url="http://h", proxy_from_environment=True)]}, "scrape_configs[0]"),
         ({"scrape_configs": [job(static_configs=[{"targets": ["http://h:1"]}])]}, "static_configs[0].targets"),
         ({"scrape_configs": [job(relabel_configs=[{"regex": "("}])]}, "relabel_configs[0]"),
         ({"scrape_configs": [job(relabel_configs=[{"action": "hashmod", "target_label": "x"}])]}, "relabel_con"),

@@ -265,7 +265,7 @@ async def test_the_proxy_of_the_environment_is_not_for_targets(
     assert proxy.asked == []
 
 
-@pytest.mark.parametrize("url", ["https://p", "socks5://u:hush@p:1", "p:3128", "http://u:hush@:1"])
+@pytest.mark.parametrize("url", ["ftp://p", "socks5://u:hush@p:1", "p:3128", "http://u:hush@:1"])
 async def test_a_proxy_url_that_is_none_is_refused_without_its_password(tmp_path: Path, url: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         await scrape(tmp_path, "127.0.0.1:1", proxy_url=url)

@@ -1,16 +1,16 @@
-"""TLS of a job's targets."""
+"""TLS towards the servers of the customer."""
 
 from __future__ import annotations
 
 import ssl
 from pathlib import Path
 
-from collector.scrape.settings import TlsSettings
+from collector.client.settings import TlsSettings
 from kernel.errors import InvalidInput
 
 
 def tls_context(settings: TlsSettings) -> ssl.SSLContext:
-    """A client context of a job. Raises OSError (ssl.SSLError is one) for files that are none. Blocking."""
+    """A client context. Raises OSError (ssl.SSLError is one) for files that are none. Blocking."""
     context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
     if settings.insecure_skip_verify:
         context.check_hostname = False
