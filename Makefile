@@ -4,11 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PACKAGES := alerts billing collector console kernel metering provisioner
 
-.PHONY: help demo test test-fast check bench docs up lock clean
+.PHONY: help demo test test-fast chaos check bench docs up lock clean
 
 help:
 	@echo "make demo   the whole product in three minutes: a real Milvus, metered, billed, paged; see demo-out/"
 	@echo "make test   every test, against real Kafka, S3, PostgreSQL and Milvus"
+	@echo "make chaos  an hour of kills, cuts, loss and full disks; BYOC_CHAOS_SEED=N draws other moments"
 	@echo "make check  style, types, import contracts, documentation of settings"
 	@echo "make bench  benchmarks, each against a peer where there is one"
 	@echo "make docs   docs/settings.md, written from the settings models"
@@ -27,6 +28,9 @@ test: $(VENV)/.dev
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 -m "not acceptance and not slow and not services" tests
+
+chaos: $(VENV)/.dev
+	BYOC_CHAOS=long $(BIN)/python -m pytest -q tests/chaos
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

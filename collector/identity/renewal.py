@@ -16,7 +16,7 @@ from kernel.logs import logger
 
 _log = logger("identity")
 _MIN_WAIT_SECONDS = 1.0
-_MAX_WAIT_SECONDS = 3600.0  # a wall clock that is set right is seen within the hour
+_MAX_WAIT_SECONDS = 10.0  # a wall clock that was set right, or a machine that slept, is noticed within it
 
 
 class Renewal:
@@ -30,7 +30,7 @@ class Renewal:
         self._sender = sender
         self._metrics = metrics
         self._clock = clock
-        self._backoff = Backoff(1.0, 300.0, random.Random())
+        self._backoff = Backoff(1.0, 60.0, random.Random())
 
     async def run(self) -> None:
         """For ever. Faults are said, counted and tried again."""

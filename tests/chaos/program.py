@@ -26,9 +26,11 @@ def until(what: str, look: Callable[[], bool], seconds: float = 60.0) -> None:
 class Program:
     """Its output goes to a file; a program that is started again appends to it."""
 
-    def __init__(self, log: Path, *words: str) -> None:
+    def __init__(self, log: Path, *words: str, host: str | None = None) -> None:
+        """`host`: the network namespace that it runs in; None for the test's own."""
         self.log = log
         self._words = words
+        self._way_in = ["ip", "netns", "exec", host] if host else []
         self._process: subprocess.Popen[bytes] | None = None
         self._begin = 0
 
@@ -39,7 +41,7 @@ class Program:
         with self.log.open("ab") as log:
             self._begin = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *self._words],
+                [*self._way_in, sys.executable, "-m", *self._words],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -85,6 +87,12 @@ class Program:
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
+
+    def end(self, seconds: float = 30.0) -> None:
+        """Ask it to stop, as a service manager does, and wait until it has."""
+        self.send(signal.SIGTERM)
+        assert self._process is not None
+        self._process.wait(seconds)
 
     def kill(self) -> None:
         """`kill -9`, halted or not. Idempotent."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from kernel.clock import SystemClock
+from kernel.clock import Clock, SystemClock
 
 Labels = tuple[tuple[str, str], ...]  # sorted, __name__ among them
 PAGE = "chaos_page"
@@ -45,9 +45,9 @@ def make_page(instance: str, number: int, served_ms: int) -> Page:
 class Target:
     """An HTTP server on a free loopback port; every GET is another page."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self.pages: list[Page] = []
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sys
+import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,42 +19,64 @@ from console.demo.rows import raw_rows
 from console.demo.witness import Row
 from console.up import open_authority, open_lake
 from console.wiring import Vendor, open_vendor
-from kernel.clock import SystemClock
 from kernel.identity.enrolment import EnrolmentTokens
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
 from metering.lake.api import Lake
 from tests.chaos.judge import Verdict, judge
+from tests.chaos.network import VENDOR, Network
 from tests.chaos.program import Program, until
+from tests.chaos.skewed import FileClock
 from tests.chaos.storage import Storage
 from tests.chaos.target import Page, Target
 from tests.services.process import free_ports
 
 T = TypeVar("T")
+
 TENANT = Tenant(OrganizationId("org-a"), ProjectId("project-a"))
 
 
 class World:
     """`vendor` and `collector` are started by the test; what they did is read from the storage itself."""
 
-    def __init__(self, folder: Path, storage: Storage) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        storage: Storage,
+        network: Network | None = None,
+        gateway: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`gateway`: settings of it beside the usual ones."""
         self.storage = storage
+        self.network = network
         self.config = folder / "vendor.yaml"
         self.vendor_folder = folder / "vendor"
-        self.targets = [Target() for _ in range(4)]
+        self.collector_folder = folder / "collector"
         self.unsettled: list[Page] = []  # handed out last before a collector was killed
-        self._clock = SystemClock()
-        self._write_vendor(gateway_port := free_ports(1)[0])
-        collector_config = self._write_collector(folder / "collector", gateway_port)
-        self.vendor = Program(folder / "vendor.log", "console", "-c", str(self.config), "up", "--health-port", "0")
-        self.collector = Program(
-            folder / "collector.log", "console", "collector", "run", "-c", str(collector_config)
-        )
+        self.clock = FileClock(folder / "customer-clock")  # of the collector and the targets
+        self.vendor_clock = FileClock(folder / "vendor-clock")
+        for clock in (self.clock, self.vendor_clock):
+            clock.step_to(0)
+        with network.in_vpc() if network else nullcontext():
+            self.targets = [Target(self.clock) for _ in range(4)]
+        self._gateway_host, port = (VENDOR, 443) if network else ("localhost", free_ports(1)[0])
+        self._write_vendor(port, gateway or {})
+        config = self._write_collector(self.collector_folder, port)
+        hosts = (network.vendor, network.vpc) if network else (None, None)
+        up = ("console", "-c", str(self.config), "up", "--health-port", "0")
+        run = ("console", "collector", "run", "-c", str(config))
+        self.vendor = Program(folder / "vendor.log", *_skewed(self.vendor_clock, *up), host=hosts[0])
+        self.collector = Program(folder / "collector.log", *_skewed(self.clock, *run), host=hosts[1])
 
-    def _write_vendor(self, gateway_port: int) -> None:
+    def _write_vendor(self, gateway_port: int, gateway: Mapping[str, Any]) -> None:
         # The port is one of ours and free: the collector must find a vendor that was restarted.
         content = {
             "deployment": {**self.storage.deployment, "folder": str(self.vendor_folder)},
-            "gateway": {"port": gateway_port, "host_names": ["localhost"]},
+            "gateway": {
+                "host": VENDOR if self.network else "127.0.0.1",
+                "port": gateway_port,
+                "host_names": [self._gateway_host],
+                **gateway,
+            },
             "lake": {"commit_seconds": 0.5, "retry_seconds": 0.2},
             "up": {"gauge_seconds": 1.0},
             "usage": {"check_interval_seconds": 1.0},
@@ -70,7 +94,7 @@ class World:
             "scrape_configs": [{"job_name": "chaos", "static_configs": [{"targets": targets}]}],
             "policy": {"allow": [{"metrics": ["up", "chaos_*", "scrape_*"], "labels": ["*"], "pseudonyms": []}]},
             "gateway": {
-                "url": f"https://localhost:{gateway_port}",
+                "url": f"https://{self._gateway_host}:{gateway_port}",
                 "ca_file": "ca.pem",
                 "token_file": "token",
                 "timeout": "5s",
@@ -125,9 +149,9 @@ class World:
         found = f"after {after}, complete through {through_ms}: {verdict}"
         assert verdict.is_clean, found[:3000]
 
-    def drained(self) -> None:
+    def drained(self, seconds: float = 60.0) -> None:
         """Wait until the lake says that it has everything up to now, while both programs run."""
-        now_ms = self._clock.now_ms()
+        now_ms = self.now_ms()
 
         async def is_drained(_: Vendor, lake: Lake) -> bool:
             while (await lake.watermark(TENANT.organization) or 0) < now_ms:
@@ -137,9 +161,32 @@ class World:
             return True
 
         async def bounded(vendor: Vendor, lake: Lake) -> bool:
-            return await asyncio.wait_for(is_drained(vendor, lake), 60)
+            return await asyncio.wait_for(is_drained(vendor, lake), seconds)
 
         self.look(bounded)
+
+    def settled(self, seconds: float = 60.0) -> None:
+        """End the collector in peace, then wait until every page that was handed out is in the lake.
+
+        For clocks that step: what the lake is complete through says nothing then.
+        """
+        before = [len(target.pages) for target in self.targets]
+        until(
+            "more pages", lambda: all(len(target.pages) > n for target, n in zip(self.targets, before, strict=True))
+        )
+        self.collector.end()
+        for target in self.targets:  # one that is being fetched at the end is given up
+            self.unsettled += target.pages[-1:]
+        deadline = time.monotonic() + seconds
+        while not (verdict := self._judge_all()).is_clean:
+            assert time.monotonic() < deadline, f"not settled in {seconds:g} s: {verdict}"[:3000]
+
+    def _judge_all(self) -> Verdict:
+        async def read(_: Vendor, lake: Lake) -> list[Row]:
+            return await asyncio.to_thread(raw_rows, lake.tables, TENANT.organization)
+
+        pages = [page for target in self.targets for page in list(target.pages)]
+        return judge(self.look(read), pages, sys.maxsize, self.unsettled)
 
     def vendor_metric(self, name: str) -> float | None:
         """A metric of the running vendor, None while it does not answer."""
@@ -153,7 +200,8 @@ class World:
         return float(found[0]) if found else None
 
     def now_ms(self) -> int:
-        return self._clock.now_ms()
+        """By the customer's clock."""
+        return self.clock.now_ms()
 
     # -- what is done to it ----------------------------------------------------------------------------------
 
@@ -184,9 +232,15 @@ class World:
             target.close()
 
 
+def _skewed(clock: FileClock, *words: str) -> tuple[str, ...]:
+    return "tests.chaos.skewed", str(clock.path), *words
+
+
 @contextmanager
-def open_world(folder: Path, storage: Storage) -> Iterator[World]:
-    world = World(folder, storage)
+def open_world(
+    folder: Path, storage: Storage, network: Network | None = None, gateway: Mapping[str, Any] | None = None
+) -> Iterator[World]:
+    world = World(folder, storage, network, gateway)
     try:
         yield world
     finally:
