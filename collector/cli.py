@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
 
+from collector.left_cli import ConfigOption, left
 from collector.settings import CollectorSettings, load_collector_settings
-from kernel.clock import SystemClock
 from kernel.logs import configure_logs
 
 app = typer.Typer(
     no_args_is_help=True, help="Scrape inside the VPC, keep on disk, push out what is allowed to leave."
 )
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The collector's settings, collector.yaml.")]
 
 
 @app.command()
@@ -51,34 +48,7 @@ def enrol(config: ConfigOption) -> None:
     typer.echo(f"enrolled as {asyncio.run(enrol_once(load_collector_settings(config)))}")
 
 
-@app.command()
-def left(
-    config: ConfigOption,
-    series: Annotated[bool, typer.Option("--series", help="List series, not families.")] = False,
-    family: Annotated[str | None, typer.Option(help="Only this metric family's series.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most series to list.")] = 1000,
-    as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
-) -> None:
-    """What has left the VPC: by metric family or series, with counts and bytes; in a pipe tab-separated."""
-    from collector.app import ledger_path
-    from collector.left import LeftLedger
-    from collector.left_report import render_json, render_lines, render_table, render_totals
-
-    settings = load_collector_settings(config)
-    path = ledger_path(settings)
-    if not path.is_file():
-        typer.echo("nothing has left: there is no ledger yet")
-        return
-    ledger = LeftLedger(path, SystemClock(), settings.left.max_series)
-    listed = ledger.series(family, limit) if series or family else None
-    if as_json:
-        typer.echo(render_json(ledger, listed))
-    elif sys.stdout.isatty():
-        Console().print(render_table(ledger, listed))
-    else:
-        for line in render_lines(ledger, listed):
-            typer.echo(line)
-        typer.echo(render_totals(ledger), err=True)  # not among the rows, which another program reads
+app.command()(left)
 
 
 @app.command()

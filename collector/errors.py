@@ -13,6 +13,7 @@ kernel.errors
 │       └── ProxyUnusable                      HTTPS_PROXY names no proxy that can be used
 └── Refuse
     ├── SpoolLocked                            another process has this lane open
+    ├── PolicyRefused                          the policy file is not signed as it has to be, or is an old one
     └── IdentityRefused                        expired, of another authority, or the token was used
 """
 
@@ -39,6 +40,10 @@ class SpoolFull(Retry):
 
 class SpoolLocked(Refuse):
     """Another process has this lane of the spool open."""
+
+
+class PolicyRefused(Refuse):
+    """What may leave is not settled: no signature that holds, or a version below the last accepted one."""
 
 
 class EnrolmentFailed(Retry):

@@ -1,173 +1,290 @@
-"""The ledger of what left the VPC: by metric family, with counts and bytes, and series by series up to a bound.
+"""The ledger of what left the VPC: a hash chain of entries, each with counts and bytes by metric family.
 
 A frame is counted when the gateway has acknowledged it, before the spool forgets it, and once: the ledger keeps the
-last position it counted. Bytes are those of the body before compression. SQLite in the spool folder.
+sequences that it counted. An entry takes what is acknowledged within a minute; older ones are rolled up by hour,
+then by day, and a checkpoint in the chain attests the sums. Changes of the policy, gaps and stops of shipping are
+entries too. Bytes by family are those of the body before compression. SQLite in the spool folder.
 """
 
 from __future__ import annotations
 
-import contextlib
+import json
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
+from typing import Any, Protocol
 
+from collector import left_store as store
+from collector.left_chain import Entry, Head, Kind, LedgerBroken, canonical
 from collector.left_meta import FrameMeta, parse_meta
-from collector.spool.frame import Frame
+from collector.left_read import FamilyLeft, LeftReader
+from collector.left_rollup import Retention, roll_up
+from collector.left_sums import Ranges, Sum, add_range, bound, has
+from collector.policy_changes import LastPolicy, PolicyChange
+from collector.policy_settings import PolicyDocument
+from collector.wire.headers import PushLane
 from kernel.clock import Clock
 from kernel.logs import logger
 
 _log = logger("left")
-MAX_FAMILIES = 20_000
-OTHER_FAMILIES = "(other families)"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS family (
-    name TEXT PRIMARY KEY, samples INTEGER NOT NULL, bytes INTEGER NOT NULL, series INTEGER NOT NULL,
-    first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS series (
-    family TEXT NOT NULL, labels TEXT NOT NULL, first_ms INTEGER NOT NULL,
-    PRIMARY KEY (family, labels)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS position (
-    lane TEXT PRIMARY KEY, epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, bytes_sent INTEGER NOT NULL,
-    unlisted INTEGER NOT NULL) WITHOUT ROWID;
-"""
+OPEN_MS = 60_000  # how long an entry takes more
+ROLL_UP_EVERY_MS = 3_600_000
+MAX_RULES_BYTES = 256 * 1024  # of a policy, kept in its entry
 
 
-@dataclass(frozen=True, slots=True)
-class FamilyLeft:
-    """What left of one metric family; times in ms are when the gateway had it."""
+class LeftFrame(Protocol):
+    """What the ledger asks of a frame."""
 
-    name: str
-    samples: int
-    bytes: int
-    series: int
-    first_ms: int
-    last_ms: int
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def lane(self) -> PushLane: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def meta(self) -> bytes: ...
+    @property
+    def payload(self) -> bytes: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Of all lanes. `unlisted`: first sights of series that were over the bound and are only counted."""
+@dataclass(slots=True)
+class _Open:
+    """The entry that takes more, and what this process knows beside it. Void once another process wrote."""
 
-    compressed_bytes: int
-    listed: int
-    unlisted: int
+    entry: Entry | None = None
+    sum: Sum | None = None
+    digest: Any = field(default_factory=sha256)
+    listed: int = 0  # series in the table
+    ranges: dict[tuple[str, int], Ranges] = field(default_factory=dict)
+    head: Head | None = None
 
 
 class LeftLedger:
-    """Blocking throughout. One process writes; others may read."""
+    """Blocking throughout; threads and processes take turns."""
 
-    def __init__(self, path: Path, clock: Clock, max_series: int) -> None:
-        self._path = path
+    def __init__(self, path: Path, clock: Clock, max_series: int, retention: Retention | None = None) -> None:
+        self.path = path
         self._clock = clock
         self._max_series = max_series
+        self._retention = retention or Retention()
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._open = _Open()
+        self._rolled_up_ms = 0
+        self._metas: dict[bytes, FrameMeta] = {}
 
     def open(self) -> None:
-        """Create or open; a file that is no ledger is moved aside, and said so."""
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            with self._connection() as connection:
-                connection.executescript(_SCHEMA)
-                connection.execute("SELECT count(*) FROM position")
-        except sqlite3.DatabaseError as error:
-            aside = self._path.with_name(f"{self._path.name}.damaged-{self._clock.now_ms()}")
-            self._path.replace(aside)
-            _log.error("ledger_damaged", moved_to=str(aside), error=str(error))
-            with self._connection() as connection:
-                connection.executescript(_SCHEMA)
+        """Create or open; a file that is no ledger is moved aside, and said so. Idempotent."""
+        with self._lock:
+            if self._connection is not None:
+                return
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                self._connection = _opened(self.path)
+            except sqlite3.DatabaseError as error:
+                aside = self.path.with_name(f"{self.path.name}.damaged-{self._clock.now_ms()}")
+                self.path.replace(aside)
+                for end in ("-wal", "-shm"):
+                    self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+                _log.error("ledger_damaged", moved_to=str(aside), error=str(error))
+                self._connection = _opened(self.path)
 
-    def count(self, frame: Frame) -> None:
-        """Add a frame that the gateway has; nothing if it was added before. Raises sqlite3.Error."""
+    def close(self) -> None:
+        """Let the file go. Idempotent."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            self._open = _Open()
+
+    def count(self, frames: Sequence[LeftFrame]) -> None:
+        """Add frames that the gateway has, in one transaction; those that were added before are passed over.
+
+        Raises sqlite3.Error; then none of them was added.
+        """
+        with self._lock:
+            try:
+                with store.transaction(self._connected()):
+                    self._count(frames)
+            except BaseException:
+                self._open = _Open()
+                raise
+            self._roll_up()
+
+    def gap(self, lane: PushLane, fields: Mapping[str, int | str | None]) -> None:
+        """A gap of the spool: what will not leave, with its reason. Raises sqlite3.Error."""
+        self._append(
+            Kind.GAP, {"lane": lane.value, **{name: one for name, one in fields.items() if one is not None}}
+        )
+
+    def policy_changed(self, change: PolicyChange) -> None:
+        """Another policy took effect. Raises sqlite3.Error."""
+        rules = change.rules.model_dump(mode="json")
+        fields = {
+            "source": change.source,
+            "mode": change.mode,
+            "sha256": change.digest,
+            "version": change.version,
+            "pseudonym_key": change.key,
+            "changes": list(change.summary),
+        }
+        if len(json.dumps(rules)) <= MAX_RULES_BYTES:
+            fields["rules"] = rules
+        self._append(Kind.POLICY, fields)
+
+    def shipping_changed(self, reason: str | None) -> None:
+        """Shipping stopped for this reason, or goes on. Raises sqlite3.Error."""
+        self._append(Kind.SHIPPING, {"stopped": reason is not None, "reason": reason or ""})
+
+    def last_policy(self) -> LastPolicy | None:
+        """The last change of the policy that is written down; None after a retention without one."""
+        with self._lock:
+            entry = store.last_entry(self._connected(), Kind.POLICY)
+        if entry is None:
+            return None
+        fields = entry.fields()
+        try:
+            rules = PolicyDocument.model_validate(fields["rules"])
+        except (KeyError, ValueError):  # of another version of byoc, or too long
+            rules = None
+        return LastPolicy(str(fields.get("sha256")), str(fields.get("pseudonym_key")), rules)
+
+    def families(self) -> list[FamilyLeft]:
+        """What left, by family; `LeftReader` answers more."""
+        reader = LeftReader(self.path)
+        try:
+            return reader.families()
+        finally:
+            reader.close()
+
+    def head(self) -> Head:
+        """The last entry."""
+        with self._lock:
+            return store.head(self._connected())
+
+    def _append(self, kind: Kind, fields: Mapping[str, Any]) -> None:
+        with self._lock:
+            connection = self._connected()
+            self._open = _Open()
+            with store.transaction(connection):
+                store.append(connection, store.head(connection), self._clock.now_ms(), kind, canonical(fields))
+
+    def _count(self, frames: Sequence[LeftFrame]) -> None:
+        connection, now = self._connected(), self._clock.now_ms()
+        current = self._current(connection, now)
+        assert current.sum is not None
+        number = current.entry.sequence if current.entry else store.head(connection).sequence + 1
+        added = False
+        for frame in frames:
+            if self._is_new(connection, current, frame):
+                self._add(connection, current, frame, number, now)
+                added = True
+        if not added:
+            return
+        for (lane, epoch), ranges in current.ranges.items():
+            store.save_ranges(connection, lane, epoch, ranges)
+        current.sum.to_ms = now
+        if current.sum.new:
+            current.sum.new_digest = current.digest.hexdigest()
+        content = canonical(current.sum.render())
+        if current.entry is None:
+            current.entry = store.append(connection, store.head(connection), now, Kind.LEFT, content)
+        else:
+            current.entry = store.rewrite(connection, current.entry, content)
+        current.head = Head(current.entry.sequence, current.entry.hash)
+
+    def _current(self, connection: sqlite3.Connection, now: int) -> _Open:
+        current = self._open
+        fresh = current.entry is not None and 0 <= now - current.entry.at_ms < OPEN_MS
+        if not fresh or current.head != store.head(connection):
+            (listed,) = connection.execute("SELECT count(*) FROM series").fetchone()
+            current = self._open = _Open(sum=Sum(now, now), listed=listed)
+        return current
+
+    @staticmethod
+    def _is_new(connection: sqlite3.Connection, current: _Open, frame: LeftFrame) -> bool:
+        key = frame.lane.value, frame.epoch
+        if key not in current.ranges:
+            current.ranges[key] = store.load_ranges(connection, *key)
+        return not has(current.ranges[key], frame.sequence)
+
+    def _add(self, connection: sqlite3.Connection, current: _Open, frame: LeftFrame, number: int, now: int) -> None:
+        assert current.sum is not None
+        meta = self._meta(frame)
+        current.sum.add_families(meta.families)
+        lane = current.sum.lane(frame.lane.value, frame.epoch)
+        add_range(lane.ranges, frame.sequence, frame.sequence)
+        lane.frames += 1
+        lane.samples += frame.samples
+        lane.bytes += len(frame.payload)
+        ranges = current.ranges[frame.lane.value, frame.epoch]
+        add_range(ranges, frame.sequence, frame.sequence)
+        bound(ranges, store.MAX_RANGES)
+        if meta.new:
+            self._list(connection, current, meta, number, now)
+
+    def _list(self, connection: sqlite3.Connection, current: _Open, meta: FrameMeta, number: int, now: int) -> None:
+        assert current.sum is not None
+        for family, labels in meta.new:
+            if current.listed >= self._max_series:
+                current.sum.unlisted += 1
+                continue
+            row = connection.execute(
+                "INSERT OR IGNORE INTO series (family, labels, first_ms, entry) VALUES (?, ?, ?, ?)",
+                (family, labels, now, number),
+            )
+            if row.rowcount:
+                current.listed += 1
+                current.sum.new += 1
+                current.digest.update(store.series_row(now, family, labels))
+
+    def _meta(self, frame: LeftFrame) -> FrameMeta:
+        """The same bytes come again and again: a target's families seldom change."""
+        found = self._metas.get(frame.meta)
+        if found is not None:
+            return found
         try:
             meta = parse_meta(frame.meta)
         except ValueError as error:
             _log.error("frame_not_listed", sequence=frame.sequence, error=str(error))
             meta = FrameMeta({"(unknown)": (frame.samples, len(frame.payload))})
-        with self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            if self._is_new(connection, frame):
-                self._add(connection, frame, meta)
-            connection.execute("COMMIT")
-
-    def families(self) -> list[FamilyLeft]:
-        """By name."""
-        with self._connection() as connection:
-            rows = connection.execute(
-                "SELECT name, samples, bytes, series, first_ms, last_ms FROM family ORDER BY name"
-            ).fetchall()
-        return [FamilyLeft(*row) for row in rows]
-
-    def series(self, family: str | None = None, limit: int = 1000) -> list[tuple[str, int]]:
-        """(series, ms when it first left), by name; of one family or of all."""
-        with self._connection() as connection:
-            return connection.execute(
-                "SELECT labels, first_ms FROM series WHERE ?1 IS NULL OR family = ?1"
-                " ORDER BY family, labels LIMIT ?2",
-                (family, limit),
-            ).fetchall()
-
-    def totals(self) -> Totals:
-        """Over all families."""
-        with self._connection() as connection:
-            sent, unlisted = connection.execute(
-                "SELECT coalesce(sum(bytes_sent), 0), coalesce(sum(unlisted), 0) FROM position"
-            ).fetchone()
-            (listed,) = connection.execute("SELECT count(*) FROM series").fetchone()
-        return Totals(sent, listed, unlisted)
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self._path, timeout=10, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            yield connection
-        finally:
-            connection.close()
-
-    def _is_new(self, connection: sqlite3.Connection, frame: Frame) -> bool:
-        row = connection.execute(
-            "SELECT epoch, sequence FROM position WHERE lane = ?", (frame.lane.value,)
-        ).fetchone()
-        return row is None or frame.position > tuple(row)
-
-    def _add(self, connection: sqlite3.Connection, frame: Frame, meta: FrameMeta) -> None:
-        now = self._clock.now_ms()
-        (known,) = connection.execute("SELECT count(*) FROM family").fetchone()
-        for name, (samples, size) in meta.families.items():
-            shown = name if known < MAX_FAMILIES else self._known_family(connection, name)
-            connection.execute(
-                "INSERT INTO family VALUES (?, ?, ?, 0, ?, ?) ON CONFLICT (name) DO UPDATE SET"
-                " samples = samples + excluded.samples, bytes = bytes + excluded.bytes, last_ms = excluded.last_ms",
-                (shown, samples, size, now, now),
-            )
-        unlisted = self._list(connection, meta, now)
-        connection.execute(
-            "INSERT INTO position VALUES (?, ?, ?, ?, ?) ON CONFLICT (lane) DO UPDATE SET"
-            " epoch = excluded.epoch, sequence = excluded.sequence, bytes_sent = bytes_sent + excluded.bytes_sent,"
-            " unlisted = unlisted + excluded.unlisted",
-            (frame.lane.value, frame.epoch, frame.sequence, len(frame.payload), unlisted),
-        )
-
-    @staticmethod
-    def _known_family(connection: sqlite3.Connection, name: str) -> str:
-        found = connection.execute("SELECT 1 FROM family WHERE name = ?", (name,)).fetchone()
-        return name if found else OTHER_FAMILIES
-
-    def _list(self, connection: sqlite3.Connection, meta: FrameMeta, now: int) -> int:
-        """Add the new series up to the bound; returns how many did not fit."""
         if not meta.new:
-            return 0
-        (count,) = connection.execute("SELECT count(*) FROM series").fetchone()
-        unlisted = 0
-        for family, labels in meta.new:
-            if count >= self._max_series:
-                unlisted += 1
-                continue
-            added = connection.execute(
-                "INSERT OR IGNORE INTO series VALUES (?, ?, ?)", (family, labels, now)
-            ).rowcount
-            if added:
-                count += 1
-                connection.execute("UPDATE family SET series = series + 1 WHERE name = ?", (family,))
-        return unlisted
+            if len(self._metas) >= 256:
+                self._metas.clear()
+            self._metas[frame.meta] = meta
+        return meta
+
+    def _roll_up(self) -> None:
+        now = self._clock.now_ms()
+        if 0 <= now - self._rolled_up_ms < ROLL_UP_EVERY_MS:
+            return
+        self._rolled_up_ms = now
+        try:
+            with store.transaction(self._connected()):
+                if roll_up(self._connected(), now, self._retention):
+                    self._open = _Open()
+        except (LedgerBroken, sqlite3.Error) as error:
+            # What was counted is safe; nothing may hide a broken place by summing over it.
+            self._open = _Open()
+            _log.error("ledger_not_rolled_up", error=str(error))
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self.open()
+        assert self._connection is not None
+        return self._connection
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = store.connect(path)
+    try:
+        store.create(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -23,6 +23,11 @@ class CollectorMetrics:
         self.dropped = self._gauge("spool_dropped_frames", "Frames dropped for the quota since start.", ("lane",))
         self.acknowledged = self._gauge("acknowledged_sequence", "Last acknowledged sequence.", ("lane",))
         self.lag = self._gauge("push_lag_seconds", "Age of the newest acknowledged complete-through time.")
+        self.policy_changes = self._counter("policy_changes", "Times that another policy took effect.")
+        self.policy_problem = self._gauge("policy_problem", "1: no valid policy file, so shipping is stopped.")
+        self.shipping_stopped = self._gauge("shipping_stopped", "1: nothing is pushed; /readyz says why.")
+        self.reload_failed = self._gauge("config_reload_failed", "1: the last look at the settings was refused.")
+        self.reloads = self._counter("config_reloads", "Reloads of the settings, by outcome.", ("outcome",))
         self.certificate = self._gauge("certificate_expiry_timestamp_seconds", "End of the client certificate.")
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:

@@ -5,36 +5,142 @@ from __future__ import annotations
 import fnmatch
 import hmac
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from hashlib import sha256
 from typing import Protocol
 
 from collector.labels import METRIC_NAME
-from collector.policy_settings import AllowRule, PolicySettings, Unlisted
+from collector.policy_settings import AllowRule, DropRule, PolicySettings, Unlisted
+
+MAX_CACHED = 50_000  # names, label names and pseudonyms that are kept; a target chooses how many there are
 
 
 class Policy(Protocol):
     """Decides once for each new series."""
 
+    @property
+    def version(self) -> str:
+        """Another string when decisions may be other ones: whoever keeps decisions asks again then."""
+
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
         """The labels that may leave, `__name__` included; None: nothing of this series leaves."""
+
+
+class Fate(StrEnum):
+    """What a rule does with a label."""
+
+    KEPT = "kept"
+    PSEUDONYM = "pseudonym"
+    REMOVED = "removed"
+    DROPS_SERIES = "drops_series"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Why a series leaves or stays. `fates`: by label, in the rule that decided."""
+
+    labels: dict[str, str] | None
+    reason: str
+    fates: Mapping[str, Fate] = field(default_factory=dict)
+
+
+class Explained(Policy, Protocol):
+    """A policy that can say why."""
+
+    def explain(self, family: str, labels: dict[str, str]) -> Decision:
+        """The same decision as `admit`, with its reason."""
 
 
 class OpenPolicy:
     """Lets everything out."""
 
+    version = "open"
+
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
         return labels
 
+    def explain(self, family: str, labels: dict[str, str]) -> Decision:
+        return Decision(labels, "policy.enabled is false: all leaves", dict.fromkeys(labels, Fate.KEPT))
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+
+class ClosedPolicy:
+    """Lets nothing out: no policy was ever accepted."""
+
+    version = "closed"
+
+    def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
+        return None
+
+    def explain(self, family: str, labels: dict[str, str]) -> Decision:
+        return Decision(None, "no policy was ever accepted: nothing leaves")
+
+
+class LivePolicy:
+    """The policy that holds now; the one object that scraping asks. A change is one assignment, so thread-safe.
+
+    Read `version` before asking for decisions, so that a change in between is seen at the next look.
+    """
+
+    def __init__(self, policy: Explained) -> None:
+        self.current = policy
+
+    @property
+    def version(self) -> str:
+        return self.current.version
+
+    def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
+        return self.current.admit(family, labels)
+
+    def explain(self, family: str, labels: dict[str, str]) -> Decision:
+        return self.current.explain(family, labels)
+
+
+@dataclass(slots=True)
+class _Selection:
+    """Which series a rule is about."""
+
+    name: str  # of the rule, for people
     metrics: re.Pattern[str]
-    labels: frozenset[str]
-    every_label: bool
-    pseudonyms: frozenset[str]
-    unlisted: Unlisted
+    where: tuple[tuple[str, re.Pattern[str]], ...]
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        return all(pattern.fullmatch(labels.get(name, "")) for name, pattern in self.where)
+
+
+@dataclass(slots=True)
+class _Rule:
+    selection: _Selection
+    settings: AllowRule
+    removed: re.Pattern[str] | None
+    fates: dict[str, Fate] = field(default_factory=dict)  # by label name, as met
+
+    def fate(self, name: str) -> Fate:
+        known = self.fates.get(name)
+        if known is None:
+            if len(self.fates) >= MAX_CACHED:
+                self.fates.clear()
+            known = self.fates[name] = self._decide(name)
+        return known
+
+    def _decide(self, name: str) -> Fate:
+        if name == METRIC_NAME:
+            return Fate.KEPT
+        if self.removed is not None and self.removed.fullmatch(name):
+            return Fate.REMOVED
+        if name in self.settings.pseudonyms:
+            return Fate.PSEUDONYM
+        if "*" in self.settings.labels or name in self.settings.labels:
+            return Fate.KEPT
+        return {
+            Unlisted.REMOVE: Fate.REMOVED,
+            Unlisted.PSEUDONYM: Fate.PSEUDONYM,
+            Unlisted.DROP_SERIES: Fate.DROPS_SERIES,
+        }[self.settings.unlisted]
+
+
+_Candidates = tuple[tuple[_Selection, ...], tuple[_Rule, ...]]
 
 
 class AllowList:
@@ -42,45 +148,98 @@ class AllowList:
 
     def __init__(self, settings: PolicySettings, key: bytes) -> None:
         self._key = key
-        self._drop = _patterns(settings.drop) if settings.drop else None
-        self._rules = [_compile(rule) for rule in settings.allow]
+        self.version = hmac.digest(key, _rendered(settings), "sha256").hex()[:32]
+        self._drop = [_Selection(f"drop: {name}", _patterns([name]), ()) for name in settings.drop]
+        self._drop += [_select(f"drop_series[{at}]", rule) for at, rule in enumerate(settings.drop_series)]
+        removed = _patterns(settings.remove_labels) if settings.remove_labels else None
+        self._rules = [_Rule(_select(f"allow[{at}]", one), one, removed) for at, one in enumerate(settings.allow)]
+        self._candidates: dict[tuple[str, str], _Candidates] = {}  # by metric name and family
+        self._pseudonyms: dict[tuple[str, str], str] = {}
 
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
         """The labels that may leave. Pseudonyms depend on label name and value, so joins by label still work."""
-        name = labels.get(METRIC_NAME, "")
-        if self._drop is not None and (self._drop.fullmatch(name) or self._drop.fullmatch(family)):
+        rule = self._rule_of(family, labels)
+        if not isinstance(rule, _Rule):
             return None
-        for rule in self._rules:
-            if rule.metrics.fullmatch(name) or rule.metrics.fullmatch(family):
-                return self._apply(rule, labels)
-        return None
-
-    def _apply(self, rule: _Rule, labels: dict[str, str]) -> dict[str, str] | None:
         kept: dict[str, str] = {}
         for name, value in labels.items():
-            if name in rule.pseudonyms:
-                kept[name] = self.pseudonym(name, value)
-            elif name == METRIC_NAME or rule.every_label or name in rule.labels:
+            fate = rule.fates.get(name) or rule.fate(name)
+            if fate is Fate.KEPT:
                 kept[name] = value
-            elif rule.unlisted is Unlisted.PSEUDONYM:
+            elif fate is Fate.PSEUDONYM:
                 kept[name] = self.pseudonym(name, value)
-            elif rule.unlisted is Unlisted.DROP_SERIES:
+            elif fate is Fate.DROPS_SERIES:
                 return None
         return kept
 
+    def explain(self, family: str, labels: dict[str, str]) -> Decision:
+        rule = self._rule_of(family, labels)
+        if rule is None:
+            return Decision(None, "no rule of allow names it")
+        if isinstance(rule, _Selection):
+            return Decision(None, rule.name)
+        fates = {name: rule.fate(name) for name in labels}
+        kept = self.admit(family, labels)
+        if kept is None:
+            names = ", ".join(name for name, fate in fates.items() if fate is Fate.DROPS_SERIES)
+            return Decision(None, f"{rule.selection.name}: unlisted label {names}", fates)
+        return Decision(kept, rule.selection.name, fates)
+
+    def _rule_of(self, family: str, labels: Mapping[str, str]) -> _Rule | _Selection | None:
+        """The rule that lets it out, or the selection that keeps it in, or None: nothing names it."""
+        drop, rules = self._named(labels.get(METRIC_NAME, ""), family)
+        for selection in drop:
+            if selection.holds(labels):
+                return selection
+        for rule in rules:
+            if rule.selection.holds(labels):
+                return rule
+        return None
+
+    def _named(self, name: str, family: str) -> _Candidates:
+        found = self._candidates.get((name, family))
+        if found is None:
+            if len(self._candidates) >= MAX_CACHED:
+                self._candidates.clear()
+            found = self._candidates[name, family] = (
+                tuple(one for one in self._drop if _names(one, name, family)),
+                tuple(one for one in self._rules if _names(one.selection, name, family)),
+            )
+        return found
+
     def pseudonym(self, name: str, value: str) -> str:
         """`p-` and 80 bits of HMAC-SHA-256 over name and value."""
-        return "p-" + hmac.new(self._key, f"{name}\0{value}".encode(), sha256).hexdigest()[:20]
+        found = self._pseudonyms.get((name, value))
+        if found is None:
+            if len(self._pseudonyms) >= MAX_CACHED:
+                self._pseudonyms.clear()
+            digest = hmac.digest(self._key, f"{name}\0{value}".encode(), "sha256").hex()
+            found = self._pseudonyms[name, value] = "p-" + digest[:20]
+        return found
 
 
-def _compile(rule: AllowRule) -> _Rule:
-    return _Rule(
-        _patterns(rule.metrics),
-        frozenset(rule.labels),
-        "*" in rule.labels,
-        frozenset(rule.pseudonyms),
-        rule.unlisted,
-    )
+def make_policy(settings: PolicySettings, key: bytes) -> Explained:
+    """The policy that settings describe."""
+    return AllowList(settings, key) if settings.enabled else OpenPolicy()
+
+
+def policy_digest(settings: PolicySettings) -> str:
+    """SHA-256 (hex) of a section `policy`, as the ledger names it."""
+    return sha256(_rendered(settings)).hexdigest()
+
+
+def _rendered(settings: PolicySettings) -> bytes:
+    """The rules alone: a document's number changes no decision."""
+    return settings.model_dump_json(exclude={"version"}).encode()
+
+
+def _names(selection: _Selection, name: str, family: str) -> bool:
+    return bool(selection.metrics.fullmatch(name) or selection.metrics.fullmatch(family))
+
+
+def _select(name: str, rule: AllowRule | DropRule) -> _Selection:
+    where = tuple((label, _patterns(values)) for label, values in sorted(rule.where.items()))
+    return _Selection(name, _patterns(rule.metrics), where)
 
 
 def _patterns(names: Iterable[str]) -> re.Pattern[str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Self
+from pathlib import Path
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from kernel.settings import Section
+
+# Patterns of a label's value, or one; * stands for any characters, a label that is not there has the value "".
+Values = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
 
 class Unlisted(StrEnum):
@@ -48,6 +53,10 @@ class AllowRule(Section):
     metrics: tuple[str, ...] = Field(
         min_length=1, description="Names of metrics or metric families; * stands for any characters; no default."
     )
+    where: dict[str, Values] = Field(
+        {},
+        description="Only series whose labels are so: name -> a value or several, with *; all hold; default none.",
+    )
     labels: tuple[str, ...] = Field(
         PLAIN_LABELS, description="Labels that leave as they are; '*' for all; default the vendor's usual ones."
     )
@@ -57,6 +66,17 @@ class AllowRule(Section):
     )
     unlisted: Unlisted = Field(
         Unlisted.REMOVE, description="What is done with any other label: remove, pseudonym or drop_series."
+    )
+
+
+class DropRule(Section):
+    """Series that never leave, whatever a rule of `allow` says."""
+
+    metrics: tuple[str, ...] = Field(
+        ("*",), min_length=1, description="Names of metrics or metric families, with *; default all."
+    )
+    where: dict[str, Values] = Field(
+        min_length=1, description="Labels that make a series stay: name -> a value or several, with *; no default."
     )
 
 
@@ -70,10 +90,80 @@ class PolicySettings(Section):
     drop: tuple[str, ...] = Field(
         (), description="Names of metrics that never leave, before all rules; default none."
     )
+    drop_series: tuple[DropRule, ...] = Field(
+        (), description="Series that never leave, by name and label, before all rules; default none."
+    )
+    remove_labels: tuple[str, ...] = Field(
+        (), description="Labels removed whatever a rule says, with *; default none. Not `__name__`."
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        for pattern in (*self.drop, *(name for rule in self.allow for name in rule.metrics)):
+        for pattern in self._patterns():
             if not pattern or any(character.isspace() for character in pattern):
-                raise ValueError(f"{pattern!r}: a metric name, maybe with *, is allowed")
+                raise ValueError(f"{pattern!r}: a name, maybe with *, is allowed")
         return self
+
+    def _patterns(self) -> Iterator[str]:
+        yield from (*self.drop, *self.remove_labels)
+        rules: tuple[AllowRule | DropRule, ...] = (*self.allow, *self.drop_series)
+        for rule in rules:
+            yield from (*rule.metrics, *rule.where)
+
+
+class PolicyDocument(PolicySettings):
+    """A policy file: the same as the section `policy`, with a number of its own."""
+
+    version: int = Field(
+        0,
+        ge=0,
+        le=2**53 - 1,
+        description="Number of this policy; a signed one has to be above the last that was accepted; default 0.",
+    )
+
+
+class PolicyMode(StrEnum):
+    """Who may change the policy file."""
+
+    UNSIGNED = "unsigned"
+    SIGNED = "signed"
+
+
+class PolicyFileSettings(Section):
+    """A file that you own instead of the section `policy`, read again when it changes."""
+
+    path: Path | None = Field(None, description="The policy file; default none: the section `policy` holds.")
+    mode: PolicyMode = Field(
+        PolicyMode.UNSIGNED,
+        description="unsigned (default): a changed file holds at once, and the ledger says so. signed: only a file"
+        " signed by `public_key` holds; any other stops shipping.",
+    )
+    public_key: Path | None = Field(
+        None, description="PEM of the Ed25519 key that signs the policy, for `signed`; no default."
+    )
+    signature: Path | None = Field(
+        None, description="File of a detached signature; default the path with .sig, if the file has none inside."
+    )
+
+    @field_validator("path", "public_key", "signature", mode="before")
+    @classmethod
+    def _not_empty(cls, path: object) -> object:
+        if path == "":
+            raise ValueError("a path is allowed")
+        return path
+
+    @model_validator(mode="after")
+    def _key(self) -> Self:
+        if self.mode is PolicyMode.SIGNED and (self.path is None or self.public_key is None):
+            raise ValueError("mode signed needs path and public_key")
+        return self
+
+
+class PseudonymSettings(Section):
+    """The key behind the pseudonyms. It never leaves the VPC."""
+
+    key_file: Path | None = Field(
+        None,
+        description="File of 16 secret bytes or more, the same for all collectors of a tenant, so that they give"
+        " the same pseudonyms; default pseudonym.key in gateway.identity, made at first use.",
+    )

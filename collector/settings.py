@@ -11,10 +11,10 @@ from pydantic_settings import SettingsConfigDict
 
 from collector.client.settings import check_proxy_url
 from collector.client.tls import check_tls_files
-from collector.policy_settings import PolicySettings
+from collector.policy_settings import PolicyFileSettings, PolicySettings, PseudonymSettings
 from collector.scrape.settings import GlobalSettings, ScrapeConfig
 from collector.spelling import Duration, Size
-from kernel.settings import Section, Settings, load_settings
+from kernel.settings import Section, Settings, anchored, load_settings
 
 
 class ProxySettings(Section):
@@ -93,8 +93,28 @@ class SpoolSettings(Section):
     )
 
 
+class ReloadSettings(Section):
+    """Reading the settings and the files they name again, without a restart; SIGHUP does it at once."""
+
+    interval: Duration = Field(
+        5.0,
+        ge=0,
+        description="Seconds between looks at the files' content; default 5s. 0: only on SIGHUP.",
+    )
+
+
 class LeftSettings(Section):
     """The ledger of what left."""
+
+    minutes_kept: Duration = Field(
+        2 * 86_400.0, ge=3600, description="Seconds that entries are kept as written; then by hour; default 2d."
+    )
+    hours_kept: Duration = Field(
+        35 * 86_400.0, ge=86_400, description="Seconds that hours are kept; then days are; default 35d."
+    )
+    days_kept: Duration = Field(
+        800 * 86_400.0, ge=86_400, description="Seconds that days are kept; then only totals are; default 800d."
+    )
 
     max_series: int = Field(
         200_000, ge=0, description="Most series listed one by one; over it they are only counted; default 200000."
@@ -102,7 +122,7 @@ class LeftSettings(Section):
 
 
 class HealthSettings(Section):
-    """The collector's own endpoints: /healthz, /readyz, /metrics."""
+    """The collector's own endpoints: /healthz, /readyz, /metrics, /targets."""
 
     host: str = Field("127.0.0.1", description="Address to listen on; default 127.0.0.1.")
     port: int = Field(9464, ge=0, le=65535, description="Port to listen on, 0 for a free one; default 9464.")
@@ -118,10 +138,21 @@ class CollectorSettings(Settings):
     policy: PolicySettings = Field(
         PolicySettings(), description="What may leave; the default is a short allow-list."
     )
+    policy_file: PolicyFileSettings = Field(
+        PolicyFileSettings(), description="The policy as a file of its own, instead of the section `policy`."
+    )
+    pseudonyms: PseudonymSettings = Field(PseudonymSettings(), description="The key behind the pseudonyms.")
     gateway: GatewaySettings = Field(description="Where pushes go.")
     spool: SpoolSettings = Field(SpoolSettings(), description="The disk between scrape and push.")
     left: LeftSettings = Field(LeftSettings(), description="The ledger of what left.")
     health: HealthSettings = Field(HealthSettings(), description="The collector's own endpoints.")
+    reload: ReloadSettings = Field(ReloadSettings(), description="Changes without a restart.")
+
+    @model_validator(mode="after")
+    def _one_policy(self) -> Self:
+        if self.policy_file.path is not None and self.policy != PolicySettings():
+            raise ValueError("policy and policy_file.path are both set: one of them is allowed")
+        return self
 
     @model_validator(mode="after")
     def _check_jobs(self) -> Self:
@@ -149,7 +180,15 @@ def load_collector_settings(path: Path) -> CollectorSettings:
     )
     spool = settings.spool.model_copy(update={"folder": folder / settings.spool.folder})
     jobs = tuple(_anchored(job, folder) for job in settings.scrape_configs)
-    return settings.model_copy(update={"gateway": gateway, "spool": spool, "scrape_configs": jobs})
+    return settings.model_copy(
+        update={
+            "gateway": gateway,
+            "spool": spool,
+            "scrape_configs": jobs,
+            "policy_file": anchored(settings.policy_file, folder),
+            "pseudonyms": anchored(settings.pseudonyms, folder),
+        }
+    )
 
 
 def _anchored(job: ScrapeConfig, folder: Path) -> ScrapeConfig:

@@ -35,8 +35,8 @@ _OWN = DecodeLimits(2**31, 2**31, 2**31, 2**31, 2**31)  # our own bodies, from o
 class Ledger(Protocol):
     """Told of each frame that the gateway has."""
 
-    def count(self, frame: Frame) -> None:
-        """Count what left with this frame, once. Blocking."""
+    def count(self, frames: Sequence[Frame]) -> None:
+        """Count what left with these frames, each once. Blocking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Uploader:
         if plan is not None:
             await self._push_parts(frame, plan)
         crash_point("push.answered")
-        await asyncio.to_thread(self._parts.ledger.count, frame)
+        await asyncio.to_thread(self._parts.ledger.count, (frame,))
         crash_point("push.counted")
         await self._lane.settle(frame)
         await asyncio.to_thread(self._plans.remove)

@@ -34,7 +34,8 @@ def command(tmp_path: Path) -> list[str]:
     ledger = LeftLedger(tmp_path / "spool" / "left.sqlite", VirtualClock(), 100)
     ledger.open()
     meta = FrameMeta({LONG: (3, 210)}, [listed(LONG, LABELS)])
-    ledger.count(Frame(1, 1, PushLane.BILLING, None, 3, meta.render(), b"x" * 40))
+    ledger.count([Frame(1, 1, PushLane.BILLING, None, 3, meta.render(), b"x" * 40)])
+    ledger.close()
     return [sys.executable, "-m", "collector", "left", "-c", str(config)]
 
 
@@ -48,7 +49,7 @@ def test_a_pipe_gets_whole_rows_with_tabs(command: list[str]) -> None:
         "family\tseries\tsamples\tbytes\tfirst left\tlast left",
         f"{LONG}\t1\t3\t210\t{TIME}\t{TIME}",
     ]
-    assert families.stderr == "1 series listed, 0 only counted; 40 bytes sent, compressed\n"
+    assert families.stderr == "1 series listed, 0 only counted; 3 samples in 1 frames, 40 bytes sent, compressed\n"
     assert piped(command, "--series").stdout.splitlines() == ["series\tfirst left", f"{SERIES}\t{TIME}"]
 
 
