@@ -23,7 +23,7 @@ from collector.left_rollup import DAY_MS, HOUR_MS
 from collector.left_sums import Ranges, add_range, bound, has
 from collector.left_verify import Verdict
 from collector.policy_changes import PolicyChange
-from collector.policy_settings import PolicySettings
+from collector.policy_settings import PolicyDocument, PolicySettings
 from collector.spool.frame import Frame
 from collector.wire.headers import PushLane
 from kernel.clock import VirtualClock
@@ -214,7 +214,7 @@ def test_what_is_old_is_rolled_up_and_still_proved(book: Book) -> None:
     reader.close()
     policy = book.ledger.last_policy()
     assert policy is not None
-    assert policy.rules == PolicySettings()
+    assert policy.rules == PolicyDocument()
 
 
 def test_after_years_only_a_total_is_left_of_the_oldest(book: Book) -> None:
