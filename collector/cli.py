@@ -30,13 +30,13 @@ def run(
         typer.echo(f"{config}: {len(settings.scrape_configs)} scrape jobs, gateway {settings.gateway.url}: good")
         return
     configure_logs(log_level.upper())
-    uvloop.run(_run(settings))
+    uvloop.run(_run(settings, config))
 
 
-async def _run(settings: CollectorSettings) -> None:
+async def _run(settings: CollectorSettings, config: Path) -> None:
     from collector.app import CollectorService
 
-    await CollectorService(settings).run()
+    await CollectorService(settings, config=config).run()
 
 
 @app.command()

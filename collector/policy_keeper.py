@@ -56,6 +56,11 @@ class PolicyKeeper:
         self._reported: str | None = None  # the state of shipping that the ledger knows
         self._lock = asyncio.Lock()
 
+    @property
+    def unwritten(self) -> bool:
+        """Whether a change still has to be written down; `refresh` tries it again."""
+        return self._unwritten is not None
+
     async def start(self, settings: CollectorSettings) -> None:
         """Read the policy. Raises InvalidInput, IdentityRefused, OSError: without a policy nothing may start.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,12 +25,13 @@ _log = logger("service")
 
 @dataclass
 class Service:
-    """What one process runs. `checks` say why it is not ready (None: ready)."""
+    """What one process runs. `checks` say why it is not ready (None: ready); `notes` what else is amiss."""
 
     name: str
     registry: CollectorRegistry
     stop_seconds: float = 10.0
     checks: dict[str, Check] = field(default_factory=dict)
+    notes: dict[str, Check] = field(default_factory=dict)
     _tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _closers: list[tuple[str, Callable[[], Awaitable[object]]]] = field(default_factory=list)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -110,21 +111,26 @@ class Service:
 
     def not_ready(self) -> dict[str, str]:
         """Reasons by name; empty when ready."""
-        reasons = {name: check() for name, check in self.checks.items()}
-        return {name: reason for name, reason in reasons.items() if reason}
+        return _reasons(self.checks)
+
+
+def _reasons(checks: dict[str, Check]) -> dict[str, str]:
+    reasons = {name: check() for name, check in checks.items()}
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def health_routes(service: Service) -> list[web.RouteDef]:
-    """`/healthz` (the loop turns), `/readyz` (every check passes, else 503 with the reasons), `/metrics`."""
+    """`/healthz` (the loop turns), `/readyz` (every check passes, else 503; with reasons and notes), `/metrics`."""
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_request: web.Request) -> web.Response:
         reasons = service.not_ready()
+        lines = "".join(f"{name}: {why}\n" for name, why in (reasons | _reasons(service.notes)).items())
         if reasons:
-            return web.Response(status=503, text="".join(f"{name}: {why}\n" for name, why in reasons.items()))
-        return web.Response(text="ready\n")
+            return web.Response(status=503, text=lines)
+        return web.Response(text=f"ready\n{lines}")
 
     async def metrics(_request: web.Request) -> web.Response:
         body = generate_latest(service.registry)
@@ -133,10 +139,10 @@ def health_routes(service: Service) -> list[web.RouteDef]:
     return [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)]
 
 
-async def serve_health(service: Service, host: str, port: int) -> int:
-    """Serve the health endpoints; returns the port bound (0 asks for a free one)."""
+async def serve_health(service: Service, host: str, port: int, routes: Iterable[web.RouteDef] = ()) -> int:
+    """Serve the health endpoints and `routes`; returns the port bound (0 asks for a free one)."""
     app = web.Application()
-    app.add_routes(health_routes(service))
+    app.add_routes([*health_routes(service), *routes])
     return await serve_app(service, "health", app, host, port)
 
 

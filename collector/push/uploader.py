@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from collector.gate import ShippingGate
 from collector.metrics import CollectorMetrics
 from collector.push.answer import Answer, Verdict
 from collector.push.backoff import Backoff
@@ -49,6 +50,7 @@ class UploaderParts:
     ledger: Ledger
     metrics: CollectorMetrics
     clock: Clock
+    gate: ShippingGate = field(default_factory=ShippingGate)
 
 
 class Uploader:
@@ -141,6 +143,8 @@ class Uploader:
         )
 
     async def _try(self, push: Push) -> tuple[Verdict, Answer]:
+        while self._parts.gate.reason() is not None:
+            await self._parts.gate.opened()
         answer = await self._parts.sender.send(push)
         verdict = answer.verdict(version_2=push.version_2)
         self._parts.metrics.pushes.labels(self._label, verdict.value).inc()

@@ -38,6 +38,11 @@ class JobPool:
         followed = [min(one.refresh_interval, FOLLOW_SECONDS) for one in self.job.http_sd_configs]
         return intervals + followed + [FOLLOW_SECONDS] * len(self.job.kubernetes_sd_configs)
 
+    def is_as(self, job: ScrapeConfig, defaults: GlobalSettings) -> bool:
+        """Whether this is the pool that these settings ask for."""
+        own = self.job, self.job.timing(self._defaults), self._defaults.external_labels
+        return own == (job, job.timing(defaults), defaults.external_labels)
+
     async def refresh(self) -> None:
         """Look for targets; start and end loops. Returns once ended loops have stored their stale markers."""
         wanted = make_targets(self.job, self._defaults, await self._sources.refresh())
@@ -97,20 +102,37 @@ class ScrapePools:
         self, jobs: Sequence[ScrapeConfig], defaults: GlobalSettings, policy: Policy, context: ScrapeContext
     ) -> None:
         self.jobs = [JobPool(job, defaults, policy, context) for job in jobs]
+        self._policy = policy
         self._context = context
+        self._lock = asyncio.Lock()
 
     async def run(self) -> None:
         """Discover again and again. Raises what a scrape loop raised."""
-        intervals = [interval for pool in self.jobs for interval in pool.refresh_intervals()]
         while True:
-            for pool in self.jobs:
-                await pool.refresh()
+            intervals = [interval for pool in self.jobs for interval in pool.refresh_intervals()]
+            async with self._lock:
+                for pool in self.jobs:
+                    await pool.refresh()
             self._context.metrics.targets.set(sum(len(pool.loops) for pool in self.jobs))
             await self._context.clock.sleep(min(intervals, default=5.0))
             for pool in self.jobs:
                 error = pool.failed()
                 if error is not None:
                     raise error
+
+    async def apply(self, jobs: Sequence[ScrapeConfig], defaults: GlobalSettings) -> None:
+        """From now on these jobs. One as it was goes on undisturbed; what is gone ends with stale markers."""
+        async with self._lock:
+            running = {pool.job.job_name: pool for pool in self.jobs}
+            self.jobs = [
+                pool
+                if (pool := running.get(job.job_name)) is not None and pool.is_as(job, defaults)
+                else JobPool(job, defaults, self._policy, self._context)
+                for job in jobs
+            ]
+            await asyncio.gather(*(pool.close() for pool in running.values() if pool not in self.jobs))
+            for pool in self.jobs:
+                await pool.refresh()
 
     async def close(self) -> None:
         """End all targets, each with stale markers."""

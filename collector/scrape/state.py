@@ -55,6 +55,7 @@ class TargetState:
         self._honor_timestamps = honor_timestamps
         self._limit = sample_limit
         self._known: dict[Labels, Series] = {}
+        self._policy = rules.policy.version
         self._cache: KeyCache[Series] = KeyCache(self._admit)
         self._auto = [rules.reported(name, self._known) for name in AUTO_METRICS]
         self._present: dict[Series, None] = {}
@@ -62,11 +63,25 @@ class TargetState:
         self._scrapes = 0
         self._table = SymbolTable()
 
+    def _follow_policy(self) -> None:
+        """Under another policy every series is decided anew; one that may leave no more ends."""
+        version = self._rules.policy.version  # before any decision, so that a change meanwhile is seen next time
+        if version == self._policy:
+            return
+        self._policy = version
+        self._cache.entries = {}
+        for series in self._known.values():
+            series.collided = False
+        old, self._auto = self._auto, [self._rules.reported(name, self._known) for name in AUTO_METRICS]
+        if self._auto_sent:
+            self._present |= dict.fromkeys(one for one in old if one is not DENIED and one not in self._auto)
+
     def _admit(self, raw: RawSeries) -> Series:
         return self._rules.scraped(raw, self._known)
 
     def scraped(self, body: bytes, content_type: str, at_ms: int, seconds: float) -> Scrape:
         """The rows of a body. Raises ExpositionError, LimitExceeded; then call `failed`."""
+        self._follow_policy()
         columns = parse_exposition(body, content_type, self._cache)
         self._scrapes += 1
         scrape = Scrape(at_ms, scraped=len(columns.values))
@@ -78,6 +93,7 @@ class TargetState:
 
     def failed(self, at_ms: int, seconds: float) -> Scrape:
         """The target did not answer: every series ends, `up` is 0."""
+        self._follow_policy()
         self._scrapes += 1
         scrape = Scrape(at_ms)
         self._add_stale(scrape)
@@ -86,6 +102,7 @@ class TargetState:
 
     def ended(self, at_ms: int) -> Scrape:
         """The target is gone, or the collector stops: every series ends, `up` too."""
+        self._follow_policy()
         self._scrapes += 1
         scrape = Scrape(at_ms)
         self._add_stale(scrape)

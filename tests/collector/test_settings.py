@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from collector.cli import app
 from collector.client.settings import Authorization, BasicAuth, TlsSettings
-from collector.policy_settings import AllowRule
+from collector.policy_settings import AllowRule, DropRule, PolicyDocument, PolicyFileSettings
 from collector.scrape.discovery_settings import (
     HttpSdConfig,
     KubernetesSdConfig,
@@ -28,7 +28,8 @@ from kernel.settings import documented_fields
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "deploy" / "collector.example.yaml"
-NESTED = (AllowRule, Authorization, BasicAuth, FileSdConfig, HttpSdConfig, KubernetesSdConfig, NamespaceSettings,
+NESTED = (AllowRule, DropRule, PolicyDocument, PolicyFileSettings, Authorization, BasicAuth, FileSdConfig,
+          HttpSdConfig, KubernetesSdConfig, NamespaceSettings,
           ProxySettings, RelabelSettings, ScrapeConfig, SelectorSettings, StaticConfig, TlsSettings)  # fmt: skip
 
 
@@ -91,6 +92,11 @@ def job(**fields: Any) -> dict[str, Any]:
         ({"scrape_configs": [job(tls_config={"cert_file": "c.pem"})]}, "tls_config"),
         ({"scrape_configs": [job(basic_auth={}, bearer_token="x")]}, "scrape_configs[0]"),
         ({"policy": {"allow": [{"metrics": []}]}}, "policy.allow[0].metrics"),
+        ({"policy": {"allow": [{"metrics": ["m x"]}]}}, "policy"),
+        ({"policy": {"drop_series": [{"metrics": ["m"]}]}}, "policy.drop_series[0].where"),
+        ({"policy_file": {"mode": "signed", "path": "p.yaml"}}, "policy_file"),
+        ({"policy_file": {"path": "p.yaml"}, "policy": {"drop": ["m"]}}, "document"),
+        ({"left": {"hours_kept": "1h"}}, "left.hours_kept"),
         ({"spool": {"billing_quota": "1KB"}}, "spool.billing_quota"),
     ],
 )  # fmt: skip
