@@ -1,6 +1,6 @@
 """Our own protocol: a dictionary of series changed by patches, and columns by slot; specified in docs/wire.md."""
 
-from collector.wire.frames.body import BlockView, Body, Patch, join_blocks, open_body
+from collector.wire.frames.body import BlockView, Body, body_group, join_blocks, open_body
 from collector.wire.frames.encode import StreamEncoder
 from collector.wire.frames.errors import UnknownState
 from collector.wire.frames.guard import GroupGuard
@@ -23,6 +23,7 @@ from collector.wire.frames.model import (
     Tick,
 )
 from collector.wire.frames.read import Assign, GroupReader
+from collector.wire.frames.sections import Patch
 from collector.wire.frames.table import EntryTable
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "StreamEncoder",
     "Tick",
     "UnknownState",
+    "body_group",
     "join_blocks",
     "open_body",
 ]

@@ -2,30 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from collector.wire.frames.model import Block, FrameLimits, Slots
+from collector.wire.frames.dictionary import CHECK_BYTES, NAME_BYTES
+from collector.wire.frames.layout import Cursor, Section, malformed, too_large, varint
+from collector.wire.frames.model import (
+    MAX_BODY_BYTES,
+    MAX_BODY_SAMPLES,
+    VERSION,
+    Block,
+    FrameLimits,
+)
+from collector.wire.frames.sections import MAX_COLUMNS_BYTES, Patch, PatchBudget, parse_patch
+
+_MAGIC = b"BYF"
+_HEADER = struct.Struct("<3sBQIII")  # magic, version, group, blocks, samples, crc32 of all other bytes
+_CRC_BYTES = 4
+
+ROOT, RESYNC, PATCH, COLUMNS, KEYFRAME, ABSENT, EXTRAS = (1 << bit for bit in range(7))
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
-    """Changes of a stream's dictionary: `freed` first, then `entries[i]` goes to slot `born[i]`."""
+class Head:
+    """The head of a block. A block that changes the stream's state leads from version `before` to `version`.
 
-    freed: Slots
-    born: Slots
-    entries: Sequence[bytes]  # checked: canonical, within the limits
+    `check` and `before_check` are the first bytes of the dictionary's names after and before it.
+    """
+
+    flags: int
+    stream: int
+    at_ms: int
+    samples: int
+    version: int
+    before: int  # the version that must be known; a root needs none
+    check: bytes
+    before_check: bytes
+    name: bytes  # 16 bytes; empty unless the block has a patch
+
+    @property
+    def is_root(self) -> bool:
+        return bool(self.flags & ROOT)
+
+    @property
+    def changes_state(self) -> bool:
+        return bool(self.flags & (PATCH | KEYFRAME))
+
+    def render(self) -> bytes:
+        """The head's bytes."""
+        parts = [bytes((self.flags,)), varint(self.stream), varint(self.at_ms), varint(self.samples)]
+        parts.append(varint(self.version))
+        if not self.is_root:
+            if self.changes_state:
+                parts.append(varint(self.version - self.before))
+            parts.append(self.before_check)
+        return b"".join(parts) + self.name
 
 
 @dataclass(frozen=True, slots=True)
 class BlockView:
-    """One block, its head and patch checked; columns and extras not opened yet."""
+    """One block, its head and patch checked; columns and extras are not opened yet."""
 
-    stream: int
-    at_ms: int
-    is_root: bool
-    samples: int  # as the block says
+    head: Head
     patch: Patch | None
+    columns: Section | None
+    extras: Section | None
+    block: Block  # as it came, to join it into another body
+
+    @property
+    def stream(self) -> int:
+        return self.head.stream
+
+    @property
+    def at_ms(self) -> int:
+        return self.head.at_ms
+
+    @property
+    def is_root(self) -> bool:
+        return self.head.is_root
+
+    @property
+    def samples(self) -> int:
+        """As the block says; whether that is true shows when its columns are opened."""
+        return self.head.samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +100,20 @@ class Body:
 
 def join_blocks(group: int, blocks: Sequence[Block]) -> bytes:
     """One body of blocks, at most MAX_BODY_BYTES and MAX_BODY_SAMPLES. ValueError when they are more."""
-    raise NotImplementedError
+    samples = sum(block.samples for block in blocks)
+    content = b"".join([block.content for block in blocks])
+    if len(content) + _HEADER.size > MAX_BODY_BYTES or samples > MAX_BODY_SAMPLES:
+        raise ValueError(
+            f"{len(content)} bytes with {samples} samples are too much for one body: "
+            f"at most {MAX_BODY_BYTES} bytes and {MAX_BODY_SAMPLES} samples"
+        )
+    header = _HEADER.pack(_MAGIC, VERSION, group, len(blocks), samples, 0)[:-_CRC_BYTES]
+    return header + struct.pack("<I", zlib.crc32(content, zlib.crc32(header))) + content
+
+
+def body_group(body: bytes) -> int:
+    """The group of a body, from its header alone. Raises WireError."""
+    return _parse_header(body)[0]
 
 
 def open_body(body: bytes, limits: FrameLimits) -> Body:
@@ -47,4 +121,81 @@ def open_body(body: bytes, limits: FrameLimits) -> Body:
 
     Raises WireError (400) or BodyTooLarge (413).
     """
-    raise NotImplementedError
+    if len(body) > limits.max_body_bytes:
+        raise too_large("body", f"{len(body)} bytes", f"at most {limits.max_body_bytes}")
+    group, count, samples, checksum = _parse_header(body)
+    if count > limits.max_blocks or samples > limits.max_samples:
+        raise too_large(
+            "header",
+            f"{count} blocks, {samples} samples",
+            f"at most {limits.max_blocks} and {limits.max_samples}",
+        )
+    if zlib.crc32(memoryview(body)[_HEADER.size :], zlib.crc32(body[: _HEADER.size - _CRC_BYTES])) != checksum:
+        raise malformed("header", "a checksum that is not the body's", "crc32 of all other bytes")
+    blocks = list(_parse_blocks(body, limits))
+    if len(blocks) != count or sum(block.samples for block in blocks) != samples:
+        raise malformed("header", f"{count} blocks, {samples} samples", "as many as there are")
+    return Body(group, samples, blocks)
+
+
+def _parse_header(body: bytes) -> tuple[int, int, int, int]:
+    if len(body) < _HEADER.size:
+        raise malformed("header", f"{len(body)} bytes", f"{_HEADER.size} or more")
+    magic, version, group, count, samples, checksum = _HEADER.unpack_from(body)
+    if magic != _MAGIC or version != VERSION:
+        raise malformed("header", repr(body[:4]), f"{_MAGIC!r} and version {VERSION}")
+    return group, count, samples, checksum
+
+
+def _parse_blocks(body: bytes, limits: FrameLimits) -> Iterator[BlockView]:
+    cursor = Cursor(body, "body", _HEADER.size)
+    budget = PatchBudget(limits.max_patch_bytes, limits.max_slots)
+    while cursor.position < cursor.end:
+        start = cursor.position
+        length = cursor.varint()
+        if length > cursor.end - cursor.position:
+            raise cursor.wrong(f"a block of {length} bytes", f"at most the {cursor.end - cursor.position} left")
+        block = Cursor(body, "block", cursor.position, cursor.position + length)
+        cursor.position += length
+        yield _parse_block(block, body[start : cursor.position], limits, budget)
+
+
+def _parse_block(cursor: Cursor, content: bytes, limits: FrameLimits, budget: PatchBudget) -> BlockView:
+    head = _parse_head(cursor, limits)
+    patch = columns = extras = None
+    if head.flags & PATCH:
+        section = Section(cursor, "patch", budget.octets)
+        budget.octets -= section.size
+        patch = parse_patch(section.open(), limits, budget)
+    if head.flags & COLUMNS:
+        columns = Section(cursor, "columns", MAX_COLUMNS_BYTES)
+    if head.flags & EXTRAS:
+        extras = Section(cursor, "extras", limits.max_extras_bytes)
+    cursor.finish()
+    return BlockView(head, patch, columns, extras, Block(content, head.samples))
+
+
+def _parse_head(cursor: Cursor, limits: FrameLimits) -> Head:
+    [flags] = cursor.take(1)
+    if _is_wrong(flags):
+        raise cursor.wrong(f"the flags {flags:#x}", "a combination of the specification")
+    stream, at_ms = cursor.varint(0xFFFFFFFF), cursor.varint((1 << 53) - 1)
+    samples, version = cursor.varint(limits.max_samples), cursor.varint()
+    before, before_check, name = version, b"", b""
+    if not flags & ROOT:
+        if flags & (PATCH | KEYFRAME):
+            before -= cursor.varint(version)
+            if before == version:
+                raise cursor.wrong("a change that leads nowhere", "a higher version")
+        before_check = cursor.take(CHECK_BYTES)
+    if flags & PATCH:
+        name = cursor.take(NAME_BYTES)
+    return Head(
+        flags, stream, at_ms, samples, version, before, name[:CHECK_BYTES] or before_check, before_check, name
+    )
+
+
+def _is_wrong(flags: int) -> bool:
+    lone_root = (flags & ROOT and not flags & PATCH) or (flags & RESYNC and not flags & ROOT)
+    lone_columns = flags & (KEYFRAME | ABSENT) and not flags & COLUMNS
+    return bool(flags > 127 or lone_root or lone_columns)

@@ -2,23 +2,203 @@
 
 from __future__ import annotations
 
-from collector.wire.frames.model import Block, Tick
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from collector.wire.frames.body import ABSENT, COLUMNS, EXTRAS, KEYFRAME
+from collector.wire.frames.extras import NO_SLOTS, Extras, portions, render_extras
+from collector.wire.frames.layout import Compressor
+from collector.wire.frames.mirror import Mirror, Piece
+from collector.wire.frames.model import CELL, MAX_BLOCK_BYTES, Block, Bools, Floats, Integers, Tick
+from collector.wire.frames.sections import Patch, render_columns
 from collector.wire.frames.table import EntryTable
+from collector.wire.frames.values import (
+    BITS,
+    Classes,
+    Indices,
+    Order,
+    classify,
+    encode_bases,
+    encode_values,
+    grown,
+)
+
+VERSION_STEP = 1024  # between two states of an encoder; roots for a resync use the numbers between
+_STALE_SLOTS = 131_072  # in one block
+
+# One count for the whole process, so that versions grow also when a target's encoder is made anew.
+_versions = itertools.count(VERSION_STEP, VERSION_STEP)
 
 
 class StreamEncoder:
-    """What the receiver knows of one stream. `stream` (u32) is its number, unique within the lane's group."""
+    """What the receiver knows of one stream. `stream` (u32) is its number, unique within the lane's group.
 
-    def __init__(self, stream: int, table: EntryTable, *, keyframe_every: int = 20, level: int = 1) -> None:
-        raise NotImplementedError
+    A tick that doesn't account for the table (a slot that changed without being in `freed` or `born`) makes a root.
+    `versions` gives ever growing multiples of VERSION_STEP; the default is one count for the process.
+    """
+
+    def __init__(
+        self,
+        stream: int,
+        table: EntryTable,
+        *,
+        keyframe_every: int = 20,
+        level: int = 1,
+        versions: Iterator[int] | None = None,
+    ) -> None:
+        self._stream = stream
+        self._table = table
+        self._keyframe_every = keyframe_every
+        self._compressor = Compressor(level)
+        self._versions = _versions if versions is None else versions
+        self._group: int | None = None
+        self._least: Classes = np.zeros(0, np.uint8)  # the decimals that a slot's values needed so far
+        self._mirror = Mirror(stream, self._compressor)
+        self._ticks = 0
+
+    def reset(self) -> None:
+        """A block was not stored: the next tick begins with a root."""
+        self._group = None
 
     def encode(self, tick: Tick, group: int) -> list[Block]:
         """The blocks of one scrape, in their order, to be stored in `group`; a root when the group is another one.
 
-        All of them must be stored, else call `reset`. The same tick may be encoded again for a later group.
+        All of them must be stored, else call `reset`. The same tick may be encoded again for a later group. A tick
+        without a value or a change gives no block.
         """
-        raise NotImplementedError
+        live = self._table.live()
+        stale, freed, born = (np.sort(slots).astype(np.int64) for slots in (tick.stale, tick.freed, tick.born))
+        self._least = grown(self._least, len(live))
+        self._least[born] = 0
+        blocks: list[Block] = []
+        if group != self._group or not self._accounts(live, freed, born):
+            self._mirror = Mirror(self._stream, self._compressor)
+            self._ticks = 0
+            if len(stale):
+                departed = self._departed(live, born, stale)
+                blocks = self._restore(tick, live, born, departed)
+                freed = np.fromiter(departed, np.int64, len(departed))
+            else:
+                freed, born = NO_SLOTS, np.flatnonzero(live)
+        known = self._mirror.live
+        stale = stale[stale < len(known)]
+        blocks += self._blocks(tick, stale[known[stale]], freed, born)
+        self._group = group if self._mirror.version else None
+        self._ticks += 1
+        self._table.settle()
+        return blocks
 
-    def reset(self) -> None:
-        """A block was not stored: the next tick begins with a root."""
-        raise NotImplementedError
+    def _accounts(self, live: Bools, freed: Integers, born: Integers) -> bool:
+        """Whether `freed` and `born` lead from what the receiver knows to the table, as far as counting shows."""
+        known = self._mirror.live
+        if self._mirror.series - len(freed) + len(born) != len(self._table):
+            return False
+        return bool((freed < len(known)).all() and known[freed].all() and live[born].all())
+
+    def _departed(self, live: Bools, born: Integers, stale: Integers) -> dict[int, bytes]:
+        """The entries of stale slots that the table freed in this tick; some are in use again."""
+        was_live = live.copy()
+        was_live[born] = False
+        found = ((slot, self._table.departed(slot)) for slot in stale[~was_live[stale]].tolist())
+        return {slot: entry for slot, entry in found if entry is not None}
+
+    def _restore(self, tick: Tick, live: Bools, born: Integers, departed: dict[int, bytes]) -> list[Block]:
+        """A root of the mapping before the tick, which its stale markers are of."""
+        kept = live.copy()
+        kept[born] = False
+        slots = np.flatnonzero(kept)
+        entries = dict(zip(slots.tolist(), self._table.entries(slots), strict=True)) | departed
+        values = dict(zip(slots.tolist(), _first_values(tick, slots).tolist(), strict=True))
+        slots = np.array(sorted(entries), np.int64)
+        first = np.array([values.get(slot, 0.0) for slot in slots.tolist()])
+        pieces = self._patch(NO_SLOTS, slots, [entries[slot] for slot in slots.tolist()], first)
+        return self._seal(pieces, tick)
+
+    def _blocks(self, tick: Tick, stale: Integers, freed: Integers, born: Integers) -> list[Block]:
+        before = [Extras(stale[start : start + _STALE_SLOTS]) for start in range(0, len(stale), _STALE_SLOTS)]
+        changes: list[Piece] = []
+        if len(freed) or len(born):
+            changes = self._patch(freed, born, self._table.entries(born), _first_values(tick, born))
+        pieces = changes + [
+            piece for cell in range(-(-self._table.capacity // CELL)) for piece in self._column(tick, cell)
+        ]
+        after = list(portions(tick))
+        if max(len(before), len(changes), len(pieces) - len(changes), len(after)) <= 1:
+            rest = Extras.joined([*before, *after])
+            whole = [*pieces, *([self._extras(rest, tick)] if rest else [])]
+            if sum(map(len, whole)) < MAX_BLOCK_BYTES - 1000:
+                for piece in whole[1:]:
+                    whole[0].add(piece)
+                return self._seal(whole[:1], tick)
+        ends = [[self._extras(one, tick) for one in extras] for extras in (before, after)]
+        return self._seal([*ends[0], *pieces, *ends[1]], tick)
+
+    def _seal(self, pieces: list[Piece], tick: Tick) -> list[Block]:
+        return [self._mirror.seal(piece, tick.at_ms, self._versions) for piece in pieces]
+
+    def _patch(self, freed: Integers, born: Integers, entries: list[bytes], values: Floats) -> list[Piece]:
+        classes, coded = classify(values, self._least[born])
+        self._learn(born, classes)
+        return self._mirror.change(Patch(freed, born, entries, classes, coded))
+
+    def _learn(self, slots: Integers, classes: Classes) -> None:
+        is_known = classes != BITS
+        self._least[slots[is_known]] = classes[is_known]
+
+    def _column(self, tick: Tick, cell: int) -> list[Piece]:
+        order, present = self._present(tick, cell)
+        if not len(order):
+            return []
+        flags = COLUMNS | (0 if present is None else ABSENT)
+        is_due = self._ticks and (self._ticks + cell) % self._keyframe_every == 0
+        coded = None if is_due else self._deltas(tick, order)
+        if coded is None:
+            flags |= KEYFRAME
+            coded = self._keyframe(tick, np.sort(order.slots))
+        section = self._compressor.section(render_columns(cell, present, coded))
+        return [Piece(flags, columns=section, samples=len(order))]
+
+    def _present(self, tick: Tick, cell: int) -> tuple[Order, Bools | None]:
+        """The slots of a cell that have a value, and which of the live ones these are (None: all)."""
+        order = self._mirror.order(cell)
+        if tick.present is None:
+            return order, None
+        slots = np.sort(order.slots)
+        present = tick.present[slots]
+        return (order, None) if present.all() else (self._mirror.order_of(slots[present]), present)
+
+    def _deltas(self, tick: Tick, order: Order) -> bytes | None:
+        """Values against the bases; None when so many don't fit their class that new bases are cheaper."""
+        values = tick.values.take(order.slots)
+        coded, exceptions = encode_values(order, values)
+        if not len(exceptions):
+            return coded
+        slots = order.slots[exceptions]
+        self._learn(slots, classify(values[exceptions], self._least[slots])[0])
+        return coded if len(exceptions) <= max(8, len(order) // 16) else None
+
+    def _keyframe(self, tick: Tick, slots: Indices) -> bytes:
+        classes, coded = classify(tick.values[slots], self._least[slots])
+        self._learn(slots, classes)
+        self._mirror.set_bases(slots, classes, coded)
+        return encode_bases(classes, coded)
+
+    def _extras(self, extras: Extras, tick: Tick) -> Piece:
+        section = self._compressor.section(render_extras(extras, self._mirror.bases, tick.at_ms))
+        return Piece(EXTRAS, extras=section, samples=extras.samples)
+
+
+def _first_values(tick: Tick, slots: Integers) -> Floats:
+    """The first value of each slot in this tick: the one at `at_ms`, else the first of its own time, else zero."""
+    values = tick.values[slots]
+    if tick.present is None:
+        return values
+    absent = np.flatnonzero(~tick.present[slots])
+    values[absent] = 0.0
+    if len(absent) and tick.dated is not None:
+        dated, first = np.unique(tick.dated.slots, return_index=True)
+        known = absent[np.isin(slots[absent], dated)]
+        values[known] = tick.dated.values[first[np.searchsorted(dated, slots[known])]]
+    return values

@@ -2,11 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from collector.wire.frames.model import FrameLimits, Integers, Rows
+import numpy as np
+import numpy.typing as npt
 
-Assign = Callable[[Sequence[bytes]], Integers]
+from collector.wire.errors import WireError
+from collector.wire.frames.body import ABSENT, KEYFRAME, BlockView, Head, open_body
+from collector.wire.frames.dictionary import digest_entries
+from collector.wire.frames.errors import UnknownState
+from collector.wire.frames.extras import Extras, parse_extras
+from collector.wire.frames.layout import Cursor, malformed, too_large
+from collector.wire.frames.model import (
+    CELL,
+    STALE_NAN_BITS,
+    Bools,
+    ExemplarOf,
+    Floats,
+    FrameLimits,
+    Integers,
+    Rows,
+)
+from collector.wire.frames.roots import Root, rebuild
+from collector.wire.frames.sections import Patch, parse_present
+from collector.wire.frames.state import StreamState
+from collector.wire.frames.steps import Step, check_patch, step_of, unknown
+from collector.wire.frames.values import Order, decode_bases, decode_values, grown, to_values
+
+Assign = Callable[[Sequence[bytes]], npt.NDArray[np.int64]]
+
+
+class _Stream(StreamState):
+    """The state of a stream with its version, and the caller's numbers of its series."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.version = 0
+        self.name = b""
+        self.at_ms = 0
+        self.numbers: Integers = np.zeros(0, np.int64)  # by slot
+        self.entries: dict[int, bytes] = {}  # empty unless the reader keeps them
+        self._series: dict[int, tuple[Order, Integers]] = {}  # by cell, with the order they belong to
+
+    def series_of(self, cell: int, order: Order) -> Integers:
+        """The series numbers of a whole cell; the same object while they stay the same."""
+        known = self._series.get(cell)
+        if known is not None and known[0] is order:
+            return known[1]
+        numbers = self.numbers[order.slots]
+        if known is not None and np.array_equal(known[1], numbers):
+            numbers = known[1]
+        self._series[cell] = (order, numbers)
+        return numbers
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """Series numbers by slot, and which slots are live."""
+
+    numbers: Integers
+    live: Bools
+
+    def has(self, slots: Integers) -> bool:
+        """Whether all `slots` are live."""
+        return not len(slots) or (int(slots.max()) < len(self.live) and bool(self.live[slots].all()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """The columns of one block."""
+
+    series: Integers
+    values: Floats
 
 
 class GroupReader:
@@ -17,15 +85,170 @@ class GroupReader:
     """
 
     def __init__(self, assign: Assign, *, keep_entries: bool = True, limits: FrameLimits | None = None) -> None:
-        raise NotImplementedError
+        self._assign = assign
+        self._keep_entries = keep_entries
+        self._limits = limits or FrameLimits()
+        self._streams: dict[int, _Stream] = {}
+        self._group: int | None = None
+        self.slots = 0  # of all streams together, to bound what is kept
 
     def read(self, body: bytes, *, samples: bool = True) -> list[Rows]:
         """Take a body in and give its samples; without `samples`, take in the state alone (cheaper).
 
-        Raises UnknownState, WireError, BodyTooLarge. What of the body's state could be taken in was, also then.
+        Raises UnknownState, WireError, BodyTooLarge, also for a body of another group. What of the body's state
+        could be taken in was, also then. Without `samples`, what was applied long ago is skipped silently.
         """
-        raise NotImplementedError
+        opened = open_body(body, self._limits)
+        if self._group is None:
+            self._group = opened.group
+        if opened.group != self._group:
+            raise malformed("header", f"group {opened.group}", f"group {self._group}, which this reader reads")
+        rows: list[Rows] = []
+        failure: UnknownState | WireError | None = None
+        for view in opened.blocks:
+            try:
+                rows += self._read(view, samples=samples)
+            except (UnknownState, WireError) as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return rows
 
     def roots(self) -> list[bytes]:
         """Bodies that rebuild this state elsewhere, without a sample. Needs `keep_entries`."""
-        raise NotImplementedError
+        if not self._keep_entries:
+            raise ValueError("a reader that doesn't keep entries can't rebuild a dictionary")
+        if self._group is None:
+            return []
+        return rebuild(
+            self._group,
+            [
+                Root(number, stream.at_ms, stream.version, stream, stream.entries)
+                for number, stream in sorted(self._streams.items())
+            ],
+        )
+
+    def _read(self, view: BlockView, *, samples: bool) -> list[Rows]:
+        head = view.head
+        stream = self._streams.get(head.stream) or _Stream()
+        step = step_of(head, stream.version, stream.name)
+        if step is Step.OLD or (step is Step.SAME and view.patch is not None and view.extras and samples):
+            # The stale markers of a patch that was applied before name slots that may have other series now.
+            if samples:
+                raise unknown(head, stream.version)
+            return []
+        before = _Mapping(stream.numbers, stream.live)
+        if step is Step.NEXT and view.patch is not None:
+            stream, before = self._patched(stream, head, view.patch)
+        columns = self._columns(stream, view, step, samples=samples)
+        if step is Step.NEXT:
+            stream.version, stream.at_ms = head.version, head.at_ms
+        if not samples:
+            return []
+        rest = Extras() if view.extras is None else self._extras(stream, before, view)
+        counted = rest.samples + (0 if columns is None else len(columns.values))
+        if counted != head.samples:
+            raise malformed("block", f"{counted} samples", f"the {head.samples} that its head announces")
+        return list(_rows(head, _Mapping(stream.numbers, stream.live), before, columns, rest))
+
+    def _patched(self, stream: _Stream, head: Head, patch: Patch) -> tuple[_Stream, _Mapping]:
+        """The stream after a patch, and the mapping before it. Raises WireError, and nothing has changed."""
+        target = _Stream() if head.is_root else stream
+        check_patch(patch, target.live)
+        added = digest_entries(patch.born, patch.entries)
+        total = target.dictionary.after(patch.freed, added)
+        if total.name() != head.name:
+            raise malformed("patch", "a dictionary of another name", "the name in the block's head")
+        before = _Mapping(target.numbers.copy(), target.live.copy())
+        capacity = max(len(target.live), int(patch.born[-1]) + 1 if len(patch.born) else 0)
+        known = len(self._streams[head.stream].live) if head.stream in self._streams else 0
+        self._check_size(self.slots + capacity - known, head.stream)
+        numbers = self._assign(patch.entries)
+        target.apply(patch, added, total)
+        target.numbers = grown(target.numbers, len(target.live))
+        target.numbers[patch.born] = numbers
+        if self._keep_entries:
+            for slot in patch.freed.tolist():
+                del target.entries[slot]
+            target.entries.update(zip(patch.born.tolist(), patch.entries, strict=True))
+        target.name = head.name
+        self._streams[head.stream] = target
+        self.slots += len(target.live) - known
+        return target, before
+
+    def _check_size(self, slots: int, stream: int) -> None:
+        limits = self._limits
+        streams = len(self._streams) + (stream not in self._streams)
+        if slots > limits.max_slots or streams > limits.max_streams:
+            allowed = f"at most {limits.max_slots} slots and {limits.max_streams} streams"
+            raise too_large("group", f"{slots} slots, {streams} streams", allowed)
+
+    def _columns(self, stream: _Stream, view: BlockView, step: Step, *, samples: bool) -> _Columns | None:
+        is_keyframe = bool(view.head.flags & KEYFRAME)
+        if view.columns is None or not (samples or (is_keyframe and step is Step.NEXT)):
+            return None
+        try:
+            return _read_columns(stream, view.columns.open(), view.head.flags, step)
+        except WireError:
+            if is_keyframe and step is Step.NEXT:
+                self._drop(view.head.stream)  # its bases are not what later blocks build on
+            raise
+
+    def _drop(self, number: int) -> None:
+        self.slots -= len(self._streams.pop(number).live)
+
+    def _extras(self, stream: _Stream, before: _Mapping, view: BlockView) -> Extras:
+        if view.extras is None:
+            return Extras()
+        capacity = max(len(stream.live), len(before.live))
+        extras = parse_extras(view.extras.open(), stream.bases, view.head, capacity, self._limits)
+        named = [row.slot for row in extras.histograms] + [row.slot for row in extras.exemplars]
+        used = np.array(named, np.int64)
+        if extras.dated is not None:
+            used = np.concatenate([used, extras.dated.slots])
+        if not before.has(extras.stale) or not _Mapping(stream.numbers, stream.live).has(used):
+            raise malformed("extras", "a slot that is free", "live slots")
+        return extras
+
+
+def _read_columns(stream: _Stream, cursor: Cursor, flags: int, step: Step) -> _Columns:
+    cell = cursor.varint(len(stream.live) // CELL)
+    whole = order = stream.order(cell)
+    if flags & ABSENT:
+        slots = np.sort(whole.slots)
+        order = stream.order_of(slots[parse_present(cursor, len(slots))])
+    if not flags & KEYFRAME:
+        values = decode_values(cursor, order)
+        cursor.finish()
+        numbers = stream.series_of(cell, whole) if order is whole else stream.numbers[order.slots]
+        return _Columns(numbers, values)
+    slots = np.sort(order.slots)
+    classes, coded = decode_bases(cursor, len(slots))
+    cursor.finish()
+    if step is Step.NEXT:
+        stream.set_bases(slots, classes, coded)
+    order = stream.order(cell) if not flags & ABSENT else stream.order_of(slots)
+    numbers = stream.series_of(cell, order) if not flags & ABSENT else stream.numbers[order.slots]
+    return _Columns(numbers, to_values(order, order.coded))
+
+
+def _rows(head: Head, after: _Mapping, before: _Mapping, columns: _Columns | None, rest: Extras) -> Iterator[Rows]:
+    at_ms = head.at_ms
+    if len(rest.stale):
+        series = before.numbers[rest.stale]
+        values = np.full(len(series), STALE_NAN_BITS, np.uint64).view(np.float64)
+        yield Rows(head.stream, at_ms, series, np.full(len(series), at_ms, np.int64), values)
+    if columns is not None:
+        times = np.full(len(columns.series), at_ms, np.int64)
+        yield Rows(head.stream, at_ms, columns.series, times, columns.values)
+    if rest.dated is not None:
+        dated = rest.dated
+        yield Rows(head.stream, at_ms, after.numbers[dated.slots], dated.timestamps_ms, dated.values)
+    if rest.histograms or rest.exemplars:
+        nothing = np.empty(0, np.int64)
+        histograms = [(int(after.numbers[row.slot]), row.message) for row in rest.histograms]
+        exemplars = [
+            ExemplarOf(int(after.numbers[row.slot]), row.value, row.timestamp_ms, row.labels)
+            for row in rest.exemplars
+        ]
+        yield Rows(head.stream, at_ms, nothing, nothing, np.empty(0), histograms, exemplars)

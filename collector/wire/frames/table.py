@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from collector.wire.frames.model import Bools, Slots
+import numpy as np
+import numpy.typing as npt
+
+from collector.wire.frames.model import MAX_ENTRY_BYTES, Bools, Slots
+from collector.wire.frames.values import grown
 
 
 class EntryTable:
@@ -14,27 +19,89 @@ class EntryTable:
     entry is kept until the tick after was begun, as the encoder may need it for stale markers.
     """
 
-    @property
-    def capacity(self) -> int:
-        """How many slots were ever used: all are below this."""
-        raise NotImplementedError
+    def __init__(self) -> None:
+        self.capacity = 0  # slots ever used: all are below this
+        self._blob = bytearray()
+        self._garbage = 0  # bytes of the blob that no live entry holds
+        self._starts = np.zeros(0, np.int64)
+        self._lengths = np.zeros(0, np.int32)  # 0: the slot is free
+        self._count = 0
+        self._departed: dict[int, bytes] = {}
+        self._is_settled = False
 
     def __len__(self) -> int:
         """How many slots are live."""
-        raise NotImplementedError
+        return self._count
 
     def take(self, entries: Sequence[bytes]) -> Slots:
-        """Slots for new entries, the lowest free first. ValueError for an entry over MAX_ENTRY_BYTES."""
-        raise NotImplementedError
+        """Slots for new entries, the lowest free first. ValueError for an entry over MAX_ENTRY_BYTES, or empty."""
+        self._begin()
+        lengths = np.fromiter(map(len, entries), np.int32, len(entries))
+        if len(entries) and not 0 < int(lengths.min()) <= int(lengths.max()) <= MAX_ENTRY_BYTES:
+            raise ValueError(f"entries of 1 to {MAX_ENTRY_BYTES} bytes can be sent, not {int(lengths.max())}")
+        free = np.flatnonzero(self._lengths[: self.capacity] == 0)[: len(entries)]
+        fresh = np.arange(self.capacity, self.capacity + len(entries) - len(free))
+        slots = np.concatenate([free, fresh]).astype(np.int32)
+        self.capacity += len(fresh)
+        self._starts = grown(self._starts, self.capacity)
+        self._lengths = grown(self._lengths, self.capacity)
+        self._starts[slots] = len(self._blob) + np.cumsum(lengths, dtype=np.int64) - lengths
+        self._lengths[slots] = lengths
+        self._blob += b"".join(entries)
+        self._count += len(entries)
+        return slots
 
-    def free(self, slots: Slots) -> None:
-        """Give live slots back. ValueError when one is not live."""
-        raise NotImplementedError
+    def free(self, slots: npt.NDArray[Any]) -> None:
+        """Give live slots back, each once. ValueError when one is not live."""
+        self._begin()
+        if len(slots) and (int(slots.max()) >= self.capacity or not self._lengths[slots].all()):
+            raise ValueError("a slot that is not live can't be freed")
+        for slot in slots.tolist():
+            self._departed.setdefault(slot, self.entry(slot))
+        self._garbage += int(self._lengths[slots].sum())
+        self._lengths[slots] = 0
+        self._count -= len(slots)
+        if self._garbage > 65_536 and self._garbage > len(self._blob) // 2:
+            self._compact()
 
     def live(self) -> Bools:
         """Which slots are live, shape (capacity,); a copy."""
-        raise NotImplementedError
+        return self._lengths[: self.capacity] > 0
 
     def entry(self, slot: int) -> bytes:
         """The entry of a live slot. KeyError when it is free."""
-        raise NotImplementedError
+        if not 0 <= slot < self.capacity or not self._lengths[slot]:
+            raise KeyError(slot)
+        start = int(self._starts[slot])
+        return bytes(self._blob[start : start + int(self._lengths[slot])])
+
+    def entries(self, slots: npt.NDArray[Any]) -> list[bytes]:
+        """The entries of live slots."""
+        starts, lengths = self._starts[slots], self._lengths[slots]
+        if not lengths.all():
+            raise KeyError("a free slot has no entry")
+        blob = self._blob
+        return [
+            bytes(blob[start:stop])
+            for start, stop in zip(starts.tolist(), (starts + lengths).tolist(), strict=True)
+        ]
+
+    def departed(self, slot: int) -> bytes | None:
+        """The entry that a slot held before this tick freed it."""
+        return self._departed.get(slot)
+
+    def settle(self) -> None:
+        """A tick was encoded: what changes from here on belongs to another one."""
+        self._is_settled = True
+
+    def _begin(self) -> None:
+        if self._is_settled:
+            self._departed = {}
+            self._is_settled = False
+
+    def _compact(self) -> None:
+        slots = np.flatnonzero(self._lengths[: self.capacity])
+        lengths = self._lengths[slots]
+        self._blob = bytearray(b"".join(self.entries(slots)))
+        self._starts[slots] = np.cumsum(lengths, dtype=np.int64) - lengths
+        self._garbage = 0

@@ -1,0 +1,146 @@
+"""What a block holds beside a patch and columns: stale markers, dated rows, histograms, exemplars."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from collector.wire.frames.body import Head
+from collector.wire.frames.dictionary import check_entries
+from collector.wire.frames.layout import (
+    Cursor,
+    planes,
+    slot_list,
+    unzigzag,
+    unzigzag_array,
+    varint,
+    zigzag,
+    zigzag_array,
+)
+from collector.wire.frames.model import Dated, ExemplarRow, FrameLimits, HistogramRow, Integers, Tick
+from collector.wire.frames.values import Bases, arrange, decode_values, encode_values
+
+DATED_ROWS = 16_384  # in one block
+NO_SLOTS: Integers = np.empty(0, np.int64)
+_PORTION_BYTES = 500_000  # of histograms and exemplars in one block, before compression
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a block holds beside a patch and columns; `stale` is of the mapping before the block's patch."""
+
+    stale: Integers = field(default_factory=lambda: NO_SLOTS)
+    dated: Dated | None = None
+    histograms: Sequence[HistogramRow] = ()
+    exemplars: Sequence[ExemplarRow] = ()
+
+    @classmethod
+    def joined(cls, parts: Sequence[Extras]) -> Extras:
+        """One of parts that hold different things."""
+        return cls(
+            next((part.stale for part in parts if len(part.stale)), NO_SLOTS),
+            next((part.dated for part in parts if part.dated is not None), None),
+            [row for part in parts for row in part.histograms],
+            [row for part in parts for row in part.exemplars],
+        )
+
+    def __bool__(self) -> bool:
+        return bool(len(self.stale) or self.dated is not None or self.histograms or self.exemplars)
+
+    @property
+    def samples(self) -> int:
+        dated = 0 if self.dated is None else len(self.dated.slots)
+        return len(self.stale) + dated + len(self.histograms)
+
+
+def render_extras(extras: Extras, bases: Bases, at_ms: int) -> bytes:
+    """The raw section of extras."""
+    parts = [slot_list(extras.stale), _render_dated(extras.dated, bases, at_ms), varint(len(extras.histograms))]
+    for histogram in extras.histograms:
+        parts += [varint(histogram.slot), varint(len(histogram.message)), histogram.message]
+    parts.append(varint(len(extras.exemplars)))
+    for exemplar in extras.exemplars:
+        time = varint(zigzag(exemplar.timestamp_ms - at_ms))
+        parts += [varint(exemplar.slot), struct.pack("<d", exemplar.value), time]
+        parts += [varint(len(exemplar.labels)), exemplar.labels]
+    return b"".join(parts)
+
+
+def _render_dated(dated: Dated | None, bases: Bases, at_ms: int) -> bytes:
+    if dated is None or not len(dated.slots):
+        return b"\0"
+    slots = dated.slots.astype(np.int64)
+    rows = np.arange(len(slots))
+    order = arrange(rows, bases.classes[slots], bases.coded[slots])
+    values, _ = encode_values(order, dated.values[order.slots])
+    times = planes(zigzag_array(dated.timestamps_ms - at_ms))
+    return varint(len(slots)) + planes(zigzag_array(np.diff(slots, prepend=0))) + times + values
+
+
+def parse_extras(cursor: Cursor, bases: Bases, head: Head, capacity: int, limits: FrameLimits) -> Extras:
+    """The inverse of `render_extras`; slots are below `capacity`, else not checked. Raises WireError."""
+    at_ms = head.at_ms
+    stale = cursor.slot_list(head.samples, capacity)
+    dated = _parse_dated(cursor, bases, at_ms, len(bases.coded))
+    histograms = [
+        HistogramRow(cursor.varint(capacity - 1), cursor.take(cursor.varint(limits.max_histogram_bytes)))
+        for _ in range(cursor.varint(head.samples))
+    ]
+    exemplars = []
+    for _ in range(cursor.varint(cursor.end)):
+        slot = cursor.varint(capacity - 1)
+        [value] = struct.unpack("<d", cursor.take(8))
+        time = at_ms + unzigzag(cursor.varint())
+        labels = cursor.take(cursor.varint(limits.max_entry_bytes))
+        if labels:
+            check_entries([b"\0" + labels], limits)
+        exemplars.append(ExemplarRow(slot, value, time, labels))
+    cursor.finish()
+    return Extras(stale, dated, histograms, exemplars)
+
+
+def _parse_dated(cursor: Cursor, bases: Bases, at_ms: int, capacity: int) -> Dated | None:
+    count = cursor.varint(DATED_ROWS)
+    if not count:
+        return None
+    slots = np.cumsum(unzigzag_array(cursor.planes(count)))
+    if (slots.view(np.uint64) >= capacity).any():
+        raise cursor.wrong("a slot out of range", f"below {capacity}")
+    times = unzigzag_array(cursor.planes(count)) + at_ms
+    order = arrange(np.arange(count), bases.classes[slots], bases.coded[slots])
+    values = np.empty(count, np.float64)
+    values[order.slots] = decode_values(cursor, order)
+    return Dated(slots.astype(np.int32), times, values)
+
+
+def portions(tick: Tick) -> Iterator[Extras]:
+    """The dated rows, histograms and exemplars of a tick, in portions for one block each."""
+    dated = tick.dated if tick.dated is not None and len(tick.dated.slots) else None
+    parts: list[Extras] = []
+    for start in range(0, len(dated.slots) if dated is not None else 0, DATED_ROWS):
+        rows = slice(start, start + DATED_ROWS)
+        if dated is not None:
+            parts.append(Extras(dated=Dated(dated.slots[rows], dated.timestamps_ms[rows], dated.values[rows])))
+    histograms: list[HistogramRow] = []
+    exemplars: list[ExemplarRow] = []
+    size = 0
+    rows_left: list[HistogramRow | ExemplarRow] = [*tick.histograms, *tick.exemplars]
+    for row in rows_left:
+        wanted = 30 + len(row.message if isinstance(row, HistogramRow) else row.labels)
+        if size + wanted > _PORTION_BYTES:
+            parts.append(Extras(histograms=histograms, exemplars=exemplars))
+            histograms, exemplars, size = [], [], 0
+        size += wanted
+        if isinstance(row, HistogramRow):
+            histograms.append(row)
+        else:
+            exemplars.append(row)
+    if len(parts) == 1 and not parts[0].histograms and not parts[0].exemplars:
+        yield Extras(dated=parts[0].dated, histograms=histograms, exemplars=exemplars)
+        return
+    yield from parts
+    if histograms or exemplars:
+        yield Extras(histograms=histograms, exemplars=exemplars)
