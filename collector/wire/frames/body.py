@@ -149,7 +149,7 @@ def _parse_header(body: bytes) -> tuple[int, int, int, int]:
 
 def _parse_blocks(body: bytes, limits: FrameLimits) -> Iterator[BlockView]:
     cursor = Cursor(body, "body", _HEADER.size)
-    budget = PatchBudget(limits.max_patch_bytes, limits.max_slots)
+    budget = PatchBudget(limits.max_patch_bytes, limits.max_patch_slots)
     while cursor.position < cursor.end:
         start = cursor.position
         length = cursor.varint()

@@ -44,7 +44,7 @@ class StreamEncoder:
         stream: int,
         table: EntryTable,
         *,
-        keyframe_every: int = 20,
+        keyframe_every: int = 6,
         level: int = 1,
         versions: Iterator[int] | None = None,
     ) -> None:

@@ -52,7 +52,7 @@ class GroupGuard:
         changed: dict[int, _Known] = {}
         for view in body.blocks:
             known = changed.get(view.stream) or self._streams.get(view.stream, _NOTHING)
-            following = _follow(known, view)
+            following = _follow(known, view, self._limits.max_slots)
             if following is not known:
                 changed[view.stream] = following
         if changed:
@@ -70,7 +70,7 @@ class GroupGuard:
             raise too_large("group", f"{slots} slots, {streams} streams", allowed)
 
 
-def _follow(known: _Known, view: BlockView) -> _Known:
+def _follow(known: _Known, view: BlockView, limit: int) -> _Known:
     head = view.head
     step = step_of(head, known.version, known.name)
     if step is Step.SAME:
@@ -84,6 +84,8 @@ def _follow(known: _Known, view: BlockView) -> _Known:
     patch = view.patch
     check_patch(patch, known.live)
     capacity = max(len(known.live), int(patch.born[-1]) + 1 if len(patch.born) else 0)
+    if capacity > limit:
+        raise too_large("group", f"slot {capacity - 1}", f"at most {limit} slots")
     live = np.zeros(capacity, np.bool_)
     live[: len(known.live)] = known.live
     live[patch.freed] = False

@@ -20,6 +20,7 @@ MAX_BLOCK_BYTES = 900_000  # of one block, so that a body of one block always fi
 MAX_BODY_BYTES = 1_000_000
 MAX_BODY_SAMPLES = 1_000_000  # a target that stands still takes next to no bytes, so bytes alone bound nothing
 MAX_ENTRY_BYTES = 32_768  # of one series; a series with longer labels can't be sent
+MAX_SLOT = (1 << 24) - 1  # of one stream
 CELL = 65_536  # slots in one column block: at most, and always the same ones
 
 STALE_NAN_BITS = 0x7FF0000000000002
@@ -34,6 +35,7 @@ class FrameLimits:
     max_samples: int = 2 * MAX_BODY_SAMPLES  # in one body
     max_patch_bytes: int = 32 * 1024 * 1024  # of one patch section, decompressed
     max_extras_bytes: int = 8 * 1024 * 1024  # of one section of dated rows, histograms and exemplars, decompressed
+    max_patch_slots: int = 4_000_000  # freed and filled by one body
     max_slots: int = 4_000_000  # of all streams of a group together
     max_streams: int = 20_000  # of a group
     max_entry_bytes: int = MAX_ENTRY_BYTES

@@ -9,7 +9,7 @@ import numpy as np
 
 from collector.wire.frames.dictionary import check_entries
 from collector.wire.frames.layout import Cursor, planes, slot_list, varint
-from collector.wire.frames.model import Bools, FrameLimits, Integers
+from collector.wire.frames.model import MAX_SLOT, Bools, FrameLimits, Integers
 from collector.wire.frames.values import Classes, decode_bases, encode_bases
 
 MAX_COLUMNS_BYTES = 2 * 1024 * 1024  # of one cell: eight planes, classes, a bitmap, and every value an exception
@@ -50,8 +50,8 @@ class PatchBudget:
 
 def parse_patch(cursor: Cursor, limits: FrameLimits, budget: PatchBudget) -> Patch:
     """The inverse of `render_patch`. Raises WireError."""
-    freed = cursor.slot_list(budget.slots, limits.max_slots)
-    born = cursor.slot_list(min(budget.slots - len(freed), cursor.end // _LEAST_ENTRY), limits.max_slots)
+    freed = cursor.slot_list(budget.slots, MAX_SLOT + 1)
+    born = cursor.slot_list(min(budget.slots - len(freed), cursor.end // _LEAST_ENTRY), MAX_SLOT + 1)
     budget.slots -= len(freed) + len(born)
     lengths = cursor.planes(len(born))
     if len(born) and int(lengths.max()) > limits.max_entry_bytes:

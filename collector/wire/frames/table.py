@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from collector.wire.frames.model import MAX_ENTRY_BYTES, Bools, Slots
+from collector.wire.frames.model import MAX_ENTRY_BYTES, MAX_SLOT, Bools, Slots
 from collector.wire.frames.values import grown
 
 
@@ -42,6 +42,8 @@ class EntryTable:
         free = np.flatnonzero(self._lengths[: self.capacity] == 0)[: len(entries)]
         fresh = np.arange(self.capacity, self.capacity + len(entries) - len(free))
         slots = np.concatenate([free, fresh]).astype(np.int32)
+        if self.capacity + len(fresh) > MAX_SLOT:
+            raise ValueError(f"a stream has at most {MAX_SLOT} slots")
         self.capacity += len(fresh)
         self._starts = grown(self._starts, self.capacity)
         self._lengths = grown(self._lengths, self.capacity)
