@@ -10,6 +10,7 @@ import typer
 import uvloop
 
 from collector.left_cli import ConfigOption, left
+from collector.policy_cli import app as policy_app
 from collector.settings import CollectorSettings, load_collector_settings
 from kernel.logs import configure_logs
 
@@ -49,6 +50,7 @@ def enrol(config: ConfigOption) -> None:
 
 
 app.command()(left)
+app.add_typer(policy_app, name="policy")
 
 
 @app.command()

@@ -111,9 +111,10 @@ class PolicyKeeper:
             self._reported = held.problem
 
 
-def load_policy(settings: CollectorSettings) -> Held:
-    """The policy that settings lead to now. Blocking; a key of pseudonyms may be made, an accepted policy saved.
+def load_policy(settings: CollectorSettings, *, keep: bool = True) -> Held:
+    """The policy that settings lead to now. Blocking; a key of pseudonyms may be made.
 
+    `keep`: a new signed policy is accepted, which raises the floor for the next; False only looks.
     Raises InvalidInput, IdentityRefused, OSError.
     """
     folder = IdentityFolder(settings.gateway.identity)
@@ -123,7 +124,7 @@ def load_policy(settings: CollectorSettings) -> Held:
     if file.path is None:
         return _hold(settings.policy, key, "section policy", "inline", policy_digest(settings.policy))
     if file.mode is PolicyMode.SIGNED:
-        return _load_signed(file, AcceptedPolicy(folder.folder / "accepted-policy.json"), key)
+        return _load_signed(file, AcceptedPolicy(folder.folder / "accepted-policy.json"), key, keep=keep)
     try:
         return _of_file(read_policy(file.path, file.signature), file.mode, key)
     except PolicyRefused as error:  # a signature that nobody asked for, and that is none
@@ -132,7 +133,7 @@ def load_policy(settings: CollectorSettings) -> Held:
         ) from error
 
 
-def _load_signed(file: PolicyFileSettings, accepted: AcceptedPolicy, key: bytes) -> Held:
+def _load_signed(file: PolicyFileSettings, accepted: AcceptedPolicy, key: bytes, *, keep: bool) -> Held:
     assert file.path is not None
     assert file.public_key is not None
     last: PolicyFile | None = None
@@ -142,7 +143,7 @@ def _load_signed(file: PolicyFileSettings, accepted: AcceptedPolicy, key: bytes)
         policy = read_policy(file.path, file.signature)
         policy.check_signature(public)
         check_version(policy, last)
-        if last is None or last.content != policy.content:
+        if keep and (last is None or last.content != policy.content):
             accepted.save(policy)
     except (InvalidInput, PolicyRefused, OSError) as error:
         if last is None:
