@@ -47,7 +47,7 @@ class LeftFrame(Protocol):
     @property
     def samples(self) -> int: ...
     @property
-    def meta(self) -> bytes: ...
+    def metas(self) -> Sequence[bytes]: ...
     @property
     def payload(self) -> bytes: ...
 
@@ -215,8 +215,11 @@ class LeftLedger:
 
     def _add(self, connection: sqlite3.Connection, current: _Open, frame: LeftFrame, number: int, now: int) -> None:
         assert current.sum is not None
-        meta = self._meta(frame)
-        current.sum.add_families(meta.families)
+        for packed in frame.metas:
+            meta = self._meta(frame, packed)
+            current.sum.add_families(meta.families)
+            if meta.new:
+                self._list(connection, current, meta, number, now)
         lane = current.sum.lane(frame.lane.value, frame.epoch)
         add_range(lane.ranges, frame.sequence, frame.sequence)
         lane.frames += 1
@@ -225,8 +228,6 @@ class LeftLedger:
         ranges = current.ranges[frame.lane.value, frame.epoch]
         add_range(ranges, frame.sequence, frame.sequence)
         bound(ranges, store.MAX_RANGES)
-        if meta.new:
-            self._list(connection, current, meta, number, now)
 
     def _list(self, connection: sqlite3.Connection, current: _Open, meta: FrameMeta, number: int, now: int) -> None:
         assert current.sum is not None
@@ -243,20 +244,20 @@ class LeftLedger:
                 current.sum.new += 1
                 current.digest.update(store.series_row(now, family, labels))
 
-    def _meta(self, frame: LeftFrame) -> FrameMeta:
+    def _meta(self, frame: LeftFrame, packed: bytes) -> FrameMeta:
         """The same bytes come again and again: a target's families seldom change."""
-        found = self._metas.get(frame.meta)
+        found = self._metas.get(packed)
         if found is not None:
             return found
         try:
-            meta = parse_meta(frame.meta)
+            meta = parse_meta(packed)
         except ValueError as error:
             _log.error("frame_not_listed", sequence=frame.sequence, error=str(error))
             meta = FrameMeta({"(unknown)": (frame.samples, len(frame.payload))})
         if not meta.new:
             if len(self._metas) >= 256:
                 self._metas.clear()
-            self._metas[frame.meta] = meta
+            self._metas[packed] = meta
         return meta
 
     def _roll_up(self) -> None:

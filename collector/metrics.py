@@ -19,6 +19,11 @@ class CollectorMetrics:
         self.pushed_bytes = self._counter("pushed_bytes", "Body bytes acknowledged.", ("lane",))
         self.dead_letters = self._counter("dead_letter_samples", "Samples the gateway rejected.", ("lane",))
         self.targets = self._gauge("targets", "Targets being scraped.")
+        self.spool_pending = self._gauge(
+            "spool_pending_bytes", "Bytes that the gateway does not have yet.", ("lane",)
+        )
+        self.spool_oldest = self._gauge("spool_oldest_seconds", "Age of the oldest frame not settled.", ("lane",))
+        self.spool_gaps = self._gauge("spool_gaps", "Gap records written since start.", ("lane",))
         self.spool_bytes = self._gauge("spool_bytes", "Bytes in the spool.", ("lane",))
         self.dropped = self._gauge("spool_dropped_frames", "Frames dropped for the quota since start.", ("lane",))
         self.acknowledged = self._gauge("acknowledged_sequence", "Last acknowledged sequence.", ("lane",))

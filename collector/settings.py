@@ -85,7 +85,43 @@ class SpoolSettings(Section):
         ge=16 * 1024**2,
         description="Most bytes of unsent history frames; over it a backfill waits; default 1GB.",
     )
-    segment: Size = Field(16 * 1024**2, ge=64 * 1024, description="Bytes of a segment file; default 16MB.")
+    bulk_quota: Size = Field(
+        2 * 1024**3,
+        ge=16 * 1024**2,
+        description="Most bytes of unsent bulk frames; over it the oldest go, each gap recorded; default 2GB.",
+    )
+    bulk_max_age: Duration = Field(
+        7 * 86_400.0,
+        ge=0,
+        description="Unsent bulk frames older than this go, each gap recorded; 0 for no bound; default 7d.",
+    )
+    segment: Size = Field(
+        16 * 1024**2,
+        ge=64 * 1024,
+        description="Bytes of a segment file; each begins with a whole dictionary; default 16MB.",
+    )
+    segment_age: Duration = Field(3600.0, gt=0, description="Age at which a segment file ends; default 1h.")
+    linger: Duration = Field(
+        0.05, ge=0, le=5, description="How long a small scrape waits for others to share its push; default 50ms."
+    )
+    keep: Duration = Field(
+        400 * 86_400.0,
+        ge=0,
+        description="How long billing frames and all receipts are kept, to prove what was billed; default 400d.",
+    )
+    keep_bytes: Size = Field(
+        16 * 1024**3,
+        ge=0,
+        description="Most bytes of kept billing frames; over it the oldest go, which is recorded; default 16GB.",
+    )
+    fresh_after: Duration = Field(
+        30.0,
+        ge=0,
+        description="Older frames become a backlog, sent beside the fresh ones; 0: all in order; default 30s.",
+    )
+    backlog_rate: Size = Field(
+        8 * 1024**2, ge=0, description="Most bytes a second of a backlog; 0 for no bound; default 8MB."
+    )
     dead_letters: Size = Field(
         64 * 1024**2,
         ge=0,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Protocol
 
 from collector.errors import EnrolmentFailed, IdentityRefused
 from collector.identity.client import IdentityClient
 from collector.identity.store import HeldCertificate
 from collector.metrics import CollectorMetrics
 from collector.push.backoff import Backoff
-from collector.push.transport import HttpsSender
 from kernel.clock import Clock
 from kernel.errors import InvalidInput
 from kernel.logs import logger
@@ -19,12 +19,17 @@ _MIN_WAIT_SECONDS = 1.0
 _MAX_WAIT_SECONDS = 10.0  # a wall clock that was set right, or a machine that slept, is noticed within it
 
 
+class Reloads(Protocol):
+    """Whoever holds connections that were made with the old certificate."""
+
+    async def reload(self) -> None:
+        """Make new ones."""
+
+
 class Renewal:
     """A task beside the push."""
 
-    def __init__(
-        self, client: IdentityClient, sender: HttpsSender, metrics: CollectorMetrics, clock: Clock
-    ) -> None:
+    def __init__(self, client: IdentityClient, sender: Reloads, metrics: CollectorMetrics, clock: Clock) -> None:
         self.problem: str | None = "no certificate yet"
         self._client = client
         self._sender = sender

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
+from collector.push.version import WireProtocol
 from collector.wire.headers import SAMPLES_WRITTEN
 from kernel.errors import truncate
 
@@ -24,8 +25,9 @@ class Verdict(StrEnum):
 
     ACCEPTED = "accepted"
     RETRY = "retry"
-    OTHER_VERSION = "other_version"  # the receiver does not speak this version of remote write
+    OTHER_VERSION = "other_version"  # the receiver does not speak this protocol
     REJECTED = "rejected"  # something in it is bad: bisect
+    UNKNOWN_STATE = "unknown_state"  # frames build on what the receiver lost: send roots, then these again
     TOO_LARGE = "too_large"  # bisect; alone it may still be a proxy's limit
 
 
@@ -40,16 +42,25 @@ class Answer:
     def header(self, name: str) -> str | None:
         return self.headers.get(name) if self.headers is not None else None
 
-    def verdict(self, *, version_2: bool) -> Verdict:
-        """By status and headers. `version_2`: the push was remote write 2.0."""
+    def verdict(self, protocol: WireProtocol, *, took_frames: bool = False) -> Verdict:
+        """By status and headers. `took_frames`: the receiver has given receipts, so it is a gateway of ours.
+
+        Of frames a 2xx is only half an answer: the receipt in it must be good.
+        """
         written = self.header(SAMPLES_WRITTEN)
         if 200 <= self.status < 300:
             # "2xx without Written headers": a receiver that took the body for version 1 and dropped it.
-            return Verdict.ACCEPTED if written is not None or not version_2 else Verdict.OTHER_VERSION
+            if protocol is WireProtocol.RW2 and written is None:
+                return Verdict.OTHER_VERSION
+            return Verdict.ACCEPTED
         if self.status == 415:
-            return Verdict.OTHER_VERSION if version_2 else Verdict.RETRY
+            return Verdict.RETRY if protocol is WireProtocol.RW1 else Verdict.OTHER_VERSION
+        if self.status == 409 and protocol is WireProtocol.FRAMES:
+            return Verdict.UNKNOWN_STATE
         if self.status == 400 and written is not None:
             return Verdict.REJECTED
+        if self.status == 400 and protocol is WireProtocol.FRAMES and not took_frames:
+            return Verdict.OTHER_VERSION  # a receiver that takes every body for compressed remote write
         return Verdict.TOO_LARGE if self.status == 413 else Verdict.RETRY
 
     def retry_after_seconds(self, now: datetime) -> float | None:

@@ -7,6 +7,7 @@ would come back under a number lower than its own parts, and be taken for a dupl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,22 @@ class Plan:
     def begin(cls, frame: Frame, series: int) -> Plan:
         """The whole was refused: its halves come next."""
         return cls(frame.epoch, frame.sequence, 1, _halves(0, series))
+
+    @classmethod
+    def cut(cls, frame: Frame, samples: Sequence[int], most: int) -> Plan:
+        """Parts of at most `most` samples (a series is never cut), for a receiver that does not take the whole.
+
+        `samples[i]`: of series i.
+        """
+        ranges, start, held = [], 0, 0
+        for index, count in enumerate(samples):
+            if held and held + count > most:
+                ranges.append((start, index))
+                start, held = index, 0
+            held += count
+        if held:
+            ranges.append((start, len(samples)))
+        return cls(frame.epoch, frame.sequence, 1, tuple(ranges))
 
     @property
     def current(self) -> tuple[int, int]:
@@ -58,24 +75,28 @@ def _halves(start: int, stop: int) -> tuple[tuple[int, int], ...]:
 
 
 class PlanFile:
-    """The plan of the push being bisected, if there is one."""
+    """The plans of pushes being bisected: one file each, as fresh and backlog may be cut at the same time."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def load(self, frame: Frame) -> Plan | None:
         """The plan of this frame; None when there is none. Blocking."""
-        fields: dict[str, Any] = load_checked(self._path) or {}
-        if (fields.get("epoch"), fields.get("sequence")) != frame.position:
-            return None
-        ranges = tuple((int(start), int(stop)) for start, stop in fields["ranges"])
-        return Plan(frame.epoch, frame.sequence, int(fields["part"]), ranges)
+        for path in (self._path(frame.epoch, frame.sequence), self._folder / "bisect.json"):  # the older name
+            fields: dict[str, Any] = load_checked(path) or {}
+            if (fields.get("epoch"), fields.get("sequence")) == frame.position:
+                ranges = tuple((int(start), int(stop)) for start, stop in fields["ranges"])
+                return Plan(frame.epoch, frame.sequence, int(fields["part"]), ranges)
+        return None
 
     def save(self, plan: Plan) -> None:
         """Durable when it returns. Raises OSError."""
         fields = {"epoch": plan.epoch, "sequence": plan.sequence, "part": plan.part, "ranges": plan.ranges}
-        save_checked(self._path, fields)
+        save_checked(self._path(plan.epoch, plan.sequence), fields)
 
-    def remove(self) -> None:
+    def remove(self, frame: Frame) -> None:
         """The push is done."""
-        self._path.unlink(missing_ok=True)
+        self._path(frame.epoch, frame.sequence).unlink(missing_ok=True)
+
+    def _path(self, epoch: int, sequence: int) -> Path:
+        return self._folder / f"bisect-{epoch}-{sequence}.json"

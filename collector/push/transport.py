@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Protocol
@@ -13,8 +13,10 @@ import aiohttp
 from collector.errors import IdentityRefused, ProxyUnusable
 from collector.push.answer import Answer
 from collector.push.proxy import proxy_arguments
+from collector.push.version import WireProtocol
 from collector.settings import GatewaySettings
 from collector.wire.headers import (
+    CONTENT_TYPE_FRAMES,
     CONTENT_TYPE_RW1,
     CONTENT_TYPE_RW2,
     VERSION_HEADER,
@@ -27,15 +29,28 @@ from kernel.errors import InvalidInput, truncate
 USER_AGENT = "byoc-collector"
 MAX_ANSWER_BYTES = 64 * 1024
 PATH = "/api/v1/write"
+_PROTOCOL_HEADERS = {
+    WireProtocol.FRAMES: {"Content-Type": CONTENT_TYPE_FRAMES},
+    WireProtocol.RW2: {
+        "Content-Encoding": "snappy",
+        "Content-Type": CONTENT_TYPE_RW2,
+        VERSION_HEADER: VERSION_RW2,
+    },
+    WireProtocol.RW1: {
+        "Content-Encoding": "snappy",
+        "Content-Type": CONTENT_TYPE_RW1,
+        VERSION_HEADER: VERSION_RW1,
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A body, compressed, and which push it is."""
+    """A body as it is sent, and which push it is."""
 
     headers: PushHeaders
     body: bytes
-    version_2: bool = True
+    protocol: WireProtocol = WireProtocol.RW2
 
 
 class Sender(Protocol):
@@ -55,14 +70,18 @@ class HttpsSender:
         self._lock = asyncio.Lock()
 
     async def send(self, push: Push) -> Answer:
-        async with self._lock:  # a renewal does not pull the connection away from under a push
-            return await self._send(push)
+        return await self._ask(lambda session: self._post(session, push))
 
-    async def _send(self, push: Push) -> Answer:
+    async def get(self, path: str) -> Answer:
+        """What the gateway answers to a GET; status 0 with the reason when it does not."""
+        return await self._ask(lambda session: self._get(session, path))
+
+    async def _ask(self, request: Callable[[aiohttp.ClientSession], Awaitable[Answer]]) -> Answer:
         try:
-            session = await self._open()
-            async with asyncio.timeout(self._settings.timeout):
-                return await self._post(session, push)
+            async with self._lock:  # a renewal does not pull the connection away from under a push
+                session = await self._open()
+                async with asyncio.timeout(self._settings.timeout):
+                    return await request(session)
         except TimeoutError:
             return Answer(0, f"no answer within {self._settings.timeout} s")
         except (IdentityRefused, InvalidInput, ProxyUnusable) as error:
@@ -71,19 +90,21 @@ class HttpsSender:
             return Answer(0, truncate(f"{type(error).__name__}: {error}"))
 
     async def _post(self, session: aiohttp.ClientSession, push: Push) -> Answer:
-        headers = {
-            "Content-Encoding": "snappy",
-            "Content-Type": CONTENT_TYPE_RW2 if push.version_2 else CONTENT_TYPE_RW1,
-            VERSION_HEADER: VERSION_RW2 if push.version_2 else VERSION_RW1,
-            "User-Agent": USER_AGENT,
-            **push.headers.render(),
-        }
+        headers = {**_PROTOCOL_HEADERS[push.protocol], "User-Agent": USER_AGENT, **push.headers.render()}
         url = self._settings.url + PATH
         async with session.post(
             url, data=push.body, headers=headers, allow_redirects=False, **proxy_arguments(self._settings)
         ) as response:
-            text = (await response.content.read(MAX_ANSWER_BYTES)).decode("utf-8", "replace")
-            return Answer(response.status, text, response.headers)
+            return await _answer(response)
+
+    async def _get(self, session: aiohttp.ClientSession, path: str) -> Answer:
+        async with session.get(
+            self._settings.url + path,
+            headers={"User-Agent": USER_AGENT},
+            allow_redirects=False,
+            **proxy_arguments(self._settings),
+        ) as response:
+            return await _answer(response)
 
     async def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -104,3 +125,13 @@ class HttpsSender:
     async def close(self) -> None:
         """Close the connections. Idempotent."""
         await self.reload()
+
+
+async def _answer(response: aiohttp.ClientResponse) -> Answer:
+    content = bytearray()
+    async for piece in response.content.iter_any():
+        content += piece
+        if len(content) >= MAX_ANSWER_BYTES:
+            response.close()
+            break
+    return Answer(response.status, content[:MAX_ANSWER_BYTES].decode("utf-8", "replace"), response.headers)

@@ -42,6 +42,7 @@ class GapRecords:
     def __init__(self, folder: Path, name: str = "gaps.jsonl") -> None:
         self.path = folder / name
         self._reserve = folder / "reserve"
+        self.recorded = 0
         self.unwritten = 0
 
     def reserve(self) -> None:
@@ -62,6 +63,7 @@ class GapRecords:
                 else:
                     self._reserve.unlink(missing_ok=True)
             else:
+                self.recorded += 1
                 return
 
     def load(self) -> list[Gap]:

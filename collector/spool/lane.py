@@ -214,6 +214,18 @@ class LaneSpool:
         self.backlog.set()
         _log.info("backlog_parted", lane=self.options.lane.value, bytes=self.pending_bytes)
 
+    def part_old_backlog(self, *, took_frames: bool) -> None:
+        """At the start: what an earlier boot left, if it is old, goes beside what is scraped from now on."""
+        oldest = self.shelf.oldest_modified()
+        bound = self._clock.now_ms() / 1000 - self.options.fresh_after
+        if took_frames and self.options.fresh_after and oldest is not None and oldest < bound:
+            self.part_backlog()
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether a fresh frame waits to be taken."""
+        return self.shelf.next_unread(self.boundary) is not None
+
     async def settle(self, frame: Frame) -> None:
         """The gateway has this frame, or a gap says why not: it will not be sent again. Durable on return."""
         await asyncio.to_thread(self._settle, frame)
@@ -286,6 +298,11 @@ class LaneSpool:
     def pending_bytes(self) -> int:
         """Bytes that are not settled."""
         return self.shelf.pending_bytes
+
+    def oldest_seconds(self) -> float:
+        """Age of the oldest frame that is not settled, as far as is known; 0 when there is none."""
+        oldest = self.shelf.oldest_ms()
+        return 0.0 if oldest is None else max(0.0, (self._clock.now_ms() - oldest) / 1000)
 
     @property
     def dropped_frames(self) -> int:

@@ -24,21 +24,10 @@ class SegmentReader:
 
     def read(self, at_least: tuple[int, int] = (0, 0), below: tuple[int, int] | None = None) -> Frame | None:
         """The next frame that is not settled, of groups (epoch, number) in [at_least, below). Blocking."""
-        while (name := self._current(at_least, below)) is not None:
+        while (name := self._shelf.next_unread(at_least, below)) is not None:
             frame = self._read_in(name)
             if frame is not None and not self._is_old(name, frame):
                 return frame
-        return None
-
-    def _current(self, at_least: tuple[int, int], below: tuple[int, int] | None) -> SegmentName | None:
-        with self._shelf.lock:
-            for name, segment in self._shelf.segments.items():
-                if (
-                    name.group >= at_least
-                    and (below is None or name.group < below)
-                    and segment.offset < segment.end
-                ):
-                    return name
         return None
 
     def _is_old(self, name: SegmentName, frame: Frame) -> bool:

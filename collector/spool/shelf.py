@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
@@ -47,6 +48,25 @@ class Shelf:
         """In order."""
         with self.lock:
             return list(self.segments)
+
+    def next_unread(self, at_least: tuple[int, int], below: tuple[int, int] | None = None) -> SegmentName | None:
+        """The oldest segment of groups (epoch, number) in [at_least, below) with something left to read."""
+        with self.lock:
+            for name, segment in self.segments.items():
+                if (
+                    name.group >= at_least
+                    and (below is None or name.group < below)
+                    and segment.offset < segment.end
+                ):
+                    return name
+        return None
+
+    def oldest_modified(self) -> float | None:
+        """When the oldest segment was last written, in seconds since 1970; None without one."""
+        name = next(iter(self.names()), None)
+        with contextlib.suppress(OSError):
+            return (self.folder / str(name)).stat().st_mtime if name else None
+        return None
 
     def before(self, name: SegmentName) -> int | None:
         """The last sequence before this segment's first; None: not known."""

@@ -16,8 +16,9 @@ from collector.policy import OpenPolicy
 from collector.push.answer import Answer
 from collector.push.backoff import Backoff
 from collector.push.dead_letters import DeadLetters
+from collector.push.parts import UploaderParts
 from collector.push.transport import Push
-from collector.push.uploader import Uploader, UploaderParts
+from collector.push.uploader import Uploader
 from collector.push.version import VersionMemory
 from collector.scrape.fetch import Fetcher, Page
 from collector.scrape.horizon import Horizon

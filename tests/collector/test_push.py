@@ -18,8 +18,9 @@ from collector.metrics import CollectorMetrics
 from collector.push.answer import Answer, Verdict
 from collector.push.backoff import Backoff
 from collector.push.bisect import MAX_PARTS, Plan
-from collector.push.version import VersionMemory
+from collector.push.version import VersionMemory, WireProtocol
 from collector.settings import load_collector_settings
+from collector.spool.frame import PayloadKind
 from collector.spool.options import PayloadDraft
 from collector.wire.encode_rw2 import encode_rw2
 from collector.wire.headers import SAMPLES_WRITTEN, PushLane
@@ -199,20 +200,27 @@ def test_retry_after_is_read_and_bounded(text: str, seconds: float | None) -> No
 
 
 def test_verdicts() -> None:
-    cases: list[tuple[int, dict[str, str], bool, Verdict]] = [
-        (204, WRITTEN, True, Verdict.ACCEPTED),
-        (200, {}, True, Verdict.OTHER_VERSION),
-        (200, {}, False, Verdict.ACCEPTED),
-        (415, {}, True, Verdict.OTHER_VERSION),
-        (415, {}, False, Verdict.RETRY),
-        (400, WRITTEN, False, Verdict.REJECTED),
-        (400, {}, True, Verdict.RETRY),
-        (413, {}, True, Verdict.TOO_LARGE),
-        (0, {}, True, Verdict.RETRY),
-        (302, WRITTEN, True, Verdict.RETRY),
+    frames, rw2, rw1 = WireProtocol
+    cases: list[tuple[int, dict[str, str], WireProtocol, Verdict]] = [
+        (204, WRITTEN, rw2, Verdict.ACCEPTED),
+        (200, {}, rw2, Verdict.OTHER_VERSION),
+        (200, {}, rw1, Verdict.ACCEPTED),
+        (415, {}, frames, Verdict.OTHER_VERSION),
+        (415, {}, rw2, Verdict.OTHER_VERSION),
+        (415, {}, rw1, Verdict.RETRY),
+        (409, {}, frames, Verdict.UNKNOWN_STATE),
+        (409, {}, rw2, Verdict.RETRY),
+        (400, WRITTEN, rw1, Verdict.REJECTED),
+        (400, WRITTEN, frames, Verdict.REJECTED),
+        (400, {}, rw2, Verdict.RETRY),
+        (400, {}, frames, Verdict.OTHER_VERSION),
+        (413, {}, rw2, Verdict.TOO_LARGE),
+        (0, {}, rw2, Verdict.RETRY),
+        (302, WRITTEN, rw2, Verdict.RETRY),
     ]
-    for status, headers, version_2, verdict in cases:
-        assert Answer(status, headers=headers).verdict(version_2=version_2) is verdict
+    for status, headers, protocol, verdict in cases:
+        assert Answer(status, headers=headers).verdict(protocol) is verdict
+    assert Answer(400).verdict(frames, took_frames=True) is Verdict.RETRY  # a proxy on the way, not the gateway
 
 
 def test_backoff_grows_to_its_bound_with_jitter_and_keeps_retry_after() -> None:
@@ -229,11 +237,12 @@ def test_backoff_grows_to_its_bound_with_jitter_and_keeps_retry_after() -> None:
 
 def test_version_2_is_asked_for_again_after_a_day(tmp_path: Path) -> None:
     clock = VirtualClock()
-    VersionMemory(tmp_path / "version.json", clock).refused()
+    VersionMemory(tmp_path / "version.json", clock).refused(WireProtocol.RW2)
+    VersionMemory(tmp_path / "version.json", clock).refused(WireProtocol.FRAMES)
     memory = VersionMemory(tmp_path / "version.json", clock)
-    assert not memory.version_2
+    assert [memory.choose(kind) for kind in PayloadKind] == [WireProtocol.RW1, WireProtocol.RW1]
     clock.step_wall(24 * 3600)
-    assert memory.version_2
+    assert [memory.choose(kind) for kind in PayloadKind] == [WireProtocol.RW2, WireProtocol.FRAMES]
 
 
 def test_a_gateway_that_refuses_everything_ends_in_a_bounded_number_of_parts() -> None:
