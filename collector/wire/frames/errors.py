@@ -7,8 +7,16 @@ kernel.errors.Refuse
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from collector.wire.frames.model import Rows
 from kernel.errors import Conflict
 
 
 class UnknownState(Conflict):
-    """A block builds on a dictionary or on bases that are not known here. Nothing is wrong with it: send roots."""
+    """A block builds on a dictionary or on bases that are not known here. Nothing is wrong with it: send roots.
+
+    `rows` are those of the body's other blocks, for a reader that makes do with less than all.
+    """
+
+    rows: Sequence[Rows] = ()

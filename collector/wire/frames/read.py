@@ -31,6 +31,7 @@ from collector.wire.frames.steps import Step, check_patch, step_of, unknown
 from collector.wire.frames.values import Order, decode_bases, decode_values, grown, to_values
 
 Assign = Callable[[Sequence[bytes]], npt.NDArray[np.int64]]
+Release = Callable[[npt.NDArray[np.int64]], None]
 
 
 class _Stream(StreamState):
@@ -44,6 +45,10 @@ class _Stream(StreamState):
         self.numbers: Integers = np.zeros(0, np.int64)  # by slot
         self.entries: dict[int, bytes] = {}  # empty unless the reader keeps them
         self._series: dict[int, tuple[Order, Integers]] = {}  # by cell, with the order they belong to
+
+    def live_numbers(self) -> Integers:
+        """The numbers of all live series."""
+        return self.numbers[np.flatnonzero(self.live)]
 
     def series_of(self, cell: int, order: Order) -> Integers:
         """The series numbers of a whole cell; the same object while they stay the same."""
@@ -82,10 +87,19 @@ class GroupReader:
 
     `assign` gives the caller's series numbers for new entries (type byte and canonical labels), in their order.
     `keep_entries`: needed by `roots` alone; without, an entry is forgotten as soon as it has its number.
+    `release` hears of the numbers of series that are gone; rows that were just read may still name them.
     """
 
-    def __init__(self, assign: Assign, *, keep_entries: bool = True, limits: FrameLimits | None = None) -> None:
+    def __init__(
+        self,
+        assign: Assign,
+        *,
+        release: Release | None = None,
+        keep_entries: bool = True,
+        limits: FrameLimits | None = None,
+    ) -> None:
         self._assign = assign
+        self._release = release
         self._keep_entries = keep_entries
         self._limits = limits or FrameLimits()
         self._streams: dict[int, _Stream] = {}
@@ -110,9 +124,16 @@ class GroupReader:
                 rows += self._read(view, samples=samples)
             except (UnknownState, WireError) as error:
                 failure = failure or error
+        if isinstance(failure, UnknownState):
+            failure.rows = rows
         if failure is not None:
             raise failure
         return rows
+
+    def close(self) -> None:
+        """Forget everything; `release` hears of it."""
+        for number in list(self._streams):
+            self._drop(number)
 
     def roots(self) -> list[bytes]:
         """Bodies that rebuild this state elsewhere, without a sample. Needs `keep_entries`."""
@@ -172,6 +193,9 @@ class GroupReader:
                 del target.entries[slot]
             target.entries.update(zip(patch.born.tolist(), patch.entries, strict=True))
         target.name = head.name
+        if self._release is not None:
+            old = self._streams.get(head.stream) if head.is_root else None
+            self._release(before.numbers[patch.freed] if old is None else old.live_numbers())
         self._streams[head.stream] = target
         self.slots += len(target.live) - known
         return target, before
@@ -195,7 +219,10 @@ class GroupReader:
             raise
 
     def _drop(self, number: int) -> None:
-        self.slots -= len(self._streams.pop(number).live)
+        stream = self._streams.pop(number)
+        self.slots -= len(stream.live)
+        if self._release is not None:
+            self._release(stream.live_numbers())
 
     def _extras(self, stream: _Stream, before: _Mapping, view: BlockView) -> Extras:
         if view.extras is None:
