@@ -17,6 +17,8 @@ from collector.scrape.loop import ScrapeContext
 from collector.scrape.pool import ScrapePools
 from collector.settings import CollectorSettings
 from collector.shipping import Shipping, Way, ledger_path
+from collector.targets_page import target_routes
+from collector.targets_view import view_jobs
 from collector.wire.headers import PushLane
 from kernel.clock import Clock, SystemClock
 from kernel.logs import logger
@@ -67,7 +69,9 @@ class CollectorService:
         )
         self.service.spawn("reload", reloader.run())
         health = self.settings.health
-        self.health_port = await serve_health(self.service, health.host, health.port)
+        pools = self.pools
+        routes = target_routes(lambda: view_jobs(pools.jobs), self.service.amiss, self.clock)
+        self.health_port = await serve_health(self.service, health.host, health.port, routes)
         self.service.checks["push"] = self._why_not_pushing
         self.service.checks["shipping"] = self.way.gate.reason
         self.service.notes["settings"] = lambda: reloader.problem

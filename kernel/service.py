@@ -113,6 +113,10 @@ class Service:
         """Reasons by name; empty when ready."""
         return _reasons(self.checks)
 
+    def amiss(self) -> dict[str, str]:
+        """Reasons and notes by name."""
+        return self.not_ready() | _reasons(self.notes)
+
 
 def _reasons(checks: dict[str, Check]) -> dict[str, str]:
     reasons = {name: check() for name, check in checks.items()}
@@ -127,7 +131,7 @@ def health_routes(service: Service) -> list[web.RouteDef]:
 
     async def readyz(_request: web.Request) -> web.Response:
         reasons = service.not_ready()
-        lines = "".join(f"{name}: {why}\n" for name, why in (reasons | _reasons(service.notes)).items())
+        lines = "".join(f"{name}: {why}\n" for name, why in service.amiss().items())
         if reasons:
             return web.Response(status=503, text=lines)
         return web.Response(text=f"ready\n{lines}")

@@ -58,6 +58,8 @@ class TargetLoop:
         self.target = target
         self.last_error: str | None = None
         self.last_scrape_ms: int | None = None
+        self.last_seconds = 0.0
+        self.last_samples = 0
         self._state = state
         self._fetcher = fetcher
         self._context = context
@@ -103,7 +105,7 @@ class TargetLoop:
             return failure
 
     async def _read(self, page: Page | ScrapeFailed, at_ms: int, seconds: float) -> Scrape:
-        self.last_scrape_ms = at_ms
+        self.last_scrape_ms, self.last_seconds, self.last_samples = at_ms, seconds, 0
         if isinstance(page, ScrapeFailed):
             return self._failed(str(page), at_ms, seconds)
         arguments = (page.body, page.content_type, at_ms, seconds)
@@ -118,6 +120,7 @@ class TargetLoop:
             _log.info("target_is_back", job=self.target.job_name, target=_shown(self.target))
         self.last_error = None
         self._context.metrics.scrapes.labels("ok").inc()
+        self.last_samples = scrape.scraped
         self._count(scrape)
         self._tell_left_out(scrape)
         return scrape

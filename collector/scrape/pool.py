@@ -13,7 +13,7 @@ from collector.scrape.loop import ScrapeContext, TargetLoop
 from collector.scrape.series import SeriesRules
 from collector.scrape.settings import GlobalSettings, ScrapeConfig
 from collector.scrape.state import TargetState
-from collector.scrape.target import Target, make_targets
+from collector.scrape.target import Found, Target, find_targets
 from kernel.logs import logger
 
 _log = logger("scrape")
@@ -26,6 +26,7 @@ class JobPool:
     def __init__(self, job: ScrapeConfig, defaults: GlobalSettings, policy: Policy, context: ScrapeContext) -> None:
         self.job = job
         self.loops: dict[Target, tuple[TargetLoop, asyncio.Task[None]]] = {}
+        self.found = Found()
         self._defaults = defaults
         self._policy = policy
         self._context = context
@@ -45,13 +46,18 @@ class JobPool:
 
     async def refresh(self) -> None:
         """Look for targets; start and end loops. Returns once ended loops have stored their stale markers."""
-        wanted = make_targets(self.job, self._defaults, await self._sources.refresh())
+        self.found = find_targets(self.job, self._defaults, await self._sources.refresh())
+        wanted = self.found.targets
         await self._fetcher.open()
-        gone = [target for target in self.loops if target not in set(wanted)]
+        gone = [target for target in self.loops if target not in wanted]
         for target in wanted:
             if target not in self.loops:
                 self._start(target)
         await self._end(gone)
+
+    def problems(self) -> list[str]:
+        """Why what was discovered may be old."""
+        return self._sources.problems()
 
     def _start(self, target: Target) -> None:
         state = TargetState(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from urllib.parse import urlencode
 
@@ -14,6 +14,7 @@ from collector.spelling import parse_duration
 from kernel.logs import logger
 
 _log = logger("discovery")
+MAX_DROPPED_KEPT = 1000  # of a job, for people to look at
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +41,54 @@ class Target:
         return int.from_bytes(digest, "big") / 2**64 * self.interval_seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What was discovered and is not scraped; `labels` as before relabelling."""
+
+    labels: Mapping[str, str]
+    reason: str
+
+
+@dataclass(slots=True)
+class Found:
+    """What a job scrapes, each with its labels before relabelling, and what it leaves out, up to a bound."""
+
+    targets: dict[Target, Mapping[str, str]] = field(default_factory=dict)
+    dropped: list[Dropped] = field(default_factory=list)
+    dropped_count: int = 0
+
+    def drop(self, labels: Mapping[str, str], reason: str) -> None:
+        """Leave one out."""
+        self.dropped_count += 1
+        if len(self.dropped) < MAX_DROPPED_KEPT:
+            self.dropped.append(Dropped(labels, reason))
+
+
 def make_targets(job: ScrapeConfig, defaults: GlobalSettings, found: Iterable[Discovered]) -> list[Target]:
     """The targets that a job's `relabel_configs` leave, without doubles, as Prometheus' PopulateLabels."""
+    return list(find_targets(job, defaults, found).targets)
+
+
+def find_targets(job: ScrapeConfig, defaults: GlobalSettings, found: Iterable[Discovered]) -> Found:
+    """The same with what was left out, and why."""
     rules = [one.rule() for one in job.relabel_configs]
-    targets: dict[Target, None] = {}
+    made = Found()
     for one in found:
-        target = _make_target(job, defaults, one, rules)
-        if target is not None:
-            targets[target] = None
-    return list(targets)
+        labels = discovered_labels(job, defaults, one)
+        target = _make_target(job, labels, rules)
+        if isinstance(target, str):
+            made.drop(labels, target)
+        elif target in made.targets:
+            made.drop(labels, "the same target was found before")
+        else:
+            made.targets[target] = labels
+    return made
 
 
-def _make_target(
-    job: ScrapeConfig, defaults: GlobalSettings, found: Discovered, rules: list[RelabelRule]
-) -> Target | None:
+def discovered_labels(job: ScrapeConfig, defaults: GlobalSettings, found: Discovered) -> dict[str, str]:
+    """What relabelling begins with."""
     interval, timeout = job.timing(defaults)
-    labels = {
+    return {
         "job": job.job_name,
         "__scrape_interval__": f"{round(interval * 1000)}ms",
         "__scrape_timeout__": f"{round(timeout * 1000)}ms",
@@ -65,9 +98,15 @@ def _make_target(
         **found.labels,
         "__address__": found.address,
     }
+
+
+def _make_target(job: ScrapeConfig, labels: dict[str, str], rules: list[RelabelRule]) -> Target | str:
+    """The target; or why there is none."""
     changed = relabel(labels, rules)
-    if changed is None or not changed.get("__address__"):
-        return None
+    if changed is None:
+        return "dropped by relabel_configs"
+    if not changed.get("__address__"):
+        return "no __address__ after relabel_configs"
     changed.setdefault("instance", changed["__address__"])
     try:
         return Target(
@@ -79,7 +118,7 @@ def _make_target(
         )
     except (ValueError, KeyError) as error:
         _log.warning("target_left_out", job=job.job_name, address=changed["__address__"], error=str(error))
-        return None
+        return str(error)
 
 
 def _url(job: ScrapeConfig, labels: Mapping[str, str]) -> str:
