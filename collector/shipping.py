@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 
 from collector.gate import ShippingGate
@@ -21,14 +23,16 @@ from collector.push.transport import HttpsSender
 from collector.push.uploader import Uploader
 from collector.push.version import VersionMemory
 from collector.settings import CollectorSettings, LeftSettings
-from collector.spool.gaps import GapRecords
+from collector.spool.gaps import Gap, GapRecords
 from collector.spool.lane import LaneSpool
 from collector.spool.options import LaneOptions
 from collector.spool.receipts import ReceiptStore
 from collector.wire.headers import PushLane
 from kernel.clock import Clock
 from kernel.identity import Identity
+from kernel.logs import logger
 
+_log = logger("shipping")
 DRAIN_SECONDS = 3.0
 
 
@@ -82,6 +86,7 @@ class Shipping:
         self.folder = lane_folder(settings, lane)
         self.spool = LaneSpool(self.folder, lane_options(settings, lane), clock)
         self.way.gaps[lane.value] = self.spool.gaps
+        self.spool.gaps.told = self._list_gap
         self.dead_letters = DeadLetters(self.folder / "dead-letters.jsonl", settings.spool.dead_letters)
         self.receipts = ReceiptStore(self.folder / "receipts", clock, settings.spool.keep)
         self.sender = self.way.sender()
@@ -107,6 +112,12 @@ class Shipping:
         if self._owns_way:
             await asyncio.to_thread(self.ledger.open)
         self._observe()
+
+    def _list_gap(self, gap: Gap) -> None:
+        try:
+            self.ledger.gap(self.spool.options.lane, asdict(gap))
+        except (OSError, sqlite3.Error) as error:  # the lane's own record of it is what counts
+            _log.error("gap_not_listed", error=str(error))
 
     def _observe(self) -> None:
         label, metrics, spool = self.spool.options.lane.value, self.way.metrics, self.spool

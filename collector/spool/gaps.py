@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -42,6 +43,7 @@ class GapRecords:
     def __init__(self, folder: Path, name: str = "gaps.jsonl") -> None:
         self.path = folder / name
         self._reserve = folder / "reserve"
+        self.told: Callable[[Gap], None] | None = None  # who else wants to know of each gap
         self.recorded = 0
         self.unwritten = 0
 
@@ -64,7 +66,9 @@ class GapRecords:
                     self._reserve.unlink(missing_ok=True)
             else:
                 self.recorded += 1
-                return
+                break
+        if self.told is not None:
+            self.told(gap)
 
     def load(self) -> list[Gap]:
         """All gaps recorded; lines that are none are skipped."""

@@ -22,9 +22,13 @@ from collector.left_read import LeftReader, Period
 from collector.left_rollup import DAY_MS, HOUR_MS
 from collector.left_sums import Ranges, add_range, bound, has
 from collector.left_verify import Verdict
+from collector.metrics import CollectorMetrics
 from collector.policy_changes import PolicyChange
 from collector.policy_settings import PolicyDocument, PolicySettings
+from collector.settings import load_collector_settings
+from collector.shipping import Shipping
 from collector.spool.frame import Frame
+from collector.spool.gaps import Gap, GapReason
 from collector.wire.headers import PushLane
 from kernel.clock import VirtualClock
 from kernel.errors import InvalidInput
@@ -292,3 +296,15 @@ def test_the_command_verifies_and_asks_by_time(tmp_path: Path) -> None:
     assert bad.exit_code == 1
     refused = run.invoke(app, ["left", "-c", str(config), "--since", "yesterday"])
     assert isinstance(refused.exception, InvalidInput)
+
+
+def test_a_gap_of_the_spool_is_listed(tmp_path: Path) -> None:
+    settings = load_collector_settings(write_config(tmp_path, "https://g.example"))
+    shipping = Shipping(settings, PushLane.BULK, VirtualClock(), CollectorMetrics())
+    shipping.folder.mkdir(parents=True)
+    shipping.spool.gaps.record(Gap(GapReason.QUOTA, 5, 7, 1, 3, 30, "the oldest"))
+    shipping.ledger.close()
+    reader = LeftReader(shipping.ledger.path)
+    (event,) = reader.events()
+    assert [event[name] for name in ("lane", "reason", "first", "last", "samples")] == ["bulk", "quota", 1, 3, 30]
+    reader.close()
