@@ -28,6 +28,8 @@ from metering.record import LIVE_TOPIC
 
 MAX_RECORDS = 500
 READER_GROUP = "alerts"
+GROUP_AGE_MS = 4_500_000
+"""Frames build on the first record of their group: an hour of scrapes, and the time that a push may take."""
 RETRY_SECONDS = 1.0
 HOUSEKEEPING_MS = 60_000
 VENDOR_PROJECT = ProjectId("vendor")
@@ -66,6 +68,7 @@ class Ruler:
         self._saved: dict[tuple[object, str], int] = {}
         self._housekept_ms = 0
         self._caught_up = False
+        self._since_ms = 0  # of receipt: older records are read for the state of frames alone
 
     def not_ready(self) -> str | None:
         """Why alerts are not evaluated yet."""
@@ -104,8 +107,9 @@ class Ruler:
         return TickContext(settings.receivers, settings.external_url, now_ms)
 
     async def _open_reader(self) -> tuple[LogReader, _CatchUp]:
-        """A reader that stands alone at the start of the retention, and how far it must read."""
-        since_ms = self._parts.clock.now_ms() - self._parts.settings.retention_seconds * 1000
+        """A reader that stands alone where the groups of the retention's frames begin, and how far it must read."""
+        self._since_ms = self._parts.clock.now_ms() - self._parts.settings.retention_seconds * 1000
+        since_ms = self._since_ms - GROUP_AGE_MS
         while True:
             try:
                 ends = await self._parts.log.end_offsets(LIVE_TOPIC)
@@ -128,11 +132,17 @@ class Ruler:
         """Take records into the head. Blocking."""
         for record in records:
             try:
-                self.head.ingest(record)
+                self._take(record)
                 self._parts.metrics.records.labels("read").inc()
             except DeadLetter as error:
                 self._parts.metrics.records.labels("dead_letter").inc()
                 _log.error("record_refused", topic=record.topic, offset=record.offset, error=str(error))
+
+    def _take(self, record: StoredRecord) -> None:
+        if record.timestamp_ms < self._since_ms:
+            self.head.replay(record)
+        else:
+            self.head.ingest(record)
 
     async def _tick_guarded(self) -> None:
         try:

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     RESERVED = "reserved_name"
     FOREIGN_LABEL = "foreign_organization_label"
     MALFORMED = "malformed_labels"
+    UNKNOWN_STATE = "unknown_frame_state"
 
 
 @dataclass(frozen=True, slots=True)

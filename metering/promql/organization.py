@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from kernel.errors import DeadLetter
 from kernel.ids import CollectorId, OrganizationId
 from metering.promql.limits import HeadLimits, Reason
+from metering.promql.numbering import UNRESOLVED, SeriesNumbers
 from metering.promql.rings import Rings
 from metering.promql.syntax import LOOKBACK_MS, Matcher, RangeSelector, Selector
-from metering.promql.vector import METRIC_NAME, EvaluationError, Integers, LabelTable, Vector, Windows
+from metering.promql.vector import METRIC_NAME, EvaluationError, Floats, Integers, LabelTable, Vector, Windows
 from metering.record import STALE_NAN_BITS, LabelSet, SampleBatch, parse_canonical_labels
 
 MAX_SELECTIONS = 512
@@ -49,6 +51,7 @@ class OrganizationHead:
         self._refused = refused
         self._reserved = reserved
         self._rings = Rings(limits, refused)
+        self._numbers = SeriesNumbers()
         self._by_canonical: dict[bytes, int] = {}
         self._labels: dict[int, tuple[bytes, LabelSet]] = {}
         self._by_metric: dict[str, dict[int, None]] = {}
@@ -77,15 +80,54 @@ class OrganizationHead:
         """
         slots = np.array([self._slot(canonical, forbidden) for canonical in batch.series], np.int64)
         series = slots[batch.series_index] if len(slots) else np.empty(0, np.int64)
+        return self._append(series, batch.timestamps_ms, batch.values, collector, received_ms)
+
+    def number(self, series: Sequence[bytes], forbidden: tuple[str, ...] = ()) -> Integers:
+        """Numbers for series of frames, to give to `ingest_numbered` and, in the end, to `release`."""
+        return self._numbers.take([canonical if self._keeps(canonical, forbidden) else b"" for canonical in series])
+
+    def release(self, numbers: Integers) -> None:
+        """Numbers that a reader of frames will not use again; each as often as it was given."""
+        self._numbers.release(numbers)
+
+    def recycle(self) -> None:
+        """No rows are under way: numbers without users may name other series."""
+        self._numbers.recycle()
+
+    def ingest_numbered(
+        self, series: Integers, times_ms: Integers, values: Floats, collector: CollectorId, received_ms: int
+    ) -> int:
+        """As `ingest`, for series that have a number: no work for each series, unless it is new to the head."""
+        slots = self._numbers.slots[series]
+        unresolved = np.flatnonzero(slots == UNRESOLVED)
+        if len(unresolved):
+            for number in np.unique(series[unresolved]).tolist():
+                canonical = self._numbers.labels(number)
+                known = self._by_canonical.get(canonical)
+                slot = self._create(canonical, _metric_of(canonical)) if known is None else known
+                if slot >= 0:  # else asked again with its next sample, as a limit may have made room
+                    self._numbers.slots[number] = slot
+            slots = self._numbers.slots[series]
+        return self._append(slots, times_ms, values, collector, received_ms)
+
+    def _keeps(self, canonical: bytes, forbidden: tuple[str, ...]) -> bool:
+        metric = _metric_of(canonical)
+        if forbidden and metric.startswith(forbidden):
+            self._refuse(Reason.RESERVED)
+            return False
+        return self._metrics is None or metric in self._metrics
+
+    def _append(
+        self, series: Integers, times: Integers, values: Floats, collector: CollectorId, received_ms: int
+    ) -> int:
         wanted = series >= 0
-        times = batch.timestamps_ms
         ahead = times > received_ms + self._limits.future_ms
         behind = times <= received_ms - self._limits.retention_ms
         self._refused[Reason.FUTURE] += int((wanted & ahead).sum())
         self._refused[Reason.TOO_OLD] += int((wanted & behind).sum())
         taken = np.flatnonzero(wanted & ~ahead & ~behind)
         owner = self._collectors.setdefault(collector, len(self._collectors))
-        return self._rings.append(series[taken], times[taken], batch.values[taken], owner)
+        return self._rings.append(series[taken], times[taken], values[taken], owner)
 
     def _slot(self, canonical: bytes, forbidden: tuple[str, ...]) -> int:
         slot = self._by_canonical.get(canonical)
@@ -137,6 +179,7 @@ class OrganizationHead:
         for slot in self._rings.silent_since(now_ms - self._limits.retention_ms).tolist():
             canonical, labels = self._labels.pop(slot)
             del self._by_canonical[canonical]
+            self._numbers.forget_slot(canonical)
             metric = dict(labels).get(METRIC_NAME, "")
             slots = self._by_metric[metric]
             del slots[slot]
