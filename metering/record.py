@@ -156,9 +156,12 @@ def series_id(tenant: Tenant, collector: CollectorId, canonical: bytes) -> bytes
     The collector is part of it: two collectors that scrape one target stay two series, so that usage can choose
     one by coverage instead of adding or mixing them.
     """
-    digest = blake2b(f"{tenant}\0{collector}\0".encode(), digest_size=16)
-    digest.update(canonical)
-    return digest.digest()
+    return blake2b(series_id_prefix(tenant, collector) + canonical, digest_size=16).digest()
+
+
+def series_id_prefix(tenant: Tenant, collector: CollectorId) -> bytes:
+    """What is hashed before the labels; the hash of many series of one source begins with it."""
+    return f"{tenant}\0{collector}\0".encode()
 
 
 def encode_record(header: BatchHeader, batch: SampleBatch) -> Record:

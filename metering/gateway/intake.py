@@ -35,8 +35,6 @@ class Delivery:
     samples: int
     received_ms: int
     positions: Sequence[Position]
-    histograms: int = 0
-    exemplars: int = 0
 
 
 class Intake:

@@ -20,7 +20,8 @@ from kernel.window import Window
 from metering.lake.errors import LakeDamaged, LakeUnavailable
 from metering.lake.horizon import Horizon, Source, SourceState
 from metering.lake.horizon_store import HorizonStore
-from metering.lake.positions import parse_file_name
+from metering.lake.lineage import origins
+from metering.lake.positions import FileName, file_sha256
 from metering.lake.scan import ScanRequest, plan_files, scan_samples
 from metering.lake.tables import SERIES, Tables, translated_errors
 from metering.record import Lane
@@ -40,15 +41,13 @@ class ScanOptions:
 
 @dataclass(frozen=True, slots=True)
 class LakeFile:
-    """A data file and the records it was made from: offsets `[first, last]` of one partition."""
+    """A data file, and which files of the writer it is or was merged from: they name the records they hold."""
 
     location: str
     sha256: str
     rows: int
     size_bytes: int
-    source: TopicPartition
-    first: int
-    last: int
+    origins: tuple[FileName, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +128,12 @@ class Lake:
         state = await asyncio.to_thread(self.tables.samples, snapshot_id)
         with translated_errors("planning files"):
             found = await asyncio.to_thread(plan_files, state, ScanRequest(organization, window))
-        return tuple(sorted((_lake_file(file) for file in found), key=lambda file: file.location))
+        return tuple(sorted([await self._lake_file(file) for file in found], key=lambda file: file.location))
+
+    async def _lake_file(self, file: Any) -> LakeFile:
+        origin, sha256 = await origins(self.objects, file.file_path), file_sha256(file.file_path)
+        assert sha256 is not None  # or there were no origins
+        return LakeFile(file.file_path, sha256, file.record_count, file.file_size_in_bytes, origin)
 
     async def snapshot_id(self) -> int | None:
         """The newest snapshot of the samples; None before the first commit."""
@@ -204,15 +208,6 @@ def _live_states(horizon: Horizon, organization: str) -> Mapping[Source, SourceS
 def _total(table: Table, name: str) -> int:
     snapshot = table.current_snapshot()
     return int(snapshot.summary.additional_properties.get(name, 0)) if snapshot and snapshot.summary else 0
-
-
-def _lake_file(file: Any) -> LakeFile:
-    name = parse_file_name(file.file_path)
-    if name is None:
-        raise LakeDamaged(f"{file.file_path} was not written by the lake writer, so its source is not known")
-    return LakeFile(
-        file.file_path, name.sha256, file.record_count, file.file_size_in_bytes, name.source, name.first, name.last
-    )
 
 
 def _tag(tables: Tables, name: str, snapshot_id: int) -> None:

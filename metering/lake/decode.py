@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,9 +14,10 @@ from kernel.errors import DeadLetter
 from kernel.ids import CollectorId, Tenant
 from kernel.log import StoredRecord
 from kernel.window import DAY_MS
+from metering.frames import FrameRows, SourceReaders
 from metering.lake.ordering import Integers, Rows
 from metering.lake.series import SeriesIndex
-from metering.record import BatchHeader, decode_batch
+from metering.record import BatchHeader, RecordFormat, decode_batch, decode_header
 from metering.samples import MAGIC, HistogramRow, LabelPage, SampleColumns, decode_columns
 
 LAST_MS = 253_402_300_800_000  # 10000-01-01T00:00Z: the first time that has no date
@@ -122,18 +124,41 @@ def _histograms(rows: Sequence[HistogramRow], slots: Integers) -> HistogramRows:
 
 
 class Decoder:
-    """Decodes the records of one partition, in their order."""
+    """Decodes the records of one partition, in their order. Own frames build on each other within a group."""
 
     def __init__(self, series: SeriesIndex, days_per_record: int) -> None:
         self._samples = SampleDecoder(series, days_per_record)
+        self._frames = SourceReaders(series.slots)
+        self._days_per_record = days_per_record
 
     def decode(self, record: StoredRecord, header: BatchHeader, *, is_foreign: bool) -> Decoded:
         """The rows of a record. Raises DeadLetter, and Refuse kinds for frames that can't be read."""
-        return self._samples.decode(record.value, header, is_foreign=is_foreign)
+        if header.format is not RecordFormat.FRAMES:
+            return self._samples.decode(record.value, header, is_foreign=is_foreign)
+        found = self._frames.read(header, record.value, record.offset)
+        for each in found:
+            check_times(each.timestamps_ms, self._days_per_record)
+        histograms = [row for each in found for row in each.histograms]
+        return Decoded(
+            [_frame_rows(each, header, is_foreign=is_foreign) for each in found],
+            HistogramRows(
+                np.array([slot for slot, _ in histograms], np.int64), tuple(message for _, message in histograms)
+            ),
+        )
 
     def replay(self, record: StoredRecord) -> None:
-        """Take in what later records may build on."""
+        """Take in what later records may build on; rows are not wanted."""
+        with suppress(DeadLetter):
+            header = decode_header(record)
+            if header.lane.topic == record.topic:
+                self._frames.replay(header, record.value, record.offset)
 
     def replay_from(self, following: int) -> int:
         """The offset from which a reader has all state that a record from `following` on may build on."""
-        return following
+        return self._frames.replay_from(following)
+
+
+def _frame_rows(rows: FrameRows, header: BatchHeader, *, is_foreign: bool) -> Rows:
+    stream = header.collector, header.lane, rows.stream
+    at_ms = common_time(rows.timestamps_ms)
+    return Rows(rows.series, rows.timestamps_ms, rows.values, is_foreign, at_ms, stream)

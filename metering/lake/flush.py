@@ -14,8 +14,8 @@ from kernel.objects import ObjectStore, check_name
 from metering.lake.commit import SamplesCommit, check_fence, commit_samples, commit_series
 from metering.lake.data_files import NewFile, sample_files, series_files, used_slots
 from metering.lake.horizon import Horizon
-from metering.lake.horizon_store import HorizonStore
 from metering.lake.intake import DeadRecord, Intake
+from metering.lake.places import Places
 from metering.lake.positions import Standing
 from metering.lake.refusals import Refusals
 from metering.lake.tables import SAMPLES, SERIES, Tables, has_commit, storage, translated_errors
@@ -35,16 +35,6 @@ class Flush:
     dead: tuple[DeadRecord, ...]
     samples: int
     duplicates: int
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where a flush goes."""
-
-    tables: Tables
-    horizons: HorizonStore
-    objects: ObjectStore
-    refusals: Refusals
 
 
 def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int) -> Flush:
@@ -83,13 +73,13 @@ def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int)
     )
 
 
-async def store(flush: Flush, places: Places) -> Horizon:
+async def store(flush: Flush, places: Places, refusals: Refusals) -> Horizon:
     """Write files, then commit series, then samples with positions and horizon; returns the new horizon.
 
     Raises Fenced (drop the flush), LakeUnavailable and ObjectsUnavailable (call again with the same flush).
     """
     await _store_dead_letters(flush.dead, places.objects)
-    await places.refusals.append(flush.dead)
+    await refusals.append(flush.dead)
     crash_point("lake.refusals-appended")
     await asyncio.to_thread(_write_files, places.tables, flush)
     crash_point("lake.files-written")

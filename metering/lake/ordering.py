@@ -20,6 +20,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ids = npt.NDArray[np.uint8]  # (n, 16)
 
+_NONE = np.empty(0, np.int64)
 _SPARSE = 2  # cells of a matrix for each sample, above which sorting is the better way
 
 
@@ -63,17 +64,25 @@ class Runs:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Runs of rows; each run is one series, its times ascending; the runs in no order."""
+    """Runs of rows; each run is one series, its times ascending; the runs in no order.
+
+    `every`: the times that every run has, when all have the same; `times` is empty then.
+    """
 
     ranks: Integers
     counts: Integers
     times: Integers
     values: Floats
+    every: Integers | None = None
+
+    def all_times(self) -> Integers:
+        """The time of each row."""
+        return self.times if self.every is None else np.tile(self.every, len(self.ranks))
 
     def rows_of(self, chosen: Bools) -> _Piece:
         """Those runs; `chosen` is by run."""
         rows = np.repeat(chosen, self.counts)
-        return _Piece(self.ranks[chosen], self.counts[chosen], self.times[rows], self.values[rows])
+        return _Piece(self.ranks[chosen], self.counts[chosen], self.all_times()[rows], self.values[rows])
 
 
 def order_rows(parts: Sequence[Rows], series: SeriesIndex) -> Runs:
@@ -81,14 +90,13 @@ def order_rows(parts: Sequence[Rows], series: SeriesIndex) -> Runs:
     ids, rank_of = _ranks(distinct(parts), series)
     pieces, irregular = _pieces(parts, rank_of)
     whole = _joined(_apart(pieces, irregular, rank_of, len(ids)))
-    same = whole.times[1:] == whole.times[:-1]
-    if same.any():
+    if whole.every is None and (same := whole.times[1:] == whole.times[:-1]).any():
         ranks = np.repeat(whole.ranks, whole.counts)
         if (same & (ranks[1:] == ranks[:-1])).any():
             before = len(whole.values)
             whole = _runs(*_resolved(parts, rank_of))
             return Runs(ids, whole.counts, whole.times, whole.values, before - len(whole.values))
-    return Runs(ids, whole.counts, whole.times, whole.values)
+    return Runs(ids, whole.counts, whole.all_times(), whole.values)
 
 
 def distinct(parts: Sequence[Rows]) -> Integers:
@@ -128,13 +136,13 @@ def _pieces(parts: Sequence[Rows], rank_of: Integers) -> tuple[list[_Piece], lis
         else:
             key = part.stream if part.stream is not None else int(part.slots[0])
             columns.setdefault(key, []).append(part)
-    pieces = []
+    pieces: list[_Piece] = []
     for listed in columns.values():
-        piece = _stacked(sorted(listed, key=_time), rank_of)
-        if piece is None:
+        found = _turned(sorted(listed, key=_time), rank_of)
+        if found is None:
             irregular.extend(listed)
         else:
-            pieces.append(piece)
+            pieces.extend(found)
     return pieces, irregular
 
 
@@ -143,21 +151,32 @@ def _time(part: Rows) -> int:
     return part.at_ms
 
 
-def _stacked(parts: Sequence[Rows], rank_of: Integers) -> _Piece | None:
+def _turned(parts: Sequence[Rows], rank_of: Integers) -> list[_Piece] | None:
     """One target's columns, turned over; None if a series would be twice at one time, or most cells were empty."""
+    by_array: dict[int, list[Rows]] = {}
+    for part in parts:
+        by_array.setdefault(id(part.slots), []).append(part)
+    ranks = np.concatenate([rank_of[alike[0].slots] for alike in by_array.values()])
+    if np.bincount(ranks).max() == 1:
+        stacked = [_stacked(alike, rank_of) for alike in by_array.values()]
+        return None if None in stacked else [piece for piece in stacked if piece is not None]
+    filled = _filled(parts, rank_of)
+    return None if filled is None else [filled]
+
+
+def _stacked(parts: Sequence[Rows], rank_of: Integers) -> _Piece | None:
+    """Columns of the very same series."""
+    times = np.array([_time(part) for part in parts], np.int64)
+    if (times[1:] == times[:-1]).any():
+        return None
+    ranks = rank_of[parts[0].slots]
+    table = np.ascontiguousarray(np.array([part.values for part in parts]).T)
+    return _Piece(ranks, np.full(len(ranks), len(times), np.int64), _NONE, table.reshape(-1), times)
+
+
+def _filled(parts: Sequence[Rows], rank_of: Integers) -> _Piece | None:
+    """Columns of nearly the same series."""
     times, row_of = np.unique([_time(part) for part in parts], return_inverse=True)
-    slots = parts[0].slots
-    if len(times) == len(parts) and all(part.slots is slots for part in parts):
-        ranks = rank_of[slots]
-        if np.bincount(ranks).max() > 1:
-            return None
-        table = np.ascontiguousarray(np.array([part.values for part in parts]).T)
-        counts = np.full(len(ranks), len(times), np.int64)
-        return _Piece(ranks, counts, np.tile(times, len(ranks)), table.reshape(-1))
-    return _filled(parts, rank_of, times, row_of)
-
-
-def _filled(parts: Sequence[Rows], rank_of: Integers, times: Integers, row_of: Integers) -> _Piece | None:
     ranks = _marked(rank_of[distinct(parts)])
     samples = sum(len(part.slots) for part in parts)
     if len(ranks) * len(times) > _SPARSE * samples:
@@ -202,7 +221,7 @@ def _apart(pieces: list[_Piece], irregular: list[Rows], rank_of: Integers, count
 
 def _runs(ranks: Integers, times: Integers, values: Floats) -> _Piece:
     """Sorted rows as runs."""
-    starts = np.flatnonzero(np.append(True, ranks[1:] != ranks[:-1])) if len(ranks) else np.empty(0, np.int64)
+    starts = np.flatnonzero(np.append(True, ranks[1:] != ranks[:-1])) if len(ranks) else _NONE
     return _Piece(ranks[starts], np.diff(np.append(starts, len(ranks))), times, values)
 
 
@@ -210,21 +229,40 @@ def _joined(pieces: Sequence[_Piece]) -> _Piece:
     """One piece, its runs by rank."""
     pieces = [piece for piece in pieces if len(piece.ranks)]
     if not pieces:
-        return _runs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        return _runs(_NONE, _NONE, np.empty(0))
     ranks = np.concatenate([piece.ranks for piece in pieces])
+    order = np.argsort(ranks)
     counts = np.concatenate([piece.counts for piece in pieces])
-    times = np.concatenate([piece.times for piece in pieces])
+    every = pieces[0].every
+    if every is not None and all(
+        piece.every is not None and np.array_equal(piece.every, every) for piece in pieces
+    ):
+        return _interleaved(pieces, every, order)
+    times = np.concatenate([piece.all_times() for piece in pieces])
     values = np.concatenate([piece.values for piece in pieces])
     if (ranks[1:] > ranks[:-1]).all():
         return _Piece(ranks, counts, times, values)
-    order = np.argsort(ranks)
-    width = int(counts[0])
-    if (counts == width).all():
-        times, values = (np.take(each.reshape(-1, width), order, axis=0).reshape(-1) for each in (times, values))
-        return _Piece(ranks[order], counts, times, values)
     shifts = (np.cumsum(counts) - counts)[order] - (np.cumsum(counts[order]) - counts[order])
     rows = np.arange(len(times)) + np.repeat(shifts, counts[order])
     return _Piece(ranks[order], counts[order], times[rows], values[rows])
+
+
+def _has_times(piece: _Piece, every: Integers) -> bool:
+    return piece.every is not None and np.array_equal(piece.every, every)
+
+
+def _interleaved(pieces: Sequence[_Piece], every: Integers, order: Integers) -> _Piece:
+    """Runs that all have the same times, each copied to its place at once."""
+    place_of = np.empty(len(order), np.int64)
+    place_of[order] = np.arange(len(order))
+    values = np.empty((len(order), len(every)), np.float64)
+    start = 0
+    for piece in pieces:
+        stop = start + len(piece.ranks)
+        values[place_of[start:stop]] = piece.values.reshape(-1, len(every))
+        start = stop
+    ranks = np.concatenate([piece.ranks for piece in pieces])[order]
+    return _Piece(ranks, np.full(len(order), len(every), np.int64), _NONE, values.reshape(-1), every)
 
 
 def _resolved(parts: Sequence[Rows], rank_of: Integers) -> tuple[Integers, Integers, Floats]:

@@ -78,14 +78,27 @@ def row_groups(counts: Integers, target_rows: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
+def merge_series(contents: Sequence[bytes]) -> bytes:
+    """Files of series as one, each series once."""
+    table = pa.concat_tables(pq.read_table(pa.BufferReader(content), schema=SERIES_ARROW) for content in contents)
+    table = table.sort_by("series_id").combine_chunks()
+    ids: Any = table.column("series_id").to_numpy(zero_copy_only=False)
+    is_first = np.ones(len(ids), np.bool_)
+    is_first[1:] = ids[1:] != ids[:-1]
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.filter(pa.array(is_first)), sink, compression="zstd", store_schema=False)
+    return sink.getvalue().to_pybytes()
+
+
 def write_series(listed: Sequence[Series], ids: Ids) -> bytes:
     """A file of series, by id; `ids[i]` is of `listed[i]`."""
     high, low = id_words(ids)
     order: npt.NDArray[np.int64] = np.lexsort((low, high))
     ordered = [listed[index] for index in order.tolist()]
+    sorted_ids: Any = np.ascontiguousarray(ids[order])
     table = pa.table(
         [
-            pa.array([each.tobytes() for each in ids[order]], pa.binary(16)),
+            pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(ordered), [None, pa.py_buffer(sorted_ids)]),
             pa.array([each.tenant.organization for each in ordered], pa.string()),
             pa.array([each.tenant.project for each in ordered], pa.string()),
             pa.array([each.collector for each in ordered], pa.string()),

@@ -19,6 +19,8 @@ _NAME = re.compile(
     r"(?P<topic>.+)-(?P<partition>\d+)-(?P<first>\d{20})-(?P<last>\d{20})-(?P<sha256>[0-9a-f]{64})\.parquet"
 )
 
+_COMPACTED = re.compile(r"compacted-(?P<lineage>[0-9a-f]{64})-(?P<sha256>[0-9a-f]{64})\.parquet")
+
 
 def render_positions(positions: Mapping[TopicPartition, int]) -> str:
     """`{"topic/partition": next offset}` as compact JSON."""
@@ -53,6 +55,28 @@ class FileName(NamedTuple):
     def __str__(self) -> str:
         topic, partition = self.source
         return f"{topic}-{partition}-{self.first:020d}-{self.last:020d}-{self.sha256}.parquet"
+
+
+class CompactedName(NamedTuple):
+    """A file that others were merged into: the hash of the list of those, and of its own bytes."""
+
+    lineage: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"compacted-{self.lineage}-{self.sha256}.parquet"
+
+
+def parse_compacted_name(path: str) -> CompactedName | None:
+    """The name at the end of a path; None when it is not that of a compacted file."""
+    found = _COMPACTED.fullmatch(path.rpartition("/")[2])
+    return CompactedName(found["lineage"], found["sha256"]) if found else None
+
+
+def file_sha256(path: str) -> str | None:
+    """The hash of its bytes that a data file's name carries; None when the lake did not write it."""
+    name = parse_file_name(path) or parse_compacted_name(path)
+    return name.sha256 if name else None
 
 
 def parse_file_name(path: str) -> FileName | None:

@@ -16,8 +16,9 @@ from pyiceberg.table import Table
 
 from kernel.window import DAY_MS, Window
 from metering.lake.errors import LakeDamaged
+from metering.lake.merging import id_bytes
 from metering.lake.ordering import id_words, sort_order
-from metering.lake.series_table import id_bytes, read_series
+from metering.lake.series_table import read_series
 from metering.lake.tables import SamplesState, Tables, translated_errors
 
 COLUMNS = ("organization", "project", "collector", "labels", "series_id", "timestamp_ms", "value")

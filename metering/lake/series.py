@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from kernel.errors import DeadLetter
 from kernel.ids import CollectorId, Tenant
-from metering.record import canonical_labels, parse_canonical_labels, series_id
+from metering.record import series_id_prefix
 
 USUAL_LABEL_BYTES = 400
 SLOTS_PER_LABELS = 8  # an id takes a small part of what its labels do
@@ -18,8 +19,7 @@ SLOTS_PER_LABELS = 8  # an id takes a small part of what its labels do
 Slots = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """One row of the series table."""
 
     tenant: Tenant
@@ -52,10 +52,10 @@ class SeriesIndex:
         try:
             return np.fromiter(map(known.__getitem__, labels), np.int64, len(labels))
         except KeyError:
-            checked = [_check(tenant, collector, each) for each in labels if each not in known]
-            for series in checked:
-                if series.labels not in known:
-                    known[series.labels] = self._add(series, stored=False)
+            missing = dict.fromkeys(each for each in labels if each not in known)
+            # All are checked before the first is added: a record that is put aside leaves nothing behind.
+            checked = [Series(tenant, collector, _checked_name(each), each) for each in missing]
+            self._add(tenant, collector, checked, known, stored=False)
             return np.fromiter(map(known.__getitem__, labels), np.int64, len(labels))
 
     def is_over(self, limit: int) -> bool:
@@ -80,7 +80,7 @@ class SeriesIndex:
         for series in stored:
             known = self._slots.setdefault((series.tenant, series.collector), {})
             if series.labels not in known:
-                known[series.labels] = self._add(series, stored=True)
+                self._add(series.tenant, series.collector, [series], known, stored=True)
 
     def ids(self, slots: Slots) -> npt.NDArray[np.uint8]:
         """The ids of slots, shape (n, 16)."""
@@ -105,19 +105,35 @@ class SeriesIndex:
             self._stored[slot] = 1
             self._series.pop(slot, None)
 
-    def _add(self, series: Series, *, stored: bool) -> int:
-        slot = len(self._stored)
-        self._stored.append(stored)
+    def _add(
+        self, tenant: Tenant, collector: CollectorId, new: list[Series], known: dict[bytes, int], *, stored: bool
+    ) -> None:
+        start = blake2b(series_id_prefix(tenant, collector), digest_size=16)
+        first = len(self._stored)
+        for slot, series in enumerate(new, first):
+            digest = start.copy()
+            digest.update(series.labels)
+            self._ids += digest.digest()
+            known[series.labels] = slot
+            self.label_bytes += len(series.labels)
         if not stored:
-            self._series[slot] = series
-        self._known += 1
-        self.label_bytes += len(series.labels)
-        self._ids += series_id(series.tenant, series.collector, series.labels)
-        return slot
+            self._series.update(enumerate(new, first))
+        self._stored += bytes([stored]) * len(new)
+        self._known += len(new)
 
 
-def _check(tenant: Tenant, collector: CollectorId, labels: bytes) -> Series:
-    parsed = parse_canonical_labels(labels)
-    if canonical_labels(parsed) != labels or len({name for name, _ in parsed}) != len(parsed):
+def _checked_name(labels: bytes) -> str:
+    """The metric's name in canonical label bytes. Raises DeadLetter when they are not canonical."""
+    parts = labels.split(b"\xff")
+    names = parts[:-1:2]
+    canonical = len(parts) % 2 and not parts[-1] and all(parts[:-1]) and names == sorted(set(names))
+    try:
+        labels.replace(b"\xff", b"\0").decode()
+    except UnicodeDecodeError:
+        canonical = False
+    if not canonical:
         raise DeadLetter(f"labels that are not canonical (sorted, unique, none empty): {labels[:80]!r}")
-    return Series(tenant, collector, dict(parsed).get("__name__", ""), labels)
+    try:
+        return parts[2 * names.index(b"__name__") + 1].decode()
+    except ValueError:
+        return ""

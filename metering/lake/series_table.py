@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pyiceberg import expressions
 
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
+from metering.lake.merging import id_bytes
 from metering.lake.ordering import id_words
 from metering.lake.series import Series, SeriesIndex
 from metering.lake.tables import SERIES, Tables, translated_errors
@@ -44,15 +44,6 @@ def learn_stored(tables: Tables, index: SeriesIndex, limit: int) -> None:
             index.learn(_series(row) for row in batch.to_pylist())
             if index.is_over(limit):
                 return
-
-
-def id_bytes(column: Any) -> npt.NDArray[np.uint8]:
-    """A column of 16-byte ids as an array of shape (n, 16)."""
-    parts = []
-    for chunk in column.chunks:
-        data = np.frombuffer(chunk.buffers()[1] or b"", np.uint8)
-        parts.append(data[chunk.offset * 16 : (chunk.offset + len(chunk)) * 16])
-    return np.concatenate(parts).reshape(-1, 16) if parts else np.empty((0, 16), np.uint8)
 
 
 def _series(row: dict[str, Any]) -> Series:

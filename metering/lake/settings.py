@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from kernel.settings import Section
@@ -75,6 +77,53 @@ class LakeSettings(Section):
         gt=0,
         description="Seconds for which a silent collector holds back its organization's watermark; default 86400. "
         "After that its data counts as late when it comes.",
+    )
+    compact_files: int = Field(
+        16,
+        ge=2,
+        description="Small files of one day and project from which on the writer merges them while it has nothing "
+        "else to do; default 16. Smaller: fewer files, more rewriting. Usage looks at a day's hours again when its "
+        "files were merged, and finds the same quantities.",
+    )
+    compact_samples: int = Field(
+        8_000_000,
+        ge=1,
+        description="Rows of one merged file at most; default 8000000, for which a compaction takes about 600 MB "
+        "of memory. Files of more than half of it are left as they are.",
+    )
+    compact_idle_seconds: float = Field(
+        5.0,
+        ge=0,
+        description="Seconds without a new record after which the writer merges files, one day of one project at a "
+        "time; default 5. Larger: a busy writer never merges, so that `byoc lake compact` has to.",
+    )
+    compacts: bool = Field(
+        True,
+        description="Whether the writer merges files by itself; default true. False: only `byoc lake compact` "
+        "does.",
+    )
+    retention_days: int = Field(
+        0,
+        ge=0,
+        description="Days after which a day of samples is taken out of the lake, whole; default 0, never. Tagged "
+        "months stay readable at their snapshot. Shorter than billing looks back: invoices can't be proven.",
+    )
+    month_tag_days: int = Field(
+        5,
+        ge=0,
+        description="Days after the end of a month when the writer tags the newest snapshot as that month's, so "
+        "that it stays readable for good; default 5. Smaller: what comes later is not in it.",
+    )
+    cache_dir: Path | None = Field(
+        None,
+        description="Folder for data files read from S3, which never change; default none: every scan reads them "
+        "again. Several processes may share it.",
+    )
+    cache_bytes: int = Field(
+        10 * 1024 * 1024 * 1024,
+        ge=1,
+        description="Bytes that the folder may hold; default 10737418240. Beyond it the files that were not "
+        "read for longest go.",
     )
     fenced_limit: int = Field(
         3,

@@ -50,6 +50,12 @@ class LakeFileIO(PyArrowFileIO):
         else:
             self._put(netloc, path.removeprefix(f"{netloc}/"), content)
 
+    def read(self, location: str) -> bytes:
+        """A whole file. Raises OSError."""
+        with self.new_input(location).open() as stream:
+            content: bytes = stream.read()
+        return content
+
     def check_owner(self, warehouse: str) -> None:
         """Ask S3 whether the bucket belongs to the expected account. Raises OSError if not."""
         scheme, netloc, _ = self.parse_location(warehouse, self.properties)

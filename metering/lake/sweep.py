@@ -20,8 +20,9 @@ from pyiceberg.table import Table
 from kernel.clock import Clock, to_ms
 from kernel.log import TopicPartition
 from kernel.logs import logger
+from metering.lake import lineage
 from metering.lake.horizon_store import PREFIX, object_name
-from metering.lake.positions import HORIZON, parse_file_name
+from metering.lake.positions import HORIZON, parse_compacted_name, parse_file_name
 from metering.lake.settings import LakeSettings
 from metering.lake.tables import SAMPLES, SERIES, Tables, storage, translated_errors
 
@@ -53,15 +54,18 @@ class Sweeper:
         return await asyncio.to_thread(expire_snapshots, self._lake.tables, self._settings.keep_snapshots)
 
     async def sweep(self) -> Swept:
-        """Delete unreferenced files of both tables and unreferenced horizons. Raises Retry kinds."""
+        """Delete unreferenced files of both tables, horizons and lineages. Raises Retry kinds."""
         older_than_ms = self._clock.now_ms() - round(self._settings.orphan_grace_seconds * 1000)
-        # Horizons are listed before the table is read: one stored after that is not in the list.
-        horizons = [
-            found async for found in self._lake.objects.list(PREFIX) if to_ms(found.modified_at) <= older_than_ms
+        # Objects are listed before the table is read: one stored after that is not in the list.
+        objects = [
+            found
+            for prefix in (PREFIX, lineage.PREFIX)
+            async for found in self._lake.objects.list(prefix)
+            if to_ms(found.modified_at) <= older_than_ms
         ]
         files, size = await asyncio.to_thread(sweep_tables, self._lake.tables, older_than_ms)
-        referenced = await asyncio.to_thread(_referenced_horizons, self._lake.tables)
-        for found in horizons:
+        referenced = await asyncio.to_thread(_referenced_objects, self._lake.tables)
+        for found in objects:
             if found.name not in referenced:
                 await self._lake.objects.delete(found.name)
                 files, size = files + 1, size + found.size_bytes
@@ -130,8 +134,12 @@ def referenced_files(table: Table) -> set[str]:
     return {_path(location) for location in found | seen}
 
 
-def _referenced_horizons(tables: Tables) -> set[str]:
+def _referenced_objects(tables: Tables) -> set[str]:
     names = set()
+    for path in referenced_files(tables.load(SAMPLES)) | referenced_files(tables.load(SERIES)):
+        compacted = parse_compacted_name(path)
+        if compacted is not None:
+            names.add(lineage.lineage_name(compacted.lineage))
     for snapshot in tables.load(SAMPLES).metadata.snapshots:
         sha256 = snapshot.summary.additional_properties.get(HORIZON) if snapshot.summary else None
         if sha256:

@@ -146,6 +146,11 @@ def _summary_with_positions(table: Table, snapshot: Any) -> Mapping[str, str]:
     return {}
 
 
+def current_properties(table: Table) -> Mapping[str, str]:
+    """Positions, horizon and what else stands at the table's newest snapshot."""
+    return _summary_with_positions(table, table.current_snapshot())
+
+
 def _properties(snapshot: Any) -> Mapping[str, str]:
     return dict(snapshot.summary.additional_properties) if snapshot.summary else {}
 

@@ -23,9 +23,10 @@ from kernel.log import LeaseLost, Log, LogReader, LogUnavailable, StoredRecord, 
 from kernel.logs import logger
 from metering.lake.api import Lake
 from metering.lake.errors import Fenced, LogReplaced
-from metering.lake.flush import Flush, Places, prepare, store
+from metering.lake.flush import Flush, prepare, store
 from metering.lake.intake import Intake
 from metering.lake.metrics import LakeMetrics
+from metering.lake.places import Places
 from metering.lake.refusals import Refusals
 from metering.lake.series import SeriesIndex
 from metering.lake.series_table import learn_stored
@@ -57,7 +58,7 @@ class LakeWriter:
         self._clock = clock or lake.clock
         self._metrics = LakeMetrics(registry or CollectorRegistry())
         self._refusals = Refusals(log)
-        self._places = Places(lake.tables, lake.horizons, lake.objects, self._refusals)
+        self._places = Places(lake.tables, lake.horizons, lake.objects)
         self._sweeper = Sweeper(lake, self._settings, self._clock)
         self._intake = Intake(SeriesIndex(), self._settings.days_per_record)
         self._flush: Flush | None = None
@@ -170,7 +171,7 @@ class LakeWriter:
             self._flush = await asyncio.to_thread(prepare, self._intake, self._lake.tables, new_id("commit"), rows)
         started = self._clock.monotonic()
         try:
-            self._intake.horizon = await _finish(store(self._flush, self._places))
+            self._intake.horizon = await _finish(store(self._flush, self._places, self._refusals))
         except Fenced as error:
             self._abandon(error)
             return

@@ -13,7 +13,7 @@ from pyiceberg.types import LongType
 from kernel.ids import OrganizationId
 from kernel.window import Window
 from metering.lake.api import Lake
-from metering.lake.positions import parse_file_name
+from metering.lake.positions import file_sha256
 from metering.lake.scan import ScanRequest, plan_files
 from metering.lake.tables import SamplesState, translated_errors
 from metering.usage.closer import SampleFile
@@ -53,10 +53,9 @@ def _files(state: SamplesState, request: ScanRequest) -> list[SampleFile]:
 
 def _sample_file(file: Any, time_field: int) -> SampleFile:
     location: str = file.file_path
-    name = parse_file_name(location)
     return SampleFile(
         name=location.rsplit("/data/", maxsplit=1)[-1],
-        sha256=name.sha256 if name else "",
+        sha256=file_sha256(location) or "",
         first_ms=_milliseconds(file.lower_bounds[time_field]),
         last_ms=_milliseconds(file.upper_bounds[time_field]),
     )

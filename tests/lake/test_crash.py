@@ -100,8 +100,8 @@ async def test_of_two_flushes_of_the_same_records_the_second_is_fenced(tmp_path:
     made = [prepare(writer._intake, lake.tables, f"commit-{at}", 100) for at, writer in enumerate((one, two))]
     # The same records make the same files, byte for byte, so that a replay leaves no second copy.
     assert made[0].commit.locations == made[1].commit.locations
-    await store(made[0], one._places)
-    await store(made[0], one._places)  # done already, and says so
+    await store(made[0], one._places, one._refusals)
+    await store(made[0], one._places, one._refusals)  # done already, and says so
     with pytest.raises(Fenced, match="another writer"):
-        await store(made[1], two._places)
+        await store(made[1], two._places, two._refusals)
     await assert_rows(lake, 2)

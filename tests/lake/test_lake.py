@@ -226,7 +226,8 @@ async def test_files_name_their_records_and_their_hash(tmp_path: Path) -> None:
     (found,) = await lake.files(DAY, "acme")
     content = Path(found.location.removeprefix("file://")).read_bytes()
     assert hashlib.sha256(content).hexdigest() == found.sha256
-    assert (found.source, found.first, found.last, found.rows) == (TopicPartition(HISTORY_TOPIC, 0), 0, 1, 1)
+    (origin,) = found.origins
+    assert (origin.source, origin.first, origin.last, found.rows) == (TopicPartition(HISTORY_TOPIC, 0), 0, 1, 1)
     assert len(await lake.files(Window(T0, late + 1), "acme")) == 2
 
 

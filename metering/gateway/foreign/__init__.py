@@ -1,1 +1,0 @@
-"""Bodies of senders that are not ours, by column: no object per sample, and none per series that is known."""
