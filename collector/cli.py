@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +49,38 @@ def enrol(config: ConfigOption) -> None:
 
     configure_logs("WARNING")
     typer.echo(f"enrolled as {asyncio.run(enrol_once(load_collector_settings(config)))}")
+
+
+class Shown(StrEnum):
+    """Which series `check` prints."""
+
+    LEAVES = "leaves"
+    STAYS = "stays"
+
+
+@app.command()
+def check(
+    config: ConfigOption,
+    job: Annotated[str | None, typer.Option(help="Only this job; with --body the job that scraped it.")] = None,
+    target: Annotated[str | None, typer.Option(help="Only targets with this in their URL.")] = None,
+    body: Annotated[Path | None, typer.Option(help="A file with a scraped page, instead of targets.")] = None,
+    only: Annotated[Shown | None, typer.Option(help="Print only the series that leave, or that stay.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="Most series to print of a target.")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="As one JSON document, with every series.")] = False,
+) -> None:
+    """Dry run: scrape each target once and print what each rule did to each series. Nothing is stored or sent."""
+    from collector.check_command import Asked, any_failed, render
+    from collector.check_command import check as run_check
+    from kernel.clock import SystemClock
+
+    configure_logs("WARNING")
+    checked = asyncio.run(run_check(load_collector_settings(config), Asked(job, target, body), SystemClock()))
+    if as_json:
+        typer.echo(json.dumps({"targets": [page.as_json() for page in checked]}, indent=2))
+    else:
+        for line in render(checked, only.value if only else None, limit):
+            typer.echo(line)
+    raise typer.Exit(1 if any_failed(checked) else 0)
 
 
 app.command()(left)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -114,12 +115,14 @@ class PolicyKeeper:
 def load_policy(settings: CollectorSettings, *, keep: bool = True) -> Held:
     """The policy that settings lead to now. Blocking; a key of pseudonyms may be made.
 
-    `keep`: a new signed policy is accepted, which raises the floor for the next; False only looks.
+    `keep`: a new signed policy is accepted, which raises the floor for the next. False only looks and writes
+    nothing: without a key of pseudonyms yet, those shown are of a key that is forgotten.
     Raises InvalidInput, IdentityRefused, OSError.
     """
     folder = IdentityFolder(settings.gateway.identity)
-    folder.prepare()
-    key = pseudonym_key(settings, folder)
+    if keep:
+        folder.prepare()
+    key = pseudonym_key(settings, folder, make=keep)
     file = settings.policy_file
     if file.path is None:
         return _hold(settings.policy, key, "section policy", "inline", policy_digest(settings.policy))
@@ -164,10 +167,12 @@ def _hold(settings: PolicySettings, key: bytes, source: str, mode: str, digest: 
     )
 
 
-def pseudonym_key(settings: CollectorSettings, folder: IdentityFolder) -> bytes:
+def pseudonym_key(settings: CollectorSettings, folder: IdentityFolder, *, make: bool = True) -> bytes:
     """The key of pseudonyms: of the tenant's file, or of this collector. Raises InvalidInput, IdentityRefused."""
     path = settings.pseudonyms.key_file
     if path is None:
+        if not make and not (folder.folder / "pseudonym.key").exists():
+            return os.urandom(32)
         return folder.pseudonym_key()
     try:
         key = path.read_bytes()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 
 import aiohttp
 
@@ -15,7 +19,9 @@ from collector.exposition import ACCEPT
 from collector.scrape.settings import ScrapeConfig
 from collector.scrape.target import Target
 from kernel.errors import truncate
+from kernel.logs import logger
 
+_log = logger("scrape")
 USER_AGENT = "byoc-collector"
 _CHUNK = 256 * 1024
 
@@ -34,6 +40,9 @@ class Fetcher:
     def __init__(self, job: ScrapeConfig) -> None:
         self._job = job
         self._session: aiohttp.ClientSession | None = None
+        self._files: bytes | None = None  # digest of the TLS files that the session was made with
+        self._opening = asyncio.Lock()
+        self._in_use: Counter[aiohttp.ClientSession] = Counter()
 
     async def fetch(self, target: Target) -> Page:
         """The target's page. Raises ScrapeFailed."""
@@ -65,6 +74,14 @@ class Fetcher:
         if authorization:
             headers["Authorization"] = authorization
         session = self._session or await self.open()
+        self._in_use[session] += 1
+        try:
+            return await self._get(session, target, headers)
+        finally:
+            self._in_use[session] -= 1
+            await self._close_if_idle(session)
+
+    async def _get(self, session: aiohttp.ClientSession, target: Target, headers: dict[str, str]) -> Page:
         async with session.get(
             target.url,
             headers=headers,
@@ -87,15 +104,50 @@ class Fetcher:
         return bytes(body)
 
     async def open(self) -> aiohttp.ClientSession:
-        """Read the TLS files before the first scrape waits for them. Idempotent. Raises OSError."""
-        context = await asyncio.to_thread(tls_context, self._job.tls_config)
-        if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=context, limit=0)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        """The session; a new one when the content of a TLS file changed. Raises OSError when there is none yet.
+
+        A scrape that is under way ends on the connection it began on. Files that are no good leave the old session.
+        """
+        async with self._opening:
+            return await self._open()
+
+    async def _open(self) -> aiohttp.ClientSession:
+        files = await asyncio.to_thread(_digest, self._job.tls_config.files().values())
+        if self._session is not None and files == self._files:
+            return self._session
+        try:
+            context = await asyncio.to_thread(tls_context, self._job.tls_config)
+        except OSError:
+            if self._session is None:
+                raise
+            return self._session
+        old, self._files = self._session, files
+        connector = aiohttp.TCPConnector(ssl=context, limit=0)
+        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        if old is not None:
+            _log.info("target_tls_reloaded", job=self._job.job_name)
+            await self._close_if_idle(old)
         return self._session
+
+    async def _close_if_idle(self, session: aiohttp.ClientSession) -> None:
+        if session is not self._session and not self._in_use[session]:
+            del self._in_use[session]
+            await session.close()
 
     async def close(self) -> None:
         """Close the connections. Idempotent."""
         session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        for one in {session, *self._in_use}:
+            if one is not None:
+                await one.close()
+        self._in_use.clear()
+
+
+def _digest(paths: Iterable[Path]) -> bytes:
+    digest = sha256()
+    for path in paths:
+        try:
+            digest.update(sha256(path.read_bytes()).digest())
+        except OSError as error:
+            digest.update(repr(error.errno).encode())
+    return digest.digest()

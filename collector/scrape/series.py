@@ -61,8 +61,8 @@ class SeriesRules:
     def scraped(self, raw: RawSeries, known: dict[Labels, Series]) -> Series:
         """The series of a raw one: known already, new (and added to `known`), DROPPED or DENIED."""
         labels = {**raw.labels, METRIC_NAME: raw.name}
-        self._check_limits(labels)
-        self._add_target(labels)
+        self.check_limits(labels)
+        self.add_target(labels)
         changed = relabel(labels, self.metric_relabel)
         if not changed or not changed.get(METRIC_NAME):
             return DROPPED
@@ -87,7 +87,8 @@ class SeriesRules:
             series.collided = True
         return series
 
-    def _add_target(self, labels: dict[str, str]) -> None:
+    def add_target(self, labels: dict[str, str]) -> None:
+        """Put the target's labels in, in place; one that is there already is kept or becomes `exported_`."""
         for name, value in self.target:
             own = labels.get(name)
             if self.honor_labels and own:
@@ -99,7 +100,8 @@ class SeriesRules:
                 labels[exported] = own
             labels[name] = value
 
-    def _check_limits(self, labels: dict[str, str]) -> None:
+    def check_limits(self, labels: dict[str, str]) -> None:
+        """Raises LimitExceeded."""
         if self.label_limit and len(labels) > self.label_limit:
             raise LimitExceeded(f"{len(labels)} labels in a series; label_limit is {self.label_limit}")
         if not self.name_bytes and not self.value_bytes:

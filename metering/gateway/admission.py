@@ -1,36 +1,42 @@
 """A decoded push against the tenant's limits: which rows are taken, in what form, and why the others are not.
 
-Pure but for the tenant's state; runs in a thread.
+Pure but for the tenant's state; runs in a thread that holds the tenant's lock.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
-from collector.wire.model import Decoded
 from kernel.errors import SlowDown
+from metering.gateway.foreign.pushed import Pushed, PushedExemplar, PushedHistogram
+from metering.gateway.records import Batch
 from metering.gateway.series import Refusal
+from metering.gateway.table import refusal_of
 from metering.gateway.tenants import TenantState
-from metering.record import STALE_NAN_BITS, SampleBatch
+from metering.record import STALE_NAN_BITS, canonical_labels
+from metering.samples import ExemplarRow
 
 NORMAL_NAN_BITS = 0x7FF8000000000001  # what Prometheus writes for a NaN that is no stale marker
-PLACE_BYTES = 1024
 _SERIES_WAIT_SECONDS = 60.0
 _DAY_MS = 86_400_000
+Flags = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.int32]
+Times = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
 class Admission:
-    """What becomes of a push. `refused` counts samples (and histograms) by reason."""
+    """What becomes of a push. `refused` counts samples and histograms by reason."""
 
-    batch: SampleBatch
+    batch: Batch
     refused: Counter[Refusal] = field(default_factory=Counter)
     claims: int = 0  # series whose organization or project label was another's
+    fault: str = ""  # what is wrong with the first histogram that was refused
 
     @property
     def refused_total(self) -> int:
@@ -45,68 +51,81 @@ class Moment:
     monotonic: float
 
 
-def admit(decoded: Decoded, state: TenantState, moment: Moment, *, whole: bool) -> Admission:
-    """Check every series and row.
+def admit(pushed: Pushed, state: TenantState, moment: Moment, *, whole: bool) -> Admission:
+    """Check every row of a push; the caller holds the tenant's lock, and has since it was decoded.
 
     With `whole` (all or nothing, and the sender keeps it) what will pass with time raises SlowDown: a full series
     limit, and timestamps at most `future_wait_seconds` too far ahead. Nothing is counted as active yet for rows
-    that were refused.
+    that were refused. An exemplar without its series, or out of time, is dropped: it is no sample.
     """
     refused: Counter[Refusal] = Counter()
-    slots = _Slots()
-    series_slot, claims = _check_all(decoded, state, slots, refused)
-    index = np.frombuffer(decoded.series_index, np.int32)
-    times = np.frombuffer(decoded.timestamps_ms, np.int64)
-    row_slot = series_slot[index]
+    histograms, exemplars = pushed.histograms, pushed.exemplars
+    numbers, times = pushed.numbers, pushed.timestamps_ms
+    apart = (
+        np.array([row.number for row in histograms], np.int32),
+        np.array([row.timestamp_ms for row in histograms]),
+    )
+    every, every_time = np.concatenate([numbers, apart[0]]), np.concatenate([times, apart[1].astype(np.int64)])
+    known = every >= 0
+    for number, count in zip(*np.unique(every[~known], return_counts=True), strict=True):
+        refused[refusal_of(int(number))] += int(count)
+    if pushed.faults:
+        refused[Refusal.HISTOGRAM] += len(pushed.faults)
     if whole:
-        _wait_for_time(times[row_slot >= 0], state, moment.now_ms)
-    keep = (row_slot >= 0) & _in_time(times, row_slot >= 0, state, moment.now_ms, refused)
-    keep &= _within_active(row_slot, keep, slots, state, moment, refused, whole)
-    if decoded.histograms:
-        refused[Refusal.HISTOGRAM] += decoded.histograms
-    values = normalise_nan(np.frombuffer(decoded.values, np.float64)[keep])
-    batch = SampleBatch(tuple(slots.canonical), row_slot[keep], times[keep], values)
-    return Admission(batch, refused, claims)
+        _wait_for_time(every_time[known], state, moment.now_ms)
+    keep = known & _in_time(every_time, known, state, moment.now_ms, refused)
+    over = _within_active(every[keep], state, moment, whole)
+    if len(over):
+        outside = np.isin(every, over)
+        refused[Refusal.ACTIVE_SERIES] += int(np.count_nonzero(outside & keep))
+        keep &= ~outside
+    batch = _batch(pushed, state, keep[: len(numbers)], _kept(histograms, keep[len(numbers) :]))
+    if exemplars:
+        batch = _with_exemplars(batch, exemplars, state, moment.now_ms)
+    claims = int(np.count_nonzero(state.table.claimed[batch.series()]))
+    return Admission(batch, refused, claims, next(iter(pushed.faults), ""))
 
 
-class _Slots:
-    """Distinct canonical series, in the order of their first sight."""
-
-    def __init__(self) -> None:
-        self.canonical: list[bytes] = []
-        self._of: dict[bytes, int] = {}
-
-    def slot(self, canonical: bytes) -> int:
-        slot = self._of.get(canonical)
-        if slot is None:
-            slot = self._of[canonical] = len(self.canonical)
-            self.canonical.append(canonical)
-        return slot
-
-
-def _check_all(
-    decoded: Decoded, state: TenantState, slots: _Slots, refused: Counter[Refusal]
-) -> tuple[npt.NDArray[np.int32], int]:
-    """The slot of each series of the body, -1 for a refused one."""
-    found = np.full(len(decoded.series) or 1, -1, np.int32)
-    claims = 0
-    bad: dict[int, Refusal] = {}
-    for position, labels in enumerate(decoded.series):
-        checked = state.check(labels)
-        if checked.canonical is None:
-            assert checked.refusal is not None
-            bad[position] = checked.refusal
-        else:
-            found[position] = slots.slot(checked.canonical)
-            claims += checked.claims > 0
-    if bad:
-        rows = np.bincount(np.frombuffer(decoded.series_index, np.int32), minlength=len(decoded.series))
-        for position, reason in bad.items():
-            refused[reason] += int(rows[position])
-    return found, claims
+def _batch(pushed: Pushed, state: TenantState, keep: Flags, histograms: Sequence[PushedHistogram]) -> Batch:
+    columns: tuple[Numbers, Times, npt.NDArray[np.float64], Times | None] = (
+        pushed.numbers,
+        pushed.timestamps_ms,
+        pushed.values,
+        pushed.starts_ms,
+    )
+    numbers, times, values, starts = columns
+    if not keep.all():
+        numbers, times, values = numbers[keep], times[keep], values[keep]
+        starts = starts[keep] if starts is not None else None
+    return Batch(state.table, numbers, times, normalise_nan(values), starts, histograms, (), pushed.metadata)
 
 
-def _wait_for_time(times: npt.NDArray[np.int64], state: TenantState, now_ms: int) -> None:
+def _kept(histograms: Sequence[PushedHistogram], keep: Flags) -> Sequence[PushedHistogram]:
+    return [row for row, is_kept in zip(histograms, keep.tolist(), strict=True) if is_kept]
+
+
+def _with_exemplars(batch: Batch, exemplars: Sequence[PushedExemplar], state: TenantState, now_ms: int) -> Batch:
+    taken = set(batch.series().tolist())
+    latest = now_ms + state.limits.future_seconds * 1000
+    earliest = max(0, now_ms - state.limits.age_days * _DAY_MS)
+    rows = [
+        ExemplarRow(row.number, row.value, row.timestamp_ms, canonical_labels(row.labels))
+        for row in exemplars
+        if row.number in taken and earliest <= row.timestamp_ms <= latest
+    ]
+    return Batch(
+        batch.table,
+        batch.numbers,
+        batch.timestamps_ms,
+        batch.values,
+        batch.starts_ms,
+        batch.histograms,
+        rows,
+        batch.metadata,
+    )
+
+
+def _wait_for_time(times: Times, state: TenantState, now_ms: int) -> None:
     """Raise SlowDown when the sender's clock is ahead: refused now, its samples would be lost; later they are good.
 
     Not for what is further ahead: behind a clock that is years off nothing would ever come through again.
@@ -122,60 +141,38 @@ def _wait_for_time(times: npt.NDArray[np.int64], state: TenantState, now_ms: int
         )
 
 
-def _in_time(
-    times: npt.NDArray[np.int64],
-    candidates: npt.NDArray[np.bool_],
-    state: TenantState,
-    now_ms: int,
-    refused: Counter[Refusal],
-) -> npt.NDArray[np.bool_]:
-    too_new = times > now_ms + state.limits.future_seconds * 1000
-    too_old = times < max(0, now_ms - state.limits.age_days * _DAY_MS)
+def _in_time(times: Times, candidates: Flags, state: TenantState, now_ms: int, refused: Counter[Refusal]) -> Flags:
+    latest = now_ms + state.limits.future_seconds * 1000
+    earliest = max(0, now_ms - state.limits.age_days * _DAY_MS)
+    if len(times) and earliest <= int(times.min()) and int(times.max()) <= latest:
+        return np.ones(len(times), np.bool_)
+    too_new, too_old = times > latest, times < earliest
     refused[Refusal.TOO_NEW] += int(np.count_nonzero(too_new & candidates))
     refused[Refusal.TOO_OLD] += int(np.count_nonzero(too_old & candidates))
     return ~(too_new | too_old)
 
 
-def _within_active(
-    row_slot: npt.NDArray[np.int32],
-    keep: npt.NDArray[np.bool_],
-    slots: _Slots,
-    state: TenantState,
-    moment: Moment,
-    refused: Counter[Refusal],
-    whole: bool,
-) -> npt.NDArray[np.bool_]:
-    """Count the series of the rows as active; rows of series that don't fit are False."""
-    used = [int(slot) for slot in np.unique(row_slot[keep])]
-    places = {slot: _places(slots.canonical[slot]) for slot in used}
-    with state.lock:
-        unfit = state.active.room_for(chain.from_iterable(places.values()), moment.monotonic)
-        over = {slot for slot, keys in places.items() if unfit.intersection(keys)} if unfit else set()
-        if over and whole:
+def _within_active(numbers: Numbers, state: TenantState, moment: Moment, whole: bool) -> Times:
+    """Count these series as active; the distinct numbers of those that don't fit."""
+    used = np.zeros(len(state.table), np.bool_)
+    used[numbers] = True
+    series = np.flatnonzero(used)
+    over = state.active.without_room(state.table, series, moment.monotonic)
+    if len(over):
+        if whole:
             limit = state.limits.active_series
             raise SlowDown(f"{len(over)} new series over the limit of {limit} active series", _SERIES_WAIT_SECONDS)
-        fitting = (keys for slot, keys in places.items() if slot not in over)
-        state.active.touch(chain.from_iterable(fitting), moment.monotonic)
-    if not over:
-        return np.ones(len(row_slot), np.bool_)
-    late = np.asarray(sorted(over), np.int32)
-    outside = np.isin(row_slot, late)
-    refused[Refusal.ACTIVE_SERIES] += int(np.count_nonzero(outside & keep))
-    return ~outside
-
-
-def _places(canonical: bytes) -> tuple[int, ...]:
-    """What a series takes of the limit: one place for each begun kilobyte of its labels."""
-    further = (len(canonical) - 1) // PLACE_BYTES
-    if not further:
-        return (hash(canonical),)
-    return (hash(canonical), *(hash((canonical, number)) for number in range(further)))
+        series = np.setdiff1d(series, over, assume_unique=True)
+    state.active.touch(series, moment.monotonic)
+    return over
 
 
 def normalise_nan(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """A copy in which every NaN has the usual bits, stale markers excepted."""
+    """The values with the usual bits for every NaN, stale markers excepted; a copy if anything is to change."""
+    ordinary = np.isnan(values)
+    if not ordinary.any():
+        return values
     copied = values.copy()
     bits = copied.view(np.uint64)
-    ordinary = np.isnan(copied) & (bits != np.uint64(STALE_NAN_BITS))
-    bits[ordinary] = np.uint64(NORMAL_NAN_BITS)
+    bits[ordinary & (bits != np.uint64(STALE_NAN_BITS))] = np.uint64(NORMAL_NAN_BITS)
     return copied

@@ -20,11 +20,11 @@ class Busy(SlowDown):
 
 
 class PartlyRefused(Refuse):
-    """Some of the push was not written; `written` samples were."""
+    """Some of the push was not written; `written` samples were, and so many histograms and exemplars."""
 
-    def __init__(self, message: str, written: int) -> None:
+    def __init__(self, message: str, written: int, histograms: int = 0, exemplars: int = 0) -> None:
         super().__init__(message)
-        self.written = written
+        self.written, self.histograms, self.exemplars = written, histograms, exemplars
 
 
 _ANSWERS = (  # the more special ones first
@@ -44,13 +44,15 @@ def outcome_of(error: Refuse | Retry) -> tuple[Outcome, int]:
     for kind, outcome, status in _ANSWERS:
         if isinstance(error, kind):
             return outcome, status
-    is_partial = isinstance(error, PartlyRefused) and error.written > 0
+    is_partial = isinstance(error, PartlyRefused) and error.written + error.histograms > 0
     return (Outcome.PARTLY if is_partial else Outcome.REFUSED), 400
 
 
 def refused_response(error: Refuse | Retry, status: int) -> web.Response:
     """The answer to a push that failed."""
-    headers = written_headers(error.written if isinstance(error, PartlyRefused) else 0)
+    headers = written_headers(0)
+    if isinstance(error, PartlyRefused):
+        headers = written_headers(error.written, error.histograms, error.exemplars)
     if isinstance(error, Retry):
         wait = error.retry_after_seconds if isinstance(error, SlowDown) else 1.0
         headers[hdrs.RETRY_AFTER] = retry_after(wait)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from enum import Enum
 
 from aiohttp import hdrs, web
 from aiohttp.helpers import parse_mimetype
 
 from collector.wire.errors import BodyTooLarge
-from collector.wire.model import Decoded, DecodeLimits, LabelCache
-from collector.wire.rw1 import decode_write_request
-from collector.wire.rw2 import decode_request
+from collector.wire.model import DecodeLimits
 from collector.wire.snappy import declared_length, decompress
 from kernel.errors import Refuse, truncate
+from metering.gateway.foreign.pushed import Pushed
 from metering.gateway.settings import BodyLimits
+from metering.gateway.tenants import TenantState
 
 _MESSAGES = {"": 1, "prometheus.WriteRequest": 1, "io.prometheus.write.v2.Request": 2}
 
@@ -34,16 +33,11 @@ class Protocol(Enum):
     RW1 = 1
     RW2 = 2
 
-    def decoder(self, limits: DecodeLimits, cache: LabelCache) -> Callable[[bytes], Decoded]:
-        """What decodes a compressed body. It raises BodyTooLarge, WireError."""
-
-        def decode(body: bytes) -> Decoded:
-            content = decompress(body, limits.max_decompressed_bytes)
-            if self is Protocol.RW1:
-                return decode_write_request(content, limits, cache)
-            return decode_request(content, limits)
-
-        return decode
+    def decode(self, body: bytes, limits: DecodeLimits, state: TenantState) -> Pushed:
+        """The columns of a compressed body; the caller holds the tenant's lock. Raises BodyTooLarge, WireError."""
+        content = decompress(body, limits.max_decompressed_bytes)
+        decoder = state.rw1 if self is Protocol.RW1 else state.rw2
+        return decoder.decode(content, limits)
 
 
 def negotiate(request: web.Request) -> Protocol:

@@ -35,6 +35,8 @@ class Delivery:
     samples: int
     received_ms: int
     positions: Sequence[Position]
+    histograms: int = 0
+    exemplars: int = 0
 
 
 class Intake:

@@ -15,17 +15,16 @@ import numpy as np
 from aiohttp import web
 
 from collector.wire.headers import PushHeaders
-from collector.wire.model import Decoded
 from kernel.identity import Identity
 from kernel.log import Record
 from kernel.window import DAY_MS
 from metering.gateway.admission import Admission, Moment, admit
 from metering.gateway.answers import PartlyRefused
-from metering.gateway.body import negotiate, read_push
+from metering.gateway.body import Protocol, negotiate, read_push
 from metering.gateway.intake import Delivery, Intake
-from metering.gateway.records import make_records
+from metering.gateway.records import Batch, make_records
 from metering.gateway.tenants import TenantState
-from metering.record import BatchHeader, Lane, SampleBatch
+from metering.record import BatchHeader, Lane
 from metering.record import Sequence as PushSequence
 
 # What decoding may cost before it is charged: several times what it costs in any honest push. A body of nothing but
@@ -45,13 +44,15 @@ class Prepared:
     sha256: str
 
 
-def cost_of(batch: SampleBatch) -> int:
+def cost_of(batch: Batch) -> int:
     """What a batch takes from its tenant's bucket: its samples, and for each further day as much as a file costs.
 
     The lake writes a file for each day, so one sample on each of 400 days is no small push.
     """
-    days = len(np.unique(batch.timestamps_ms // DAY_MS))
-    return len(batch) + SAMPLES_PER_DAY_FILE * max(0, days - 1)
+    times = batch.timestamps_ms
+    if not len(times) or int(times.min()) // DAY_MS == int(times.max()) // DAY_MS:
+        return batch.rows
+    return batch.rows + SAMPLES_PER_DAY_FILE * (len(np.unique(times // DAY_MS)) - 1)
 
 
 class _Timed:
@@ -66,7 +67,7 @@ class _Timed:
         started = time.thread_time()
         try:
             prepared = self._work()
-            self.samples = len(prepared.admission.batch)
+            self.samples = prepared.admission.batch.rows
             return prepared
         finally:
             self.seconds = time.thread_time() - started
@@ -92,8 +93,7 @@ class RemoteWrite:
         async with intake.turn(state):
             body = await read_push(request, intake.settings.body)
             intake.metrics.received.inc(len(body))
-            decode = protocol.decoder(intake.settings.body.for_decoding(), state.labels)
-            timed = _Timed(lambda: self._prepare(body, decode, state, identity, push))
+            timed = _Timed(lambda: self._prepare(body, protocol, state, identity, push))
             try:
                 async with intake.decode_turn(state):
                     prepared = await asyncio.to_thread(timed.run)
@@ -102,12 +102,13 @@ class RemoteWrite:
             finally:  # after the append: a push does not fail by its own cost, or it would fail each time it comes
                 intake.charge(state, timed.excess_seconds)
         self._account(prepared.admission, push)
-        return Delivery(prepared.sha256, len(batch), prepared.received_ms, positions)
+        counts = len(batch.histograms), len(batch.exemplars)
+        return Delivery(prepared.sha256, len(batch), prepared.received_ms, positions, *counts)
 
     def _prepare(
         self,
         body: bytes,
-        decode: Callable[[bytes], Decoded],
+        protocol: Protocol,
         state: TenantState,
         identity: Identity,
         push: PushHeaders | None,
@@ -115,33 +116,46 @@ class RemoteWrite:
         """Decode, check and encode. In a thread."""
         clock = self._intake.clock
         moment = Moment(clock.now_ms(), clock.monotonic())
-        decoded = decode(body)
-        admission = admit(decoded, state, moment, whole=push is not None)
+        with state.lock:
+            try:
+                pushed = protocol.decode(body, self._intake.settings.body.for_decoding(), state)
+                admission = admit(pushed, state, moment, whole=push is not None)
+                return self._admitted(admission, body, identity, push, moment.now_ms)
+            finally:
+                state.trim()
+
+    def _admitted(
+        self, admission: Admission, body: bytes, identity: Identity, push: PushHeaders | None, received_ms: int
+    ) -> Prepared:
         if push is not None and admission.refused_total:
             self._count_refused(admission)
-            raise PartlyRefused(f"nothing was written: {_reasons(admission)}", 0)
+            raise PartlyRefused(f"nothing was written: {reasons_of(admission)}", 0)
         digest = hashlib.sha256(body).hexdigest()
-        if push is None and not len(admission.batch):
-            return Prepared((), admission, moment.now_ms, digest)
-        header = batch_header(identity, push, moment.now_ms, digest)
+        if push is None and admission.batch.is_empty:
+            return Prepared((), admission, received_ms, digest)
+        header = batch_header(identity, push, received_ms, digest)
         records = make_records(header, admission.batch, self._intake.max_record_bytes)
-        return Prepared(records, admission, moment.now_ms, digest)
+        return Prepared(records, admission, received_ms, digest)
 
     def _account(self, admission: Admission, push: PushHeaders | None) -> None:
-        metrics, samples = self._intake.metrics, len(admission.batch)
-        metrics.samples.labels(lane_of(push)).inc(samples)
+        metrics, batch = self._intake.metrics, admission.batch
+        samples, histograms = len(batch), len(batch.histograms)
+        metrics.samples.labels(lane_of(push)).inc(samples + histograms)
         metrics.claims.inc(admission.claims)
         self._count_refused(admission)
         if admission.refused_total:
-            raise PartlyRefused(f"{samples} samples were written, others not: {_reasons(admission)}", samples)
+            message = f"{samples + histograms} samples were written, others not: {reasons_of(admission)}"
+            raise PartlyRefused(message, samples, histograms, len(batch.exemplars))
 
     def _count_refused(self, admission: Admission) -> None:
         for reason, count in admission.refused.items():
             self._intake.metrics.refused.labels(reason).inc(count)
 
 
-def _reasons(admission: Admission) -> str:
-    return ", ".join(f"{reason.value}: {count}" for reason, count in sorted(admission.refused.items()) if count)
+def reasons_of(admission: Admission) -> str:
+    """Why rows were refused, and how many."""
+    counts = [f"{reason.value}: {count}" for reason, count in sorted(admission.refused.items()) if count]
+    return ", ".join(counts) + (f" ({admission.fault})" if admission.fault else "")
 
 
 def lane_of(push: PushHeaders | None) -> Lane:

@@ -26,7 +26,8 @@ class Refusal(StrEnum):
     ACTIVE_SERIES = "active_series_limit"
     TOO_NEW = "timestamp_too_new"
     TOO_OLD = "timestamp_too_old"
-    HISTOGRAM = "native_histogram"
+    HISTOGRAM = "invalid_native_histogram"
+    NUL = "nul_in_label"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ def check_series(labels: Labels, tenant: Tenant, limits: TenantLimits) -> Checke
     canonical = canonical_labels(kept.items())
     if len(canonical) > limits.series_bytes:
         return CheckedSeries(None, Refusal.LONG_SERIES)
+    if b"\0" in canonical:
+        return CheckedSeries(None, Refusal.NUL)
     # In ASCII characters are bytes, so the loop has checked the lengths already.
     if not canonical.replace(b"\xff", b"").isascii() and (refusal := _refusal_in_bytes(kept, limits)):
         return CheckedSeries(None, refusal)

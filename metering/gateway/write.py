@@ -50,7 +50,7 @@ class WriteEndpoint:
         return await self._remote_write.take(request, identity, state, push)
 
     def _accepted(self, identity: Identity, push: PushHeaders | None, delivery: Delivery) -> web.Response:
-        written = written_headers(delivery.samples)
+        written = written_headers(delivery.samples, delivery.histograms, delivery.exemplars)
         if push is None:
             return web.Response(status=204, headers=written)
         return self._receipts.response(push_name(identity, push), delivery, written)

@@ -38,10 +38,9 @@ from console.demo.witness import Row
 from kernel.clock import VirtualClock
 from kernel.log import LogWriter
 from kernel.log.memory import MemoryLog
-from metering.gateway.records import make_records
 from metering.lake.settings import LakeSettings
 from metering.lake.writer import LakeWriter
-from metering.record import HISTORY_TOPIC, LIVE_TOPIC, BatchHeader, Lane, SampleBatch, make_batch
+from metering.record import HISTORY_TOPIC, LIVE_TOPIC, BatchHeader, Lane, SampleBatch, encode_record, make_batch
 from metering.record import Sequence as PushSequence
 from tests.collector.world import ACME, COLLECTOR, LIMITS
 from tests.lake.setting import open_lake
@@ -81,7 +80,7 @@ class CuttableNetwork:
             self.tries_while_cut += 1
             return Answer(0, "network is unreachable")
         header, batch = self._batch(push)
-        await self._log.append(header.lane.topic, make_records(header, batch, self._log.max_record_bytes))
+        await self._log.append(header.lane.topic, [encode_record(header, batch)])
         self.received.append(push.headers)
         if self._random.random() < 0.1:
             return Answer(0, "connection reset after the body was read")

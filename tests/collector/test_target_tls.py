@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -131,6 +132,50 @@ async def test_a_target_that_asks_for_a_certificate_gets_ours(authorities: Autho
         tls = {"ca_file": "right.pem", **authorities.client_files(authorities.wrong)}
         with pytest.raises(ScrapeFailed, match=r"may not accept the client certificate"):
             await scrape(tmp_path, f"localhost:{port}", scheme="https", tls_config=tls)
+
+
+async def test_changed_tls_files_hold_from_the_next_scrape_and_hurt_none_that_is_under_way(
+    authorities: Authorities, tmp_path: Path
+) -> None:
+    files = authorities.client_files(authorities.right)
+    (tmp_path / "ca.pem").write_bytes((tmp_path / "right.pem").read_bytes())
+    held, release = asyncio.Event(), asyncio.Event()
+
+    class SlowPage(MeetingPage):
+        async def answer(self, request: web.Request) -> web.Response:
+            answer = await super().answer(request)
+            if self.scrapes == 1:
+                held.set()
+                await release.wait()
+            return answer
+
+    async with tls_target(SlowPage(b"a 1\n"), authorities.server("localhost", mutual=True)) as port:
+        job: dict[str, Any] = {"job_name": "j", "scheme": "https", "tls_config": {"ca_file": "ca.pem", **files}}
+        job["static_configs"] = [{"targets": [f"localhost:{port}"]}]
+        settings = load_collector_settings(write_config(tmp_path, "https://g.example", scrape_configs=[job]))
+        fetcher = Fetcher(settings.scrape_configs[0])
+        (target,) = make_targets(
+            settings.scrape_configs[0], GlobalSettings(), [Discovered(f"localhost:{port}", {})]
+        )
+        first = await fetcher.open()
+        slow = asyncio.create_task(fetcher.fetch(target))
+        await held.wait()
+        (tmp_path / "ca.pem").write_bytes((tmp_path / "wrong.pem").read_bytes())
+        assert await fetcher.open() is not first
+        with pytest.raises(ScrapeFailed, match="certificate verify failed"):
+            await fetcher.fetch(target)
+        release.set()
+        assert (await slow).body == b"a 1\n"
+        assert first.closed
+        (tmp_path / "ca.pem").write_text("junk")
+        old = await fetcher.open()
+        (tmp_path / "ca.pem").write_bytes((tmp_path / "right.pem").read_bytes())
+        assert await fetcher.open() is not old
+        same = await fetcher.open()
+        authorities.client_files(authorities.right)
+        assert await fetcher.open() is not same
+        assert (await fetcher.fetch(target)).body == b"a 1\n"
+        await fetcher.close()
 
 
 @pytest.mark.parametrize(

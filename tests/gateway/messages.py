@@ -12,26 +12,54 @@ from collector.wire.model import Labels
 _Field = descriptor_pb2.FieldDescriptorProto
 _KINDS = {"string": _Field.TYPE_STRING, "double": _Field.TYPE_DOUBLE, "int64": _Field.TYPE_INT64}
 _KINDS["uint32"], _KINDS["uint64"] = _Field.TYPE_UINT32, _Field.TYPE_UINT64
+_KINDS["sint32"], _KINDS["sint64"] = _Field.TYPE_SINT32, _Field.TYPE_SINT64
 Fields = Sequence[tuple[int, str, str]]  # number, name, type; a trailing * is `repeated`
 
+_HISTOGRAM: Fields = [
+    (1, "count_int", "uint64"),
+    (2, "count_float", "double"),
+    (3, "sum", "double"),
+    (4, "schema", "sint32"),
+    (5, "zero_threshold", "double"),
+    (6, "zero_count_int", "uint64"),
+    (7, "zero_count_float", "double"),
+    (8, "negative_spans", "BucketSpan*"),
+    (9, "negative_deltas", "sint64*"),
+    (10, "negative_counts", "double*"),
+    (11, "positive_spans", "BucketSpan*"),
+    (12, "positive_deltas", "sint64*"),
+    (13, "positive_counts", "double*"),
+    (14, "reset_hint", "uint32"),
+    (15, "timestamp", "int64"),
+    (16, "custom_values", "double*"),
+    (17, "start_timestamp", "int64"),
+]
+_SPAN: Fields = [(1, "offset", "sint32"), (2, "length", "uint32")]
 _RW1: dict[str, Fields] = {
+    "BucketSpan": _SPAN,
     "Label": [(1, "name", "string"), (2, "value", "string")],
     "Sample": [(1, "value", "double"), (2, "timestamp", "int64")],
     "Exemplar": [(1, "labels", "Label*"), (2, "value", "double"), (3, "timestamp", "int64")],
-    "Histogram": [(1, "count_int", "uint64"), (3, "sum", "double"), (15, "timestamp", "int64")],
+    "Histogram": _HISTOGRAM,
     "TimeSeries": [
         (1, "labels", "Label*"),
         (2, "samples", "Sample*"),
         (3, "exemplars", "Exemplar*"),
         (4, "histograms", "Histogram*"),
     ],
-    "Metadata": [(1, "type", "uint32"), (2, "metric_family_name", "string")],
+    "Metadata": [
+        (1, "type", "uint32"),
+        (2, "metric_family_name", "string"),
+        (4, "help", "string"),
+        (5, "unit", "string"),
+    ],
     "WriteRequest": [(1, "timeseries", "TimeSeries*"), (3, "metadata", "Metadata*")],
 }
 _RW2: dict[str, Fields] = {
+    "BucketSpan": _SPAN,
     "Sample": [(1, "value", "double"), (2, "timestamp", "int64"), (3, "start_timestamp", "int64")],
     "Exemplar": [(1, "labels_refs", "uint32*"), (2, "value", "double"), (3, "timestamp", "int64")],
-    "Histogram": [(1, "count_int", "uint64"), (3, "sum", "double"), (15, "timestamp", "int64")],
+    "Histogram": _HISTOGRAM,
     "Metadata": [(1, "type", "uint32"), (3, "help_ref", "uint32"), (4, "unit_ref", "uint32")],
     "TimeSeries": [
         (1, "labels_refs", "uint32*"),

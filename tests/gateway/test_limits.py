@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collector.wire.model import Labels
 from kernel.log import RecordTooLarge
 from kernel.settings import documented_fields
 from kernel.window import DAY_MS
+from metering.gateway.active import ActiveSeries
 from metering.gateway.buckets import KeyedBuckets, TokenBucket, retry_after
-from metering.gateway.records import make_records
+from metering.gateway.foreign.pushed import PushedHistogram
+from metering.gateway.records import Batch, make_records
 from metering.gateway.remote_write import SAMPLES_PER_DAY_FILE, cost_of
 from metering.gateway.series import check_series
 from metering.gateway.settings import GatewaySettings, TenantLimits
-from metering.gateway.tenants import ActiveSeries, Tenants, TenantState
+from metering.gateway.table import SeriesTable
+from metering.gateway.tenants import Tenants, TenantState
 from metering.record import (
     BatchHeader,
     Lane,
-    SampleBatch,
-    Sequence,
     decode_batch,
-    make_batch,
+    decode_samples,
     parse_canonical_labels,
 )
+from metering.record import Sequence as PushSequence
+from metering.samples import ExemplarRow
 from tests.identity.world import ACME, COLLECTOR
 
-HEADER = BatchHeader(ACME, COLLECTOR, Lane.BILLING, 0, "0" * 64, Sequence(1, 2, 3), 99)
+HEADER = BatchHeader(ACME, COLLECTOR, Lane.BILLING, 0, "0" * 64, PushSequence(1, 2, 3), 99)
 
 
 @given(st.lists(st.tuples(st.floats(0, 10), st.integers(1, 50)), max_size=40))
@@ -69,17 +76,42 @@ def test_retry_after_is_spread() -> None:
     assert len({retry_after(100) for _ in range(200)}) > 10
 
 
+def table_of(names: Iterable[int]) -> SeriesTable:
+    table = SeriesTable(ACME, TenantLimits())
+    for name in names:
+        table.number((("__name__", f"m{name}"),))
+    return table
+
+
 def test_active_series_never_exceed_their_limit_and_leave_after_a_while() -> None:
-    active = ActiveSeries(3, window_seconds=60)
-    assert active.room_for([1, 2], 0) == set()
-    active.touch([1, 2], 0)
-    assert active.room_for([1, 2, 3, 4], 30) == {4}
-    active.touch([1, 3], 30)
-    assert active.room_for([5, 6], 59) == {5, 6}
-    assert active.room_for([5], 65) == {5}  # swept six seconds ago
-    assert active.room_for([5, 6], 75) == {6}
-    active.touch([5], 75)
+    active, table = ActiveSeries(3, window_seconds=60), table_of(range(7))
+
+    def without_room(numbers: list[int], now: float) -> list[int]:
+        return list(active.without_room(table, np.array(numbers), now).tolist())
+
+    assert without_room([1, 2], 0) == []
+    active.touch(np.array([1, 2]), 0)
+    assert without_room([1, 2, 3, 4], 30) == [4]
+    active.touch(np.array([1, 3]), 30)
+    assert without_room([5, 6], 59) == [5, 6]
+    assert without_room([5], 65) == [5]  # swept six seconds ago
+    assert without_room([5, 6], 75) == [6]
+    active.touch(np.array([5]), 75)
     assert len(active) == 3
+
+
+def test_series_stay_active_when_their_numbers_are_given_up() -> None:
+    active, table = ActiveSeries(3, window_seconds=60), table_of(range(3))
+    assert active.without_room(table, np.arange(3), 0).tolist() == []
+    active.touch(np.arange(3), 0)
+    active.leave(table)
+    assert len(active) == 3
+    after = table_of([5, 2, 1, 0])
+    assert active.without_room(after, np.arange(4), 30).tolist() == [0], "the others are known"
+    active.touch(np.array([1]), 30)
+    assert len(active) == 3
+    active.leave(after)
+    assert active.without_room(table_of([7, 8, 9]), np.arange(3), 70).tolist() == [2], "two have been silent"
 
 
 def test_a_silent_tenant_is_forgotten() -> None:
@@ -93,10 +125,13 @@ def test_a_silent_tenant_is_forgotten() -> None:
 
 def test_remembered_series_stay_within_their_memory() -> None:
     state = TenantState(ACME, TenantLimits(series_cache_bytes=20_000), 0)
+    sizes = set()
     for number in range(1000):
-        state.check((("__name__", f"m{number}"),))
-    assert 0 < state._checked_bytes <= 10_000
-    assert len(state._checked) < 30
+        state.table.number((("__name__", f"m{number}"),))
+        state.trim()
+        sizes.add(len(state.table))
+    assert 10 < max(sizes) < 60
+    assert state.table.size_bytes <= 20_000
 
 
 label_sets = st.lists(
@@ -118,15 +153,26 @@ def test_whatever_is_accepted_is_in_the_tenants_own_name(labels: tuple[tuple[str
         }
 
 
-@given(st.integers(0, 300), st.integers(1, 40), st.integers(9_000, 20_000))
+def batch_of(rows: Sequence[tuple[Labels, int, float]], table: SeriesTable | None = None) -> Batch:
+    table = table or SeriesTable(ACME, TenantLimits())
+    numbers = np.array([table.number(labels) for labels, _, _ in rows], np.int32)
+    times = np.array([time for _, time, _ in rows], np.int64)
+    return Batch(table, numbers, times, np.array([value for _, _, value in rows], np.float64))
+
+
+@given(st.integers(0, 300), st.integers(1, 40), st.integers(9_000, 20_000), st.integers(0, 600))
 @settings(max_examples=60, deadline=None)
-def test_parts_tile_the_batch_and_fit(samples: int, series: int, limit: int) -> None:
+def test_parts_tile_the_batch_and_fit(samples: int, series: int, limit: int, others: int) -> None:
+    """However many series the tenant has beside: what the process remembers does not change the cut."""
     rows = [((("__name__", f"metric_{n % series}" * 10),), n, float(n)) for n in range(samples)]
-    records = make_records(HEADER, make_batch(rows), limit)
+    table = SeriesTable(ACME, TenantLimits())
+    for number in range(others):
+        table.number((("__name__", f"other_{number}"),))
+    records = make_records(HEADER, batch_of(rows, table), limit)
     batches = [decode_batch(record.value) for record in records]
     assert [t for batch in batches for t in batch.timestamps_ms.tolist()] == list(range(samples))
-    names = [batch.series[slot] for batch in batches for slot in batch.series_index]
-    assert names == [make_batch([row]).series[0] for row in rows]
+    names = [dict(parse_canonical_labels(batch.series[slot])) for batch in batches for slot in batch.series_index]
+    assert [name["__name__"] for name in names] == [labels[0][1] for labels, _, _ in rows]
     for record in records:
         size = len(record.value) + len(record.key) + sum(len(k) + len(v) for k, v in record.headers.items())
         assert size <= limit
@@ -134,24 +180,56 @@ def test_parts_tile_the_batch_and_fit(samples: int, series: int, limit: int) -> 
         f"1.2.{3 * 4096 + part}".encode() for part in range(len(records))
     ]
     assert ["complete_through_ms" in record.headers for record in records] == [False] * (len(records) - 1) + [True]
-    assert records == make_records(HEADER, make_batch(rows), limit)
+    again = make_records(HEADER, batch_of(rows), limit)
+    assert [decode_batch(one.value).timestamps_ms.tolist() for one in again] == [
+        batch.timestamps_ms.tolist() for batch in batches
+    ]
+
+
+def test_series_that_come_again_come_in_the_same_pages() -> None:
+    table = SeriesTable(ACME, TenantLimits())
+    rows = [((("__name__", f"metric_{n}"),), n, float(n)) for n in range(1000)]
+    first = decode_samples(make_records(HEADER, batch_of(rows, table), 10**6)[0].value)
+    later = decode_samples(make_records(HEADER, batch_of(rows[256:768], table), 10**6)[0].value)
+    assert [page.name for page in later.pages] == [page.name for page in first.pages[1:3]]
+    few = decode_samples(make_records(HEADER, batch_of(rows[::100], table), 10**6)[0].value)
+    assert few.series_count == 10, "no whole page for a few of its series"
+
+
+def test_histograms_and_exemplars_are_cut_like_samples() -> None:
+    batch = batch_of([((("__name__", f"m{n}"),), n, 0.0) for n in range(50)])
+    batch = replace(
+        batch,
+        histograms=[PushedHistogram(n % 50, n, bytes([n]) * 100) for n in range(200)],
+        exemplars=[ExemplarRow(n % 50, float(n), n, b"trace_id\xffx\xff") for n in range(70)],
+    )
+    records = [decode_samples(record.value) for record in make_records(HEADER, batch, 10_000)]
+    assert len(records) > 2
+    assert [row.message for part in records for row in part.histograms] == [bytes([n]) * 100 for n in range(200)]
+    assert [row.value for part in records for row in part.exemplars] == [float(n) for n in range(70)]
+    labels = [[labels for page in part.pages for labels in page.labels()] for part in records]
+    names = [
+        dict(parse_canonical_labels(named[row.index]))["__name__"]
+        for part, named in zip(records, labels, strict=True)
+        for row in part.histograms
+    ]
+    assert names == [f"m{n % 50}" for n in range(200)]
 
 
 def test_a_single_sample_that_fits_no_record_is_refused() -> None:
-    batch = SampleBatch((b"x" * 50_000,), np.zeros(1, np.int32), np.zeros(1, np.int64), np.zeros(1))
     with pytest.raises(RecordTooLarge):
-        make_records(HEADER, batch, 20_000)
+        make_records(HEADER, batch_of([((("__name__", "m"), ("a", "x" * 4000)), 1, 1.0)]), 7_000)
 
 
 def test_incompressible_batches_fit_too() -> None:
     """The bound is on uncompressed sizes; noise must not grow over it."""
     noise = np.random.default_rng(7)
     count = 40_000
-    batch = SampleBatch(
-        (b"__name__\xffup\xff",),
-        np.zeros(count, np.int32),
-        noise.integers(-(2**63), 2**63 - 1, count),
-        noise.integers(0, 2**63 - 1, count).view(np.float64),
+    batch = replace(
+        batch_of([((("__name__", "up"),), 0, 0.0)]),
+        numbers=np.zeros(count, np.int32),
+        timestamps_ms=noise.integers(-(2**63), 2**63 - 1, count),
+        values=noise.integers(0, 2**63 - 1, count).view(np.float64),
     )
     for limit in (20_000, 100_000, 1_000_000):
         assert all(len(record.value) < limit for record in make_records(HEADER, batch, limit))
@@ -165,8 +243,8 @@ def test_every_setting_is_documented() -> None:
 
 def test_a_day_costs_what_its_file_costs() -> None:
     """A scrape costs its samples; one sample on each of 400 days costs 399 files more."""
-    scrape = make_batch([((("a", str(number)),), 1_000, 1.0) for number in range(5)])
+    scrape = batch_of([((("__name__", str(number)),), 1_000, 1.0) for number in range(5)])
     assert cost_of(scrape) == 5
-    scattered = make_batch([((("a", "b"),), day * DAY_MS, 1.0) for day in range(400)])
+    scattered = batch_of([((("__name__", "b"),), day * DAY_MS, 1.0) for day in range(400)])
     assert cost_of(scattered) == 400 + 399 * SAMPLES_PER_DAY_FILE
-    assert cost_of(make_batch([])) == 0
+    assert cost_of(batch_of([])) == 0

@@ -97,7 +97,7 @@ async def test_a_push_of_ours_is_written_whole_or_not_at_all(world: GatewayWorld
     assert await world.stored() == []
 
 
-async def test_native_histograms_are_refused_and_the_samples_beside_them_written(
+async def test_a_wrong_native_histogram_is_refused_and_the_samples_beside_it_written(
     world: GatewayWorld, sender: Sender
 ) -> None:
     request = RW1["WriteRequest"]()
@@ -108,8 +108,8 @@ async def test_native_histograms_are_refused_and_the_samples_beside_them_written
     other.exemplars.add(value=1, timestamp=NOW)
     headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
     answer = await sender.post("/api/v1/write", compress(request.SerializeToString()), headers)
-    assert (answer.status, answer.written) == (400, ("1", "0", "0"))
-    assert "native_histogram: 1" in answer.text
+    assert (answer.status, answer.written) == (400, ("1", "0", "1"))
+    assert "invalid_native_histogram: 1 (a count of 1 and 0 in its buckets)" in answer.text
     assert len(await world.stored()) == 1
 
 

@@ -1,0 +1,76 @@
+"""The series of one tenant by number: checked once, written in its name once, cut into pages for the log."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from collector.wire.model import Labels
+from kernel.ids import Tenant
+from metering.gateway.series import Refusal, check_series
+from metering.gateway.settings import TenantLimits
+from metering.samples import LabelPage, make_page
+
+PAGE_SERIES = 256
+_FIRST_SIZE = 1024
+_REFUSALS = tuple(Refusal)
+_SERIES_BYTES = 300  # of a series beside its labels: objects, dictionary entry, arrays
+Numbers = npt.NDArray[np.int32]
+
+
+def refusal_of(number: int) -> Refusal:
+    """Why a series got this negative number."""
+    return _REFUSALS[-1 - number]
+
+
+class SeriesTable:
+    """Numbers are given in the order of arrival and never change; a table that grew too large is left for a new.
+
+    Not for concurrent use. A push keeps the table that its numbers are of; labels of numbers that were given stay.
+    """
+
+    def __init__(self, tenant: Tenant, limits: TenantLimits) -> None:
+        self._tenant, self._limits = tenant, limits
+        self._numbers: dict[bytes, int] = {}
+        self._pages: dict[int, LabelPage] = {}
+        self.canonical: list[bytes] = []
+        self.size_bytes = 0
+        self.lengths = np.zeros(_FIRST_SIZE, np.int64)  # of the labels, in bytes
+        self.page_bytes = np.zeros(_FIRST_SIZE // PAGE_SERIES, np.int64)  # of the labels of each page
+        self.claimed = np.zeros(_FIRST_SIZE, np.bool_)  # an organization or project label was another's
+
+    def __len__(self) -> int:
+        return len(self.canonical)
+
+    def number(self, labels: Labels) -> int:
+        """The number of the series that these labels make in the tenant's name, or a negative one: refused."""
+        checked = check_series(labels, self._tenant, self._limits)
+        if checked.canonical is None:
+            assert checked.refusal is not None
+            return -1 - _REFUSALS.index(checked.refusal)
+        number = self._numbers.get(checked.canonical)
+        if number is None:
+            number = self._add(checked.canonical)
+        if checked.claims:
+            self.claimed[number] = True
+        return number
+
+    def _add(self, canonical: bytes) -> int:
+        number = self._numbers[canonical] = len(self.canonical)
+        self.canonical.append(canonical)
+        self.size_bytes += _SERIES_BYTES + len(canonical)
+        if number >= len(self.lengths):
+            self.lengths = np.concatenate([self.lengths, np.zeros_like(self.lengths)])
+            self.claimed = np.concatenate([self.claimed, np.zeros_like(self.claimed)])
+            self.page_bytes = np.concatenate([self.page_bytes, np.zeros_like(self.page_bytes)])
+        self.lengths[number] = len(canonical)
+        self.page_bytes[number // PAGE_SERIES] += len(canonical)
+        return number
+
+    def page(self, number: int) -> LabelPage:
+        """The page of the series from `number * PAGE_SERIES` on; the last one has those that are there."""
+        page = self._pages.get(number)
+        start = number * PAGE_SERIES
+        if page is None or page.count < min(PAGE_SERIES, len(self.canonical) - start):
+            page = self._pages[number] = make_page(self.canonical[start : start + PAGE_SERIES])
+        return page
