@@ -27,6 +27,9 @@ class Policy(Protocol):
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
         """The labels that may leave, `__name__` included; None: nothing of this series leaves."""
 
+    def exemplar(self, labels: Mapping[str, str]) -> dict[str, str] | None:
+        """The labels of an exemplar that may leave with its series; None: the exemplar stays."""
+
 
 class Fate(StrEnum):
     """What a rule does with a label."""
@@ -61,6 +64,9 @@ class OpenPolicy:
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
         return labels
 
+    def exemplar(self, labels: Mapping[str, str]) -> dict[str, str] | None:
+        return dict(labels)
+
     def explain(self, family: str, labels: dict[str, str]) -> Decision:
         return Decision(labels, "policy.enabled is false: all leaves", dict.fromkeys(labels, Fate.KEPT))
 
@@ -71,6 +77,9 @@ class ClosedPolicy:
     version = "closed"
 
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
+        return None
+
+    def exemplar(self, labels: Mapping[str, str]) -> dict[str, str] | None:
         return None
 
     def explain(self, family: str, labels: dict[str, str]) -> Decision:
@@ -92,6 +101,9 @@ class LivePolicy:
 
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
         return self.current.admit(family, labels)
+
+    def exemplar(self, labels: Mapping[str, str]) -> dict[str, str] | None:
+        return self.current.exemplar(labels)
 
     def explain(self, family: str, labels: dict[str, str]) -> Decision:
         return self.current.explain(family, labels)
@@ -152,6 +164,8 @@ class AllowList:
         self._drop = [_Selection(f"drop: {name}", _patterns([name]), ()) for name in settings.drop]
         self._drop += [_select(f"drop_series[{at}]", rule) for at, rule in enumerate(settings.drop_series)]
         removed = _patterns(settings.remove_labels) if settings.remove_labels else None
+        self._removed = removed
+        self._exemplars = _patterns(settings.exemplar_labels) if settings.exemplar_labels else None
         self._rules = [_Rule(_select(f"allow[{at}]", one), one, removed) for at, one in enumerate(settings.allow)]
         self._candidates: dict[tuple[str, str], _Candidates] = {}  # by metric name and family
         self._pseudonyms: dict[tuple[str, str], str] = {}
@@ -184,6 +198,13 @@ class AllowList:
             names = ", ".join(name for name, fate in fates.items() if fate is Fate.DROPS_SERIES)
             return Decision(None, f"{rule.selection.name}: unlisted label {names}", fates)
         return Decision(kept, rule.selection.name, fates)
+
+    def exemplar(self, labels: Mapping[str, str]) -> dict[str, str] | None:
+        allowed, removed = self._exemplars, self._removed
+        if allowed is None:
+            return None
+        kept = {name: value for name, value in labels.items() if allowed.fullmatch(name)}
+        return {name: value for name, value in kept.items() if removed is None or not removed.fullmatch(name)}
 
     def _rule_of(self, family: str, labels: Mapping[str, str]) -> _Rule | _Selection | None:
         """The rule that lets it out, or the selection that keeps it in, or None: nothing names it."""

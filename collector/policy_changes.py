@@ -10,7 +10,7 @@ from collector.policy_settings import PolicySettings
 from kernel.errors import truncate
 
 MAX_LINES = 100
-_LISTS = ("drop", "remove_labels")
+_LISTS = ("drop", "remove_labels", "exemplar_labels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,14 @@ def summarize(old: PolicySettings | None, new: PolicySettings) -> tuple[str, ...
 
 def _fields(settings: PolicySettings | None) -> dict[str, Any]:
     if settings is None:
-        return {"enabled": True, "allow": [], "drop": [], "drop_series": [], "remove_labels": []}
+        return {
+            "enabled": True,
+            "allow": [],
+            "drop": [],
+            "drop_series": [],
+            "remove_labels": [],
+            "exemplar_labels": [],
+        }
     return settings.model_dump(mode="json", exclude={"version"})
 
 

@@ -97,6 +97,11 @@ class PolicySettings(Section):
         (), description="Labels removed whatever a rule says, with *; default none. Not `__name__`."
     )
 
+    exemplar_labels: tuple[str, ...] = Field(
+        (),
+        description="Labels that leave with an exemplar, with *; others are removed; default none: exemplars stay.",
+    )
+
     @model_validator(mode="after")
     def _names(self) -> Self:
         for pattern in self._patterns():
@@ -105,7 +110,7 @@ class PolicySettings(Section):
         return self
 
     def _patterns(self) -> Iterator[str]:
-        yield from (*self.drop, *self.remove_labels)
+        yield from (*self.drop, *self.remove_labels, *self.exemplar_labels)
         rules: tuple[AllowRule | DropRule, ...] = (*self.allow, *self.drop_series)
         for rule in rules:
             yield from (*rule.metrics, *rule.where)

@@ -83,6 +83,14 @@ def test_the_first_rule_that_holds_decides_and_says_so() -> None:
     assert policy.explain("n", {"__name__": "n"}).reason == "no rule of allow names it"
 
 
+def test_exemplars_stay_unless_their_labels_are_named() -> None:
+    exemplar = {"trace_id": "t", "user": "u", "span": "s"}
+    assert policy_of().exemplar(exemplar) is None
+    assert policy_of(exemplar_labels=["trace_id", "s*"], remove_labels=["span"]).exemplar(exemplar) == {
+        "trace_id": "t"
+    }
+
+
 def test_a_version_is_of_rules_and_key_not_of_the_number() -> None:
     first, again, other = policy_of(), policy_of(), policy_of(drop=["x"])
     assert first.version == again.version != other.version
