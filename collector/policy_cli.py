@@ -109,9 +109,13 @@ def pseudonym(
     from collector.policy_keeper import pseudonym_key
     from collector.policy_settings import PolicySettings
     from collector.settings import load_collector_settings
+    from kernel.errors import NotFound
 
     settings = load_collector_settings(config)
-    key = pseudonym_key(settings, IdentityFolder(settings.gateway.identity))
+    folder = IdentityFolder(settings.gateway.identity)
+    if settings.pseudonyms.key_file is None and not folder.pseudonym_path.exists():
+        raise NotFound(f"{folder.pseudonym_path}: no key yet: the collector makes it at its first start")
+    key = pseudonym_key(settings, folder)
     typer.echo(AllowList(PolicySettings(), key).pseudonym(label, value))
 
 

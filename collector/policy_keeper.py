@@ -171,7 +171,7 @@ def pseudonym_key(settings: CollectorSettings, folder: IdentityFolder, *, make: 
     """The key of pseudonyms: of the tenant's file, or of this collector. Raises InvalidInput, IdentityRefused."""
     path = settings.pseudonyms.key_file
     if path is None:
-        if not make and not (folder.folder / "pseudonym.key").exists():
+        if not make and not folder.pseudonym_path.exists():
             return os.urandom(32)
         return folder.pseudonym_key()
     try:

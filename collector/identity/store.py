@@ -47,6 +47,7 @@ class IdentityFolder:
         self.folder = folder
         self.certificate_path = folder / "identity.pem"
         self.authority_path = folder / "authority.pem"
+        self.pseudonym_path = folder / "pseudonym.key"
         self._pending_key = folder / "pending-key.pem"
 
     def prepare(self) -> None:
@@ -108,7 +109,7 @@ class IdentityFolder:
 
     def pseudonym_key(self) -> bytes:
         """The key of pseudonyms, made at first use."""
-        path = self.folder / "pseudonym.key"
+        path = self.pseudonym_path
         if not path.exists():
             write_atomically(path, os.urandom(32))
         key = path.read_bytes()

@@ -25,7 +25,7 @@ from collector.policy_keeper import PolicyKeeper, load_policy
 from collector.policy_settings import AllowRule, DropRule, PolicySettings
 from collector.settings import CollectorSettings, load_collector_settings
 from kernel.clock import VirtualClock
-from kernel.errors import Conflict, InvalidInput
+from kernel.errors import Conflict, InvalidInput, NotFound
 from tests.collector.policy_world import policy_text, signing_key
 from tests.collector.world import write_config
 
@@ -268,7 +268,10 @@ def test_the_commands(tmp_path: Path) -> None:
     )
     status = run.invoke(app, ["policy", "status", "-c", config])
     assert ("STOPPED" in status.output, status.exit_code) == (True, 1)
-    assert run.invoke(app, ["policy", "pseudonym", "-c", config, "db_name", "shop"]).output.startswith("p-")
+    look_up = ["policy", "pseudonym", "-c", config, "db_name", "shop"]
+    assert isinstance(run.invoke(app, look_up).exception, NotFound)
+    load_policy(signed_settings(tmp_path))
+    assert run.invoke(app, look_up).output.startswith("p-")
     Path(policy).write_text(policy_text(version=5))
     assert run.invoke(app, ["policy", "sign", policy, "--key", key, "--detached"]).exit_code == 0
     assert read_policy(Path(policy)).signature is not None
