@@ -1,71 +1,152 @@
-"""Secrets in every field a target can fill, and in our own settings: none of them leaves."""
+"""Secrets in every field a target can fill, and in our own settings: none of them leaves, nor lies in the spool."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from aiohttp import web
 
 from collector.app import CollectorService
 from collector.policy import AllowList
 from collector.policy_settings import AllowRule, PolicySettings, Unlisted
 from collector.settings import load_collector_settings
-from tests.collector.world import Page, run_gateway, run_target, static_job, until, write_config
+from tests.collector.unpacking import readable, readable_files
+from tests.collector.world import (
+    Page,
+    ScriptedGateway,
+    run_gateway,
+    run_target,
+    serve,
+    static_job,
+    until,
+    write_config,
+)
 
 SECRET = "s3cr3t"
 KEY = b"k" * 32
 OM = "application/openmetrics-text; version=1.0.0"
-TEXT_PAGE = f"""# HELP milvus_a help-{SECRET}
+# Every secret names its field, so that a leak says where it was.
+TEXT_PAGE = f"""# HELP milvus_a {SECRET}-help
 # TYPE milvus_a counter
-# a comment {SECRET}
-milvus_a{{node_id="1",collection_name="coll-{SECRET}",unknown="x-{SECRET}",label_{SECRET}="1"}} 1
-milvus_plain{{db_name="{SECRET}",username="user-{SECRET}",path="/data/{SECRET}"}} 2
+# a comment {SECRET}-comment
+milvus_a{{node_id="1",collection_name="{SECRET}-pseudonym",unknown="{SECRET}-label",label_{SECRET}="1"}} 1
+milvus_plain{{db_name="{SECRET}",username="{SECRET}-user",path="/data/{SECRET}-path"}} 2
+milvus_old{{node_id="1",unknown="{SECRET}-dated"}} 2 1500000000000
 name_{SECRET} 3
-other_metric{{x="{SECRET}"}} 4
-{{"milvus.quoted.{SECRET}",x="y"}} 5
+other_metric{{x="{SECRET}-denied"}} 4
+{{"milvus.quoted.{SECRET}-\\"name",x="y"}} 5
+milvus_escaped{{unknown="a\\"b\\n{SECRET}-escaped\\\\"}} 1
 # TYPE private_{SECRET} histogram
 private_{SECRET}_bucket{{le="+Inf"}} 6
+# TYPE milvus_latency histogram
+milvus_latency_bucket{{le="1",unknown="{SECRET}-bucket"}} 6
+milvus_latency_bucket{{le="+Inf",unknown="{SECRET}-bucket"}} 6
+milvus_latency_sum{{unknown="{SECRET}-sum"}} 6
+milvus_latency_count{{unknown="{SECRET}-count"}} 6
+# TYPE type_{SECRET} gauge
 """
-OM_PAGE = f"""# HELP milvus_b_bytes help-{SECRET}
+OM_PAGE = f"""# HELP milvus_b_bytes {SECRET}-help
 # TYPE milvus_b_bytes counter
 # UNIT milvus_b_bytes bytes
-milvus_b_bytes_total{{node_id="1"}} 1 # {{trace_id="trace-{SECRET}"}} 0.5
-milvus_b_bytes_created{{node_id="1",secret="{SECRET}"}} 1
+milvus_b_bytes_total{{node_id="1"}} 1 # {{trace_id="{SECRET}-exemplar",{SECRET}_exemplar="x"}} 0.5
+milvus_b_bytes_created{{node_id="1",secret="{SECRET}-created"}} 1
+# TYPE milvus_target info
+milvus_target_info{{owner="{SECRET}-info"}} 1
+# TYPE milvus_mode stateset
+milvus_mode{{milvus_mode="{SECRET}-state"}} 1
+# TYPE milvus_h histogram
+milvus_h_bucket{{le="1"}} 1 # {{user="{SECRET}-bucket-exemplar"}} 0.5 1.0
+milvus_h_bucket{{le="+Inf"}} 1
+milvus_h_sum 1
+milvus_h_count 1
+# TYPE milvus_u_{SECRET} gauge
+# UNIT milvus_u_{SECRET} {SECRET}
 # EOF
 """
 
 
-async def test_no_secret_leaves_by_the_default_policy(tmp_path: Path) -> None:
+@asynccontextmanager
+async def run_tricky_target(page: Page) -> AsyncIterator[int]:
+    """Answers with secrets in headers, behind a redirect that carries one."""
+
+    async def answer(request: web.Request) -> web.Response:
+        response = await page.answer(request)
+        response.headers["Set-Cookie"] = f"session={SECRET}-cookie"
+        response.headers["X-Debug"] = f"{SECRET}-header"
+        return response
+
+    async def moved(_request: web.Request) -> web.Response:
+        raise web.HTTPFound(f"/real?token={SECRET}-redirect")
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", moved), web.get("/real", answer)])
+    async with serve(app) as port:
+        yield port
+
+
+def tricky_jobs(folder: Path, *ports: int) -> list[dict[str, Any]]:
+    """Secrets in each field of a job that names or reaches a target."""
+    (folder / "password").write_text(f"{SECRET}-password")
+    (folder / "bearer").write_text(f"{SECRET}-bearer")
+    (folder / f"{SECRET}-targets.yaml").write_text(
+        yaml.safe_dump([{"targets": [f"127.0.0.1:{ports[1]}"], "labels": {"__meta_x": f"{SECRET}-meta"}}])
+    )
+    basic = {"username": f"{SECRET}-basic-user", "password_file": "password"}
+    first = static_job(*ports, params={"token": [f"{SECRET}-query"]}, basic_auth=basic)
+    first["job_name"] = f"{SECRET}-job"
+    first["static_configs"] = [
+        {"targets": [f"127.0.0.1:{port}" for port in ports], "labels": {"owner": f"{SECRET}-o"}}
+    ]
+    second: dict[str, Any] = {"job_name": "files", "bearer_token_file": "bearer"}
+    second["file_sd_configs"] = [{"files": [f"{SECRET}-*.yaml"]}]
+    return [first, second]
+
+
+def assert_nothing_left(folder: Path, gateway: ScriptedGateway) -> None:
+    secret = SECRET.encode()
+    assert gateway.requests
+    for received in gateway.requests:
+        shown = readable(received.raw)
+        assert secret not in shown, shown[shown.find(secret) - 40 : shown.find(secret) + 60]
+    assert secret not in gateway.wire
+    for path, content in readable_files(folder / "spool"):
+        assert secret not in content, (path, content[content.find(secret) - 60 : content.find(secret) + 60])
+    assert (folder / "identity" / "pseudonym.key").read_bytes() not in gateway.wire
+
+
+async def test_no_secret_leaves(tmp_path: Path) -> None:
     text, openmetrics = Page(TEXT_PAGE.encode()), Page(OM_PAGE.encode(), OM)
-    broken = Page(f"milvus_a 1\nbroken {SECRET}\n".encode())
-    (tmp_path / "password").write_text(f"password-{SECRET}")
+    broken = Page(f"milvus_a 1\nbroken {SECRET}-broken\n".encode())
+    policy = PolicySettings().model_dump(mode="json")
+    rule = policy["allow"][0]
+    rule["labels"] = [name for name in rule["labels"] if name != "job"]  # a job's name is one's own
     async with (
         run_gateway(tmp_path) as gateway,
-        run_target(text) as one,
+        run_tricky_target(text) as one,
         run_target(openmetrics) as two,
         run_target(broken) as three,
     ):
-        job = static_job(
-            one,
-            two,
-            three,
-            params={"token": [f"url-{SECRET}"]},
-            basic_auth={"username": "scraper", "password_file": "password"},
+        config = write_config(
+            tmp_path,
+            gateway.url,
+            scrape_configs=tricky_jobs(tmp_path, one, two, three),
+            policy=policy,
+            **{"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms", "external_labels": {"e": SECRET}}},
         )
-        job["static_configs"] = [{**job["static_configs"][0], "labels": {"owner": f"label-{SECRET}"}}]  # type: ignore[index]
-        config = write_config(tmp_path, gateway.url, scrape_configs=[job])
         collector = CollectorService(load_collector_settings(config))
         await collector.start()
-        await until(lambda: len(gateway.taken) >= 9)
+        await until(lambda: len(gateway.taken) >= 9 and openmetrics.scrapes >= 3 and text.scrapes >= 3)
         await collector.service.shutdown()
-    names = {series.partition("{")[0] for series, _, _ in gateway.rows()}
-    assert {"milvus_a", "milvus_plain", "milvus_b_bytes_total", "up"} <= names
+    left = {family.name for family in collector.shipping.ledger.families()}
+    assert {"milvus_a", "milvus_plain", "milvus_b_bytes", "milvus_h", "milvus_latency", "up"} <= left
     assert SECRET.encode() in text.requests[0].path_qs.encode()  # the target did get it
-    assert SECRET.encode() not in gateway.wire
-    for file in (tmp_path / "spool").rglob("*"):
-        if file.is_file():
-            assert SECRET.encode() not in file.read_bytes(), file
-    assert (tmp_path / "identity" / "pseudonym.key").read_bytes() not in gateway.wire
+    assert_nothing_left(tmp_path, gateway)
+    assert SECRET not in "\n".join(map(str, collector.service.amiss().values()))
 
 
 async def test_the_search_would_have_found_them(tmp_path: Path) -> None:
@@ -75,8 +156,11 @@ async def test_the_search_would_have_found_them(tmp_path: Path) -> None:
         await collector.start()
         await until(lambda: any(name.startswith("name_") for name, _, _ in gateway.rows()))
         await collector.service.shutdown()
-    assert SECRET.encode() in gateway.wire
-    assert f"help-{SECRET}".encode() not in gateway.wire  # HELP texts stay even then
+    sent = b"".join(readable(received.raw) for received in gateway.requests)
+    assert SECRET.encode() in sent
+    assert f"{SECRET}-help".encode() not in sent  # HELP texts stay even then
+    spooled = {path.suffix for path, content in readable_files(tmp_path / "spool") if SECRET.encode() in content}
+    assert ".sqlite" in spooled
 
 
 def allow(unlisted: Unlisted = Unlisted.REMOVE, **fields: object) -> AllowList:
