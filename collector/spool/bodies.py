@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from collector.spool.frame import PayloadKind, pack_metas
 from collector.spool.options import Draft, PayloadDraft
-from collector.wire.frames import MAX_BODY_BYTES, MAX_BODY_SAMPLES, Block
+from collector.wire.frames import MAX_BODY_BYTES, MAX_BODY_PATCH_BYTES, MAX_BODY_SAMPLES, Block
 
 HEADER_BYTES = 4096  # more than a body adds to its blocks, beside BLOCK_BYTES for each
 BLOCK_BYTES = 16
@@ -22,6 +22,7 @@ class PendingBody:
     kind: PayloadKind
     samples: int = 0
     size: int = HEADER_BYTES
+    patch_bytes: int = 0
     blocks: list[Block] = field(default_factory=list)
     payload: bytes = b""
     metas: list[bytes] = field(default_factory=list)
@@ -37,12 +38,15 @@ class PendingBody:
         if not self.blocks:
             return self.kind is PayloadKind.FRAMES
         size = self.size + len(block.content) + BLOCK_BYTES
-        return size <= MAX_BODY_BYTES and self.samples + block.samples <= MAX_BODY_SAMPLES
+        patches = self.patch_bytes + block.patch_bytes
+        fits = size <= MAX_BODY_BYTES and patches <= MAX_BODY_PATCH_BYTES
+        return fits and self.samples + block.samples <= MAX_BODY_SAMPLES
 
     def add(self, block: Block) -> None:
         self.blocks.append(block)
         self.size += len(block.content) + BLOCK_BYTES
         self.samples += block.samples
+        self.patch_bytes += block.patch_bytes
 
     def end(self, meta: bytes, complete_through_ms: int | None) -> None:
         """A draft is in it, or in it and the bodies before it, whole: only now does its promise hold."""

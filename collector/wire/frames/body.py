@@ -11,12 +11,13 @@ from collector.wire.frames.dictionary import CHECK_BYTES, NAME_BYTES
 from collector.wire.frames.layout import Cursor, Section, malformed, too_large, varint
 from collector.wire.frames.model import (
     MAX_BODY_BYTES,
+    MAX_BODY_PATCH_BYTES,
     MAX_BODY_SAMPLES,
     VERSION,
     Block,
     FrameLimits,
 )
-from collector.wire.frames.sections import MAX_COLUMNS_BYTES, Patch, PatchBudget, parse_patch
+from collector.wire.frames.sections import Budget, Patch, columns_limit, parse_patch
 
 _MAGIC = b"BYF"
 _HEADER = struct.Struct("<3sBQIII")  # magic, version, group, blocks, samples, crc32 of all other bytes
@@ -99,13 +100,15 @@ class Body:
 
 
 def join_blocks(group: int, blocks: Sequence[Block]) -> bytes:
-    """One body of blocks, at most MAX_BODY_BYTES and MAX_BODY_SAMPLES. ValueError when they are more."""
+    """One body of blocks. ValueError when they are more than the MAX_BODY_ constants allow; one always fits."""
     samples = sum(block.samples for block in blocks)
     content = b"".join([block.content for block in blocks])
-    if len(content) + _HEADER.size > MAX_BODY_BYTES or samples > MAX_BODY_SAMPLES:
+    patches = sum(block.patch_bytes for block in blocks)
+    size = len(content) + _HEADER.size
+    if size > MAX_BODY_BYTES or samples > MAX_BODY_SAMPLES or patches > MAX_BODY_PATCH_BYTES:
         raise ValueError(
-            f"{len(content)} bytes with {samples} samples are too much for one body: "
-            f"at most {MAX_BODY_BYTES} bytes and {MAX_BODY_SAMPLES} samples"
+            f"{size} bytes with {samples} samples and {patches} bytes of patches are too much for one body: "
+            f"at most {MAX_BODY_BYTES}, {MAX_BODY_SAMPLES} and {MAX_BODY_PATCH_BYTES}"
         )
     header = _HEADER.pack(_MAGIC, VERSION, group, len(blocks), samples, 0)[:-_CRC_BYTES]
     return header + struct.pack("<I", zlib.crc32(content, zlib.crc32(header))) + content
@@ -149,7 +152,7 @@ def _parse_header(body: bytes) -> tuple[int, int, int, int]:
 
 def _parse_blocks(body: bytes, limits: FrameLimits) -> Iterator[BlockView]:
     cursor = Cursor(body, "body", _HEADER.size)
-    budget = PatchBudget(limits.max_patch_bytes, limits.max_patch_slots)
+    budget = Budget(limits.max_patch_bytes, limits.max_patch_slots, limits.max_body_extras_bytes)
     while cursor.position < cursor.end:
         start = cursor.position
         length = cursor.varint()
@@ -160,19 +163,22 @@ def _parse_blocks(body: bytes, limits: FrameLimits) -> Iterator[BlockView]:
         yield _parse_block(block, body[start : cursor.position], limits, budget)
 
 
-def _parse_block(cursor: Cursor, content: bytes, limits: FrameLimits, budget: PatchBudget) -> BlockView:
+def _parse_block(cursor: Cursor, content: bytes, limits: FrameLimits, budget: Budget) -> BlockView:
     head = _parse_head(cursor, limits)
     patch = columns = extras = None
+    patch_bytes = 0
     if head.flags & PATCH:
-        section = Section(cursor, "patch", budget.octets)
-        budget.octets -= section.size
+        section = Section(cursor, "patch", budget.patch_bytes)
+        budget.patch_bytes -= section.size
+        patch_bytes = section.size
         patch = parse_patch(section.open(), limits, budget)
     if head.flags & COLUMNS:
-        columns = Section(cursor, "columns", MAX_COLUMNS_BYTES)
+        columns = Section(cursor, "columns", columns_limit(head.samples))
     if head.flags & EXTRAS:
-        extras = Section(cursor, "extras", limits.max_extras_bytes)
+        extras = Section(cursor, "extras", min(limits.max_extras_bytes, budget.extras_bytes))
+        budget.extras_bytes -= extras.size
     cursor.finish()
-    return BlockView(head, patch, columns, extras, Block(content, head.samples))
+    return BlockView(head, patch, columns, extras, Block(content, head.samples, patch_bytes))
 
 
 def _parse_head(cursor: Cursor, limits: FrameLimits) -> Head:

@@ -90,10 +90,10 @@ def parse_extras(cursor: Cursor, bases: Bases, head: Head, capacity: int, limits
         for _ in range(cursor.varint(head.samples))
     ]
     exemplars = []
-    for _ in range(cursor.varint(cursor.end)):
+    for _ in range(cursor.varint(limits.max_exemplars)):
         slot = cursor.varint(capacity - 1)
         [value] = struct.unpack("<d", cursor.take(8))
-        time = at_ms + unzigzag(cursor.varint())
+        time = at_ms + unzigzag(cursor.varint(1 << 62))
         labels = cursor.take(cursor.varint(limits.max_entry_bytes))
         if labels:
             check_entries([b"\0" + labels], limits)

@@ -28,6 +28,7 @@ class Piece:
     extras: bytes = b""
     samples: int = 0
     name: bytes = b""
+    patch_bytes: int = 0  # of the patch before compression
 
     def __len__(self) -> int:
         return len(self.patch) + len(self.columns) + len(self.extras)
@@ -40,6 +41,7 @@ class Piece:
         self.extras += other.extras
         self.samples += other.samples
         self.name = self.name or other.name
+        self.patch_bytes += other.patch_bytes
 
 
 class Mirror(StreamState):
@@ -58,7 +60,8 @@ class Mirror(StreamState):
         return [piece for part in _portions(patch) for piece in self._change(part)]
 
     def _change(self, patch: Patch) -> list[Piece]:
-        section = self._compressor.section(render_patch(patch))
+        raw = render_patch(patch)
+        section = self._compressor.section(raw)
         if len(section) > MAX_BLOCK_BYTES - 1000 and len(patch.born) > 1:
             middle = len(patch.born) // 2
             return [*self._change(patch.part(0, middle)), *self._change(patch.part(middle, len(patch.born)))]
@@ -67,7 +70,7 @@ class Mirror(StreamState):
         self.apply(patch, added, total)
         flags = PATCH | (ROOT if self._is_new else 0)
         self._is_new = False
-        return [Piece(flags, patch=section, name=total.name())]
+        return [Piece(flags, patch=section, name=total.name(), patch_bytes=len(raw))]
 
     def seal(self, piece: Piece, at_ms: int, versions: Iterator[int], flags: int = 0) -> Block:
         """The block of a piece; a change of state takes the next of `versions`. `flags` are added."""
@@ -87,7 +90,7 @@ class Mirror(StreamState):
             name=piece.name,
         )
         content = head.render() + piece.patch + piece.columns + piece.extras
-        return Block(varint(len(content)) + content, piece.samples)
+        return Block(varint(len(content)) + content, piece.samples, piece.patch_bytes)
 
 
 def _portions(patch: Patch) -> Iterator[Patch]:

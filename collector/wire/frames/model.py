@@ -19,6 +19,7 @@ MEDIA_TYPE = f"{CONTENT_TYPE};version={VERSION}"  # what a sender writes into Co
 MAX_BLOCK_BYTES = 900_000  # of one block, so that a body of one block always fits into a log record
 MAX_BODY_BYTES = 1_000_000
 MAX_BODY_SAMPLES = 1_000_000  # a target that stands still takes next to no bytes, so bytes alone bound nothing
+MAX_BODY_PATCH_BYTES = 32 * 1024 * 1024  # of all patches of a body, decompressed
 MAX_ENTRY_BYTES = 32_768  # of one series; a series with longer labels can't be sent
 MAX_SLOT = (1 << 24) - 1  # of one stream
 CELL = 65_536  # slots in one column block: at most, and always the same ones
@@ -33,8 +34,10 @@ class FrameLimits:
     max_body_bytes: int = MAX_BODY_BYTES
     max_blocks: int = 10_000  # in one body
     max_samples: int = 2 * MAX_BODY_SAMPLES  # in one body
-    max_patch_bytes: int = 32 * 1024 * 1024  # of one patch section, decompressed
-    max_extras_bytes: int = 8 * 1024 * 1024  # of one section of dated rows, histograms and exemplars, decompressed
+    max_patch_bytes: int = MAX_BODY_PATCH_BYTES  # in one body
+    max_extras_bytes: int = 8 * 1024 * 1024  # of stale markers, dated rows, histograms, exemplars of one block
+    max_body_extras_bytes: int = 128 * 1024 * 1024  # the same of one body; they are opened one by one
+    max_exemplars: int = 100_000  # in one block
     max_patch_slots: int = 4_000_000  # freed and filled by one body
     max_slots: int = 4_000_000  # of all streams of a group together
     max_streams: int = 20_000  # of a group
@@ -90,11 +93,12 @@ class Block:
     """A piece of a body, at most MAX_BLOCK_BYTES: changes of one stream's series, or values of some of its slots.
 
     The blocks of a stream must be kept in their order. `samples` counts values, stale markers, dated rows and
-    histograms; exemplars are not samples.
+    histograms; exemplars are not samples. `patch_bytes` is what its patch takes decompressed.
     """
 
     content: bytes
     samples: int
+    patch_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

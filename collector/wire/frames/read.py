@@ -212,7 +212,7 @@ class GroupReader:
         if view.columns is None or not (samples or (is_keyframe and step is Step.NEXT)):
             return None
         try:
-            return _read_columns(stream, view.columns.open(), view.head.flags, step)
+            return _read_columns(stream, view.columns.open(), view.head, step)
         except WireError:
             if is_keyframe and step is Step.NEXT:
                 self._drop(view.head.stream)  # its bases are not what later blocks build on
@@ -238,12 +238,15 @@ class GroupReader:
         return extras
 
 
-def _read_columns(stream: _Stream, cursor: Cursor, flags: int, step: Step) -> _Columns:
+def _read_columns(stream: _Stream, cursor: Cursor, head: Head, step: Step) -> _Columns:
+    flags = head.flags
     cell = cursor.varint(len(stream.live) // CELL)
     whole = order = stream.order(cell)
     if flags & ABSENT:
         slots = np.sort(whole.slots)
         order = stream.order_of(slots[parse_present(cursor, len(slots))])
+    if len(order) > head.samples:  # before work is done for them
+        raise malformed("columns", f"{len(order)} values", f"at most the {head.samples} that the head announces")
     if not flags & KEYFRAME:
         values = decode_values(cursor, order)
         cursor.finish()

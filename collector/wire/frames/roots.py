@@ -11,7 +11,7 @@ from collector.wire.frames.body import RESYNC, join_blocks
 from collector.wire.frames.extras import NO_SLOTS
 from collector.wire.frames.layout import Compressor
 from collector.wire.frames.mirror import Mirror
-from collector.wire.frames.model import MAX_BODY_BYTES, Block
+from collector.wire.frames.model import MAX_BODY_BYTES, MAX_BODY_PATCH_BYTES, Block
 from collector.wire.frames.sections import Patch
 from collector.wire.frames.state import StreamState
 
@@ -36,7 +36,9 @@ def rebuild(group: int, roots: Sequence[Root]) -> list[bytes]:
     bodies: list[bytes] = []
     joined: list[Block] = []
     for block in blocks:
-        if sum(len(one.content) for one in joined) + len(block.content) > MAX_BODY_BYTES - _HEADER_BYTES:
+        size = sum(len(one.content) for one in joined) + len(block.content)
+        patches = sum(one.patch_bytes for one in joined) + block.patch_bytes
+        if size > MAX_BODY_BYTES - _HEADER_BYTES or patches > MAX_BODY_PATCH_BYTES:
             bodies.append(join_blocks(group, joined))
             joined = []
         joined.append(block)

@@ -9,10 +9,10 @@ import numpy as np
 
 from collector.wire.frames.dictionary import check_entries
 from collector.wire.frames.layout import Cursor, planes, slot_list, varint
-from collector.wire.frames.model import MAX_SLOT, Bools, FrameLimits, Integers
+from collector.wire.frames.model import CELL, MAX_SLOT, Bools, FrameLimits, Integers
 from collector.wire.frames.values import Classes, decode_bases, encode_bases
 
-MAX_COLUMNS_BYTES = 2 * 1024 * 1024  # of one cell: eight planes, classes, a bitmap, and every value an exception
+_CELL_BYTES, _VALUE_BYTES = 16 + CELL // 8, 32
 _LEAST_ENTRY = 5  # bytes: a type, a name, a value and their marks
 
 
@@ -41,14 +41,15 @@ def render_patch(patch: Patch) -> bytes:
 
 
 @dataclass(slots=True)
-class PatchBudget:
-    """What the patches of one body may still take, all together: a list of a million slots is a few bytes."""
+class Budget:
+    """What the blocks of one body may still take, all together: a list of a million slots is a few bytes."""
 
-    octets: int  # decompressed
-    slots: int
+    patch_bytes: int  # decompressed
+    slots: int  # freed or born
+    extras_bytes: int  # decompressed
 
 
-def parse_patch(cursor: Cursor, limits: FrameLimits, budget: PatchBudget) -> Patch:
+def parse_patch(cursor: Cursor, limits: FrameLimits, budget: Budget) -> Patch:
     """The inverse of `render_patch`. Raises WireError."""
     freed = cursor.slot_list(budget.slots, MAX_SLOT + 1)
     born = cursor.slot_list(min(budget.slots - len(freed), cursor.end // _LEAST_ENTRY), MAX_SLOT + 1)
@@ -69,6 +70,11 @@ def render_columns(cell: int, present: Bools | None, values: bytes) -> bytes:
     """The raw column section of one cell; `present` is by live slot of the cell (None: all of them)."""
     bitmap = b"" if present is None else np.packbits(present, bitorder="little").tobytes()
     return varint(cell) + bitmap + values
+
+
+def columns_limit(samples: int) -> int:
+    """Bytes that columns of so many values may take: a bitmap; a class, eight planes and an exception for each."""
+    return _CELL_BYTES + _VALUE_BYTES * min(samples, CELL)
 
 
 def parse_present(cursor: Cursor, live: int) -> Bools:

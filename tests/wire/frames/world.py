@@ -29,7 +29,7 @@ Sample = tuple[bytes, int, int]  # entry, timestamp ms, the value's bits
 def entry(name: str, kind: int = 1, **labels: str) -> bytes:
     """An entry as the collector makes it."""
     pairs = sorted({"__name__": name, **labels}.items())
-    return bytes((kind,)) + b"".join(f"{key}\xff{value}\xff".encode("latin-1") for key, value in pairs)
+    return bytes((kind,)) + b"".join(key.encode() + b"\xff" + value.encode() + b"\xff" for key, value in pairs)
 
 
 def bits(value: float) -> int:
