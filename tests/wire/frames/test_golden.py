@@ -1,0 +1,103 @@
+"""The bytes of the protocol do not change, and docs/wire.md says all that a reader needs."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector.wire.frames import join_blocks
+from tests.wire.frames import golden
+from tests.wire.frames.plain import Plain, Row
+from tests.wire.frames.test_round_trip import VALUES
+from tests.wire.frames.world import Target, counting, entry, reader
+
+GOLDEN: list[dict[str, Any]] = json.loads(golden.PATH.read_text(encoding="utf-8"))
+PARTS = sorted({one["part"] for one in GOLDEN})
+
+
+def of(part: str) -> list[dict[str, Any]]:
+    return [one for one in GOLDEN if one["part"] == part]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_an_encoder_gives_the_golden_bytes_again(part: str) -> None:
+    """Of `crowd` only what they hold: compressed bytes may differ between versions of zstd."""
+    made = [one for one in golden.render() if one["part"] == part]
+    if part == "crowd":
+        assert [{**one, "body": ""} for one in made] == [{**one, "body": ""} for one in of(part)]
+    else:
+        assert made == of(part)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_golden_bytes_are_read_as_they_were_written(part: str) -> None:
+    readers: dict[int, Any] = {}
+    for one in of(part):
+        read, numbers = readers.setdefault(one["group"], reader())
+        rows = numbers.samples(read.read(bytes.fromhex(one["body"])))
+        found = [[name.hex(), time, f"{bits:016x}"] for name, time, bits in rows]
+        assert found[: len(one["samples"])] == one["samples"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_reader_written_from_the_page_reads_the_same(part: str) -> None:
+    plains: dict[int, Plain] = {}
+    readers: dict[int, Any] = {}
+    for one in of(part):
+        body = bytes.fromhex(one["body"])
+        rows, histograms, exemplars = plains.setdefault(one["group"], Plain()).read(body)
+        read, numbers = readers.setdefault(one["group"], reader())
+        ours = read.read(body)
+        assert sorted(rows) == numbers.samples(ours)
+        assert histograms == [
+            (numbers.entries[series], message) for some in ours for series, message in some.histograms
+        ]
+        assert [exemplar[0] for exemplar in exemplars] == [
+            numbers.entries[found.series] for some in ours for found in some.exemplars
+        ]
+
+
+def test_what_was_resynchronised_reads_what_follows() -> None:
+    plain = Plain()
+    for one in of("resync"):
+        assert plain.read(bytes.fromhex(one["body"]))[0] == []
+    following = of("scenario")[5]
+    rows, _, _ = plain.read(bytes.fromhex(following["body"]))
+    assert [[name.hex(), time, f"{bits:016x}"] for name, time, bits in sorted(rows)] == following["samples"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.dictionaries(st.integers(0, 30), VALUES, min_size=1), min_size=1, max_size=6))
+def test_the_page_is_right_about_any_values(pages: list[dict[int, float]]) -> None:
+    target, plain = Target(), Plain()
+    for page in pages:
+        tick, expected = target.scrape({entry(f"m{number}"): value for number, value in page.items()})
+        rows: list[Row] = []
+        for block in target.encoder.encode(tick, 1):
+            rows += plain.read(join_blocks(1, [block]))[0]
+        assert sorted(rows) == sorted(expected)
+
+
+def test_the_example_of_the_page_is_what_an_encoder_sends() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "wire.md").read_text(encoding="utf-8")
+    lines = page[page.index("### 3.6 An example") :].splitlines()
+    shown = [re.match(r"(?: +[0-9a-f]{2}\b)*", line) for line in lines if line.startswith("    ")]
+    target = Target(versions=counting(), now_ms=0)
+    blocks = [target.encoder.encode(target.scrape({entry("a"): value})[0], 1) for value in (1.0, 3.0)]
+    sent = b"".join(join_blocks(1, one) for one in blocks)
+    assert bytes.fromhex("".join(found.group() for found in shown if found)) == sent
+
+
+def test_the_golden_bytes_use_every_flag() -> None:
+    """A flag that no golden body has would not be held by them."""
+    used = 0
+    for one in GOLDEN:
+        content = bytes.fromhex(one["body"])[24:]
+        used |= content[1] if content[0] < 128 else content[2]
+    assert used == 127
