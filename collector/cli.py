@@ -27,13 +27,23 @@ def run(
     check_config: Annotated[bool, typer.Option("--check-config", help="Check the settings and end.")] = False,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
-    """Scrape and push until stopped."""
+    """Scrape and push until stopped. SIGHUP reads the settings and the policy again."""
     settings = load_collector_settings(config)
     if check_config:
+        _check_policy(settings)
         typer.echo(f"{config}: {len(settings.scrape_configs)} scrape jobs, gateway {settings.gateway.url}: good")
         return
     configure_logs(log_level.upper())
     uvloop.run(_run(settings, config))
+
+
+def _check_policy(settings: CollectorSettings) -> None:
+    from collector.errors import PolicyRefused
+    from collector.policy_keeper import load_policy
+
+    problem = load_policy(settings, keep=False).problem
+    if problem is not None:
+        raise PolicyRefused(f"nothing would be pushed: {problem}")
 
 
 async def _run(settings: CollectorSettings, config: Path) -> None:

@@ -65,8 +65,7 @@ class LeftReader:
     """Blocking. Raises LedgerBroken for a sum that can't be read, sqlite3.Error."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = store.connect(path)
-        store.create(self._connection)
+        self._connection = store.connect_to_read(path)
 
     def close(self) -> None:
         """Let the file go."""

@@ -43,6 +43,19 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """A connection that changes nothing. Raises sqlite3.DatabaseError for a file that is no such ledger."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=10, isolation_level=None)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version != SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"a ledger of version {version}; this one is {SCHEMA_VERSION}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def create(connection: sqlite3.Connection) -> None:
     """Make the tables. Raises sqlite3.DatabaseError for a file that is no ledger of this version."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from collector.discovery.sources import TargetSources
@@ -48,7 +49,8 @@ class JobPool:
         """Look for targets; start and end loops. Returns once ended loops have stored their stale markers."""
         self.found = find_targets(self.job, self._defaults, await self._sources.refresh())
         wanted = self.found.targets
-        await self._fetcher.open()
+        with contextlib.suppress(OSError):  # a TLS file that is gone: each scrape says so
+            await self._fetcher.open()
         gone = [target for target in self.loops if target not in wanted]
         for target in wanted:
             if target not in self.loops:
