@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 import sqlite3
 from pathlib import Path
@@ -81,6 +82,12 @@ def test_the_first_rule_that_holds_decides_and_says_so() -> None:
     assert policy.explain("m_x", {**M, "db": "secret-1"}).reason == "drop_series[0]"
     assert policy.explain("m", {"__name__": "m_private"}).reason == "drop: m_private"
     assert policy.explain("n", {"__name__": "n"}).reason == "no rule of allow names it"
+
+
+@given(st.binary(min_size=16, max_size=200), st.text(max_size=40), st.text(max_size=40))
+def test_a_pseudonym_is_the_hmac_of_name_and_value(key: bytes, name: str, value: str) -> None:
+    expected = hmac.digest(key, f"{name}\0{value}".encode(), "sha256").hex()[:20]
+    assert AllowList(PolicySettings(), key).pseudonym(name, value) == f"p-{expected}"
 
 
 def test_exemplars_stay_unless_their_labels_are_named() -> None:
