@@ -88,7 +88,10 @@ class Vendor(Deployment):
         """What pyiceberg is told of S3: the same bucket, keys, owner and encryption as the object store's."""
         if not self.warehouse.startswith("s3://"):
             return {}
-        return s3_properties(self.settings.objects.s3)
+        from metering.lake.settings import LakeSettings
+
+        cache = self.section("lake", LakeSettings).cache_properties()
+        return {**s3_properties(self.settings.objects.s3), **cache}
 
     def close_sync(self) -> None:
         """`close`, for a command that has no event loop."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 
 from kernel.clock import Clock
@@ -17,17 +15,17 @@ from kernel.ids import CollectorId, OrganizationId, ProjectId
 from kernel.log import TopicPartition
 from kernel.objects import ObjectStore
 from kernel.window import Window
-from metering.lake.errors import LakeDamaged, LakeUnavailable
 from metering.lake.horizon import Horizon, Source, SourceState
 from metering.lake.horizon_store import HorizonStore
 from metering.lake.lineage import origins
+from metering.lake.places import Places
 from metering.lake.positions import FileName, file_sha256
 from metering.lake.scan import ScanRequest, plan_files, scan_samples
 from metering.lake.tables import SERIES, Tables, translated_errors
+from metering.lake.tags import tag_snapshot
 from metering.record import Lane
 
 DEFAULT_HOLD_SECONDS = 86_400.0
-_TAG_ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +95,11 @@ class Lake:
         """
         tables = await asyncio.to_thread(Tables, catalog_url, warehouse, dict(properties or {}))
         return cls(tables, objects, clock)
+
+    @property
+    def places(self) -> Places:
+        """Where it keeps what it has, for those who change files and not rows."""
+        return Places(self.tables, self.horizons, self.objects)
 
     async def scan(
         self,
@@ -173,7 +176,7 @@ class Lake:
 
         Raises UnknownSnapshot, LakeUnavailable, LakeDamaged when the name stands for another snapshot.
         """
-        await asyncio.to_thread(_tag, self.tables, name, snapshot_id)
+        await asyncio.to_thread(tag_snapshot, self.tables, name, snapshot_id)
 
     async def info(self) -> LakeInfo:
         """Counts, positions and horizon at the newest snapshot."""
@@ -208,16 +211,3 @@ def _live_states(horizon: Horizon, organization: str) -> Mapping[Source, SourceS
 def _total(table: Table, name: str) -> int:
     snapshot = table.current_snapshot()
     return int(snapshot.summary.additional_properties.get(name, 0)) if snapshot and snapshot.summary else 0
-
-
-def _tag(tables: Tables, name: str, snapshot_id: int) -> None:
-    for _ in range(_TAG_ATTEMPTS):
-        table = tables.samples(snapshot_id).table
-        found = table.metadata.refs.get(name)
-        if found is not None and found.snapshot_id != snapshot_id:
-            raise LakeDamaged(f"the tag {name!r} stands for snapshot {found.snapshot_id}, not for {snapshot_id}")
-        if found is not None:
-            return
-        with translated_errors("tagging a snapshot"), suppress(CommitFailedException):
-            table.manage_snapshots().create_tag(snapshot_id, name).commit()
-    raise LakeUnavailable(f"the tag {name!r} was not taken in {_TAG_ATTEMPTS} attempts; try again")

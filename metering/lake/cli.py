@@ -1,11 +1,11 @@
-"""`byoc lake`: what the lake holds and how far it lies behind the log."""
+"""`byoc lake`: what the lake holds, how far it lies behind the log, whether it is whole; its upkeep by hand."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
-from typing import Annotated, Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 
@@ -13,9 +13,17 @@ from kernel.clock import Clock
 from kernel.errors import Retry
 from kernel.log import Log, TopicPartition
 from kernel.objects import ObjectStore
+from kernel.settings import Section
 from metering.lake.api import Lake, LakeInfo
+from metering.lake.compact import Compacted, Compactor
 from metering.lake.flush import DEAD_LETTERS
+from metering.lake.retention import drop_old_days, tag_closed_months
+from metering.lake.settings import LakeSettings
+from metering.lake.sweep import Sweeper
+from metering.lake.verify import Report, verify
 
+C = TypeVar("C", bound=Section)
+T = TypeVar("T")
 lake_app = typer.Typer(no_args_is_help=True, help="The lake: rows, files, positions.")
 
 
@@ -36,6 +44,9 @@ class LakeDeployment(Protocol):
     def lake_properties(self) -> dict[str, str]:
         """What pyiceberg is told of S3."""
 
+    def section(self, name: str, model: type[C]) -> C:
+        """The settings of a component."""
+
     def objects(self) -> ObjectStore:
         """Where horizons and dead letters are."""
 
@@ -46,18 +57,13 @@ class LakeDeployment(Protocol):
         """Release what was opened."""
 
 
-@lake_app.callback()
-def lake() -> None:
-    """A callback keeps `info` a subcommand while it is the only one."""
-
-
 @lake_app.command("info")
 def show_info(
     ctx: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines.")] = False,
 ) -> None:
     """Rows, files, bytes, snapshots, positions, lag behind the log, and records put aside."""
-    document = asyncio.run(_read_info(ctx.obj))
+    document = asyncio.run(_with_lake(ctx.obj, _read_info))
     if as_json:
         typer.echo(json.dumps(document))
         return
@@ -66,7 +72,64 @@ def show_info(
         typer.echo(f"{name:<18} {'-' if shown in (None, '') else shown}")
 
 
-async def _read_info(deployment: LakeDeployment) -> dict[str, Any]:
+@lake_app.command("verify")
+def verify_lake(ctx: typer.Context) -> None:
+    """Open, hash and read every file of the newest snapshot; exit code 1 with findings if anything is wrong."""
+
+    async def read(lake: Lake, deployment: LakeDeployment) -> Report:
+        return await verify(lake.places, await _ends(deployment, (await lake.info()).positions))
+
+    report = asyncio.run(_with_lake(ctx.obj, read))
+    for finding in report.findings:
+        typer.echo(finding)
+    typer.echo(
+        f"{report.files} files, {report.rows} rows, {report.size_bytes} bytes: {len(report.findings)} findings"
+    )
+    if report.findings:
+        raise typer.Exit(1)
+
+
+@lake_app.command("compact")
+def compact_lake(
+    ctx: typer.Context,
+    files: Annotated[int, typer.Option(min=2, help="Small files of a day and project from which on to merge.")] = 2,
+) -> None:
+    """Merge small files now, until there are none; safe beside a running writer."""
+
+    async def merge(lake: Lake, deployment: LakeDeployment) -> list[Compacted]:
+        compactor = Compactor(lake.places, deployment.section("lake", LakeSettings))
+        found = []
+        while done := await compactor.compact_one(files):
+            found.append(done)
+            typer.echo(
+                f"{done.files_before} files of {done.size_before} bytes -> {done.files_after}, {done.size_after}"
+            )
+        return found
+
+    done = asyncio.run(_with_lake(ctx.obj, merge))
+    typer.echo(f"{sum(each.files_before for each in done)} files merged, {sum(each.rows for each in done)} rows")
+
+
+@lake_app.command("expire")
+def expire_lake(ctx: typer.Context) -> None:
+    """Tag closed months, drop days beyond the retention, forget old snapshots, delete what none refers to."""
+
+    async def expire(lake: Lake, deployment: LakeDeployment) -> str:
+        settings = deployment.section("lake", LakeSettings)
+        now_ms = deployment.clock.now_ms()
+        tags = await tag_closed_months(lake.places, now_ms, settings.month_tag_days)
+        dropped = await drop_old_days(lake.places, now_ms, settings.retention_days)
+        sweeper = Sweeper(lake, settings, deployment.clock)
+        expired, swept = await sweeper.expire(), await sweeper.sweep()
+        return (
+            f"months tagged: {', '.join(tags) or 'none'}; files of old days taken out: {dropped}; "
+            f"snapshots forgotten: {expired}; files deleted: {swept.files} of {swept.size_bytes} bytes"
+        )
+
+    typer.echo(asyncio.run(_with_lake(ctx.obj, expire)))
+
+
+async def _with_lake(deployment: LakeDeployment, work: Callable[[Lake, LakeDeployment], Awaitable[T]]) -> T:
     try:
         lake = await Lake.open(
             deployment.catalog_url,
@@ -76,13 +139,17 @@ async def _read_info(deployment: LakeDeployment) -> dict[str, Any]:
             deployment.lake_properties,
         )
         try:
-            info = await lake.info()
-            dead = [found.name async for found in lake.objects.list(DEAD_LETTERS)]
+            return await work(lake, deployment)
         finally:
             await lake.close()
-        return render_info(info, len(dead), await _ends(deployment, info.positions))
     finally:
         await deployment.close()
+
+
+async def _read_info(lake: Lake, deployment: LakeDeployment) -> dict[str, Any]:
+    info = await lake.info()
+    dead = [found.name async for found in lake.objects.list(DEAD_LETTERS)]
+    return render_info(info, len(dead), await _ends(deployment, info.positions))
 
 
 async def _ends(

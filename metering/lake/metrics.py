@@ -29,6 +29,10 @@ class LakeMetrics:
         )
         self.failures = Counter("byoc_lake_failed_commits", "Commits to be tried again.", registry=registry)
         self.swept = Counter("byoc_lake_swept_files", "Unreferenced files deleted.", registry=registry)
+        self.compacted = Counter("byoc_lake_compacted_files", "Files merged into others.", registry=registry)
+        self.damaged = Counter(
+            "byoc_lake_damaged_compactions", "Merges given up: a file is not what it says.", registry=registry
+        )
         self.pending = Gauge("byoc_lake_pending_samples", "Samples read and not committed.", registry=registry)
         self.pending_age = Gauge(
             "byoc_lake_pending_age_seconds", "Age of the oldest record not committed.", registry=registry

@@ -81,9 +81,9 @@ class LakeSettings(Section):
     compact_files: int = Field(
         16,
         ge=2,
-        description="Small files of one day and project from which on the writer merges them while it has nothing "
-        "else to do; default 16. Smaller: fewer files, more rewriting. Usage looks at a day's hours again when its "
-        "files were merged, and finds the same quantities.",
+        description="Small files of one day and project from which on the writer merges them, between two commits; "
+        "default 16. Smaller: fewer files, more rewriting. Usage looks at a day's hours again when its files were "
+        "merged, and finds the same quantities.",
     )
     compact_samples: int = Field(
         8_000_000,
@@ -91,16 +91,12 @@ class LakeSettings(Section):
         description="Rows of one merged file at most; default 8000000, for which a compaction takes about 600 MB "
         "of memory. Files of more than half of it are left as they are.",
     )
-    compact_idle_seconds: float = Field(
-        5.0,
+    compact_ratio: float = Field(
+        0.2,
         ge=0,
-        description="Seconds without a new record after which the writer merges files, one day of one project at a "
-        "time; default 5. Larger: a busy writer never merges, so that `byoc lake compact` has to.",
-    )
-    compacts: bool = Field(
-        True,
-        description="Whether the writer merges files by itself; default true. False: only `byoc lake compact` "
-        "does.",
+        le=1,
+        description="Share of the writer's time that it may spend on merging files; default 0.2. 0: only "
+        "`byoc lake compact` merges. Larger: fewer files, and samples wait for longer while files are merged.",
     )
     retention_days: int = Field(
         0,
@@ -137,3 +133,9 @@ class LakeSettings(Section):
         description="Seconds before a failed commit is tried again, doubled each time up to 60 and jittered; "
         "default 1.",
     )
+
+    def cache_properties(self) -> dict[str, str]:
+        """What the warehouse is told of the cache."""
+        if self.cache_dir is None:
+            return {}
+        return {"byoc.cache-dir": str(self.cache_dir), "byoc.cache-bytes": str(self.cache_bytes)}

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pyarrow.fs as pafs
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+
+from metering.lake.cache import FileCache
+from metering.lake.positions import file_sha256
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -24,6 +28,8 @@ IMPLEMENTATION = f"{__name__}.LakeFileIO"
 SSE = "s3.sse"  # AES256 or aws:kms
 SSE_KEY = "s3.sse-kms-key-id"
 OWNER = "s3.expected-bucket-owner"  # account number
+CACHE_DIR = "byoc.cache-dir"  # a folder for data files of a warehouse that is far away
+CACHE_BYTES = "byoc.cache-bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,21 @@ class WarehouseFile:
 
 class LakeFileIO(PyArrowFileIO):
     """pyiceberg's FileIO for local folders and S3, with writes of our own."""
+
+    def new_input(self, location: str) -> PyArrowFile:
+        found: PyArrowFile = super().new_input(location)
+        sha256, cache = file_sha256(location), self._cache_of(location)
+        if sha256 is None or cache is None:
+            return found
+        return _CachedFile(found, lambda: cache.open(sha256, lambda: found.open().read()))
+
+    def _cache_of(self, location: str) -> FileCache | None:
+        folder = self.properties.get(CACHE_DIR)
+        if folder is None or self.parse_location(location, self.properties)[0] == "file":
+            return None
+        if not hasattr(self, "_cache"):
+            self._cache = FileCache(Path(folder), int(self.properties[CACHE_BYTES]))
+        return self._cache
 
     def new_output(self, location: str) -> PyArrowFile:
         scheme, netloc, path = self.parse_location(location, self.properties)
@@ -91,6 +112,15 @@ class LakeFileIO(PyArrowFileIO):
         return self._made_client
 
 
+class _CachedFile(PyArrowFile):
+    def __init__(self, far: PyArrowFile, opened: Callable[[], Any]) -> None:
+        super().__init__(far.location, far._path, far._filesystem)  # noqa: SLF001 - as pyiceberg makes it
+        self._opened = opened
+
+    def open(self, seekable: bool = True) -> Any:
+        return self._opened()
+
+
 class _DurableFile(PyArrowFile):
     def __init__(self, owner: LakeFileIO, location: str, path: str, filesystem: Any) -> None:
         super().__init__(location, path, filesystem)
@@ -126,7 +156,7 @@ class _Buffer(io.BytesIO):
 
 def _write_local(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.part")  # two threads may write the same file
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()

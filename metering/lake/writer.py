@@ -24,9 +24,9 @@ from kernel.logs import logger
 from metering.lake.api import Lake
 from metering.lake.errors import Fenced, LogReplaced
 from metering.lake.flush import Flush, prepare, store
+from metering.lake.housekeeping import Housekeeper
 from metering.lake.intake import Intake
 from metering.lake.metrics import LakeMetrics
-from metering.lake.places import Places
 from metering.lake.refusals import Refusals
 from metering.lake.series import SeriesIndex
 from metering.lake.series_table import learn_stored
@@ -58,12 +58,12 @@ class LakeWriter:
         self._clock = clock or lake.clock
         self._metrics = LakeMetrics(registry or CollectorRegistry())
         self._refusals = Refusals(log)
-        self._places = Places(lake.tables, lake.horizons, lake.objects)
+        self._places = lake.places
         self._sweeper = Sweeper(lake, self._settings, self._clock)
         self._intake = Intake(SeriesIndex(), self._settings.days_per_record)
         self._flush: Flush | None = None
         self._pending_since: float | None = None
-        self._swept_at = self._clock.monotonic()
+        self._housekeeper = Housekeeper(self._places, self._sweeper, self._settings, self._clock, self._metrics)
         self._fenced = 0
         self._failures = 0
         self._stored = 0
@@ -114,7 +114,7 @@ class LakeWriter:
             await self._take(reader, self._wait_seconds())
         if self._flush is not None or self._is_full() or self._is_due():
             await self._store(reader)
-        await self._sweep_if_due()
+        await self._housekeeper.turn()
 
     async def _take(self, reader: LogReader, timeout_seconds: float) -> None:
         records = await reader.poll(self._settings.poll_records, timeout_seconds)
@@ -211,12 +211,6 @@ class LakeWriter:
         self._intake.forget()  # whatever is still assigned counts as newly come, and starts at the lake's position
         if self._fenced >= self._settings.fenced_limit:
             raise error
-
-    async def _sweep_if_due(self) -> None:
-        now = self._clock.monotonic()
-        if now - self._swept_at >= self._settings.sweep_seconds:
-            self._swept_at = now
-            self._metrics.swept.inc((await self._sweeper.sweep()).files)
 
     async def _back_off(self, error: Retry) -> None:
         self._failures += 1

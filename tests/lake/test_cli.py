@@ -6,16 +6,19 @@ import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from typer.testing import CliRunner
 
 from kernel.clock import Clock, VirtualClock
 from kernel.log.memory import MemoryLog
 from kernel.objects.local import LocalObjects
-from kernel.settings import documented_fields
+from kernel.settings import Section, documented_fields
 from metering.lake.cli import lake_app
 from metering.lake.settings import LakeSettings
 from tests.lake.setting import T0, Push, append, gauge, memory_log, open_lake, writer_of
+
+C = TypeVar("C", bound=Section)
 
 
 @dataclass
@@ -35,6 +38,9 @@ class Folder:
     @property
     def lake_properties(self) -> dict[str, str]:
         return {}
+
+    def section(self, name: str, model: type[C]) -> C:
+        return model()
 
     def objects(self) -> LocalObjects:
         return LocalObjects(self.folder / "objects")
