@@ -72,8 +72,7 @@ class Reloader:
         with contextlib.suppress(ValueError, RuntimeError):  # not the main thread: then no signal comes here
             loop.add_signal_handler(signal.SIGHUP, self.request)
         try:
-            self._seen = await self._look()
-            while True:
+            while True:  # the first look reads again whatever changed since the start
                 await self._wait()
                 asked = self._asked.is_set()
                 self._asked.clear()
