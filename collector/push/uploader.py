@@ -48,6 +48,7 @@ class Uploader:
         self._plans = PlanFile(lane.folder)
         self._decoder = GroupDecoder(lane)
         self._resyncs = 0
+        self._refused_group: tuple[int, int] | None = None  # sent as remote write, as its roots are refused
 
     @property
     def last_error(self) -> str | None:
@@ -104,7 +105,10 @@ class Uploader:
         """None: it is with the gateway. Else the plan for its parts, already on disk."""
         while True:
             protocol = self._protocol(frame)
-            if frame.kind is PayloadKind.FRAMES and protocol is not WireProtocol.FRAMES:
+            is_frames = frame.kind is PayloadKind.FRAMES
+            if is_frames and (
+                protocol is not WireProtocol.FRAMES or self._refused_group == (frame.epoch, frame.group)
+            ):
                 return await self._plan(frame, most=PART_SAMPLES)
             body = (
                 await asyncio.to_thread(self._as_version_1, frame)
@@ -150,6 +154,10 @@ class Uploader:
                 if verdict is not Verdict.RETRY:
                     break
                 await self._attempts.wait(answer)
+            if verdict in (Verdict.REJECTED, Verdict.TOO_LARGE):
+                # A series is in the dictionary that the gateway does not take: it will never have this state.
+                _log.warning("group_refused", lane=self._label, group=frame.group, answer=answer.describe())
+                self._refused_group = frame.epoch, frame.group
             if verdict is not Verdict.ACCEPTED:
                 return  # the frame itself is tried next, and says what is wrong
 
