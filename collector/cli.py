@@ -14,6 +14,8 @@ import uvloop
 from collector.left_cli import ConfigOption, left
 from collector.policy_cli import app as policy_app
 from collector.settings import CollectorSettings, load_collector_settings
+from collector.spool.cli import app as spool_app
+from collector.spool.cli import verify
 from kernel.logs import configure_logs
 
 app = typer.Typer(
@@ -94,6 +96,8 @@ def check(
 
 
 app.command()(left)
+app.command()(verify)
+app.add_typer(spool_app, name="spool")
 app.add_typer(policy_app, name="policy")
 
 

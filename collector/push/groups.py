@@ -5,15 +5,15 @@ The slow path: a group is read from its first frame, which lies in the same segm
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from collector.exposition.columns import MetricType
 from collector.labels import Labels
 from collector.spool.frame import Frame, PayloadKind
-from collector.spool.lane import LaneSpool
-from collector.spool.segment import scan
+from collector.spool.segment import SegmentName, scan
 from collector.wire.errors import WireError
 from collector.wire.frames import GroupReader, Rows, UnknownState
 from collector.wire.frames.model import Integers
@@ -34,15 +34,32 @@ _TYPES = {  # as of remote write 2.0's Metadata
 }
 
 
+Earlier = Callable[[Frame, int], Iterator[Frame]]  # (frame, after): those of its group between that number and it
+
+
 class Undecodable(Exception):
     """The frame builds on one that was damaged: nobody can read it any more."""
+
+
+def frames_between(segments: Iterable[tuple[Path, SegmentName]], frame: Frame, after: int) -> Iterator[Frame]:
+    """Frames of the group of `frame` with numbers over `after` and below its own. Blocking. Raises OSError."""
+    for path, name in segments:
+        if name.group != (frame.epoch, frame.group):
+            continue
+        for found in scan(path, name, path.stat().st_size):
+            if not isinstance(found, Frame) or found.kind is not PayloadKind.FRAMES:
+                continue
+            if found.sequence >= frame.sequence:
+                return
+            if found.sequence > after:
+                yield found
 
 
 class GroupDecoder:
     """Blocking. Keeps the state of one group, so that frames in order cost one read each."""
 
-    def __init__(self, lane: LaneSpool) -> None:
-        self._lane = lane
+    def __init__(self, earlier: Earlier) -> None:
+        self._earlier = earlier
         self._group: tuple[int, int] | None = None
         self._at = 0  # the sequence up to which the state holds
         self._entries: list[bytes] = []
@@ -83,26 +100,13 @@ class GroupDecoder:
         if reader is None or self._group != group or self._at >= frame.sequence:
             self._group, self._at, self._entries = group, 0, []
             reader = self._reader = GroupReader(self._assign)
-        for earlier in self._between(self._at, frame):
+        for earlier in self._earlier(frame, self._at):
             self._at = earlier.sequence
             try:
                 reader.read(earlier.payload, samples=False)
             except (UnknownState, WireError):
                 continue  # what could be taken in was; if the frame needs the rest, it says so
         return reader
-
-    def _between(self, after: int, frame: Frame) -> Iterator[Frame]:
-        for name in self._lane.shelf.names():
-            if name.group != (frame.epoch, frame.group):
-                continue
-            path = self._lane.folder / str(name)
-            for found in scan(path, name, self._lane.shelf.segments[name].end):
-                if not isinstance(found, Frame) or found.kind is not PayloadKind.FRAMES:
-                    continue
-                if found.sequence >= frame.sequence:
-                    return
-                if found.sequence > after:
-                    yield found
 
     def _as_series(self, rows: Sequence[Rows]) -> list[WireSeries]:
         samples: dict[int, list[tuple[int, float]]] = {}

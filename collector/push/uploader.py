@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from collector.push.answer import Answer, Verdict
 from collector.push.backoff import Backoff
 from collector.push.bisect import Plan, PlanFile
-from collector.push.groups import GroupDecoder, Undecodable
+from collector.push.groups import GroupDecoder, Undecodable, frames_between
 from collector.push.parts import Attempts, UploaderParts
 from collector.push.rate import ByteRate
 from collector.push.transport import Push
@@ -46,7 +46,7 @@ class Uploader:
         self._label = lane.options.lane.value
         self._attempts = Attempts(parts, backoff, self._label)
         self._plans = PlanFile(lane.folder)
-        self._decoder = GroupDecoder(lane)
+        self._decoder = GroupDecoder(self._earlier)
         self._resyncs = 0
         self._refused_group: tuple[int, int] | None = None  # sent as remote write, as its roots are refused
 
@@ -202,6 +202,10 @@ class Uploader:
         self._lane.gaps.record(
             Gap(reason, now_ms, frame.epoch, frame.sequence, frame.sequence, samples, detail)
         )  # fmt: skip
+
+    def _earlier(self, frame: Frame, after: int) -> Iterator[Frame]:
+        segments = [(self._lane.folder / str(name), name) for name in self._lane.shelf.names()]
+        return frames_between(segments, frame, after)
 
     def _protocol(self, frame: Frame) -> WireProtocol:
         return self._parts.version.choose(frame.kind)
