@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -99,7 +98,7 @@ def purge(
     if not yes:
         typer.echo("nothing was purged: say --yes if what waits in this lane shall never arrive", err=True)
         raise typer.Exit(2)
-    frames = asyncio.run(purge_lane(folder, options, seconds))
+    frames = purge_lane(folder, options, seconds)
     typer.echo(f"{lane.value}: {frames} frames given up, each in a gap record")
 
 

@@ -94,6 +94,10 @@ class LaneSpool:
         self._enough.set()
         if self._flusher is not None:
             await asyncio.gather(self._flusher, return_exceptions=True)
+        self.release()
+
+    def release(self) -> None:
+        """Let the lane go, if nothing is being written. Idempotent."""
         self._writer.close()
         if self._lock is not None:
             os.close(self._lock)

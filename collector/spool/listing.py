@@ -78,7 +78,7 @@ def find_damage(folder: Path) -> Iterator[str]:
                 yield f"{path}: {error}"
 
 
-async def purge_lane(folder: Path, options: LaneOptions, older_than_seconds: float) -> int:
+def purge_lane(folder: Path, options: LaneOptions, older_than_seconds: float) -> int:
     """Drop segments that wait and were not written for so long; returns the frames given up. Raises SpoolLocked."""
     clock = SystemClock()
     lane = LaneSpool(folder, options, clock)
@@ -90,4 +90,4 @@ async def purge_lane(folder: Path, options: LaneOptions, older_than_seconds: flo
                 frames += lane.shelf.drop(name, GapReason.PURGED, "byoc collector spool purge")
         return frames
     finally:
-        await lane.close()
+        lane.release()

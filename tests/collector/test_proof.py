@@ -139,10 +139,8 @@ async def test_rows_can_be_exported_and_read_again(tmp_path: Path) -> None:
     async with shipping(tmp_path / "spool", options=SMALL) as shipped:
         await ship(shipped, 9)
     out = tmp_path / "rows.csv"
-    assert (
-        command(tmp_path, "spool", "export", "--lane", "billing", "-o", str(out), "--from", "3", "--to", "4")[0]
-        == 0
-    )
+    export = ("spool", "export", "--lane", "billing", "-o")
+    assert command(tmp_path, *export, str(out), "--from", "3", "--to", "4")[0] == 0
     with out.open(newline="") as file:
         assert list(csv.reader(file)) == [
             ["timestamp_ms", "metric", "value"],
@@ -152,9 +150,7 @@ async def test_rows_can_be_exported_and_read_again(tmp_path: Path) -> None:
             ["4", "b", "2.5"],
         ]
     text = tmp_path / "rows.txt"
-    command(
-        tmp_path, "spool", "export", "--lane", "billing", "-o", str(text), "--format", "openmetrics", "--to", "1"
-    )
+    command(tmp_path, *export, str(text), "--format", "openmetrics", "--to", "1")
     assert text.read_text() == "a 1.0 0.001\nb 2.5 0.001\n# EOF\n"
     bodies = tmp_path / "bodies"
     command(tmp_path, *export, str(bodies), "--format", "frames")
