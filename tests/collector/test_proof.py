@@ -125,7 +125,8 @@ async def test_what_waits_is_listed_and_can_be_given_up_with_a_record(tmp_path: 
     assert {row[1] for row in rows} == {"kept", "waiting"}
     assert command(tmp_path, "spool", "purge", "--lane", "billing")[0] == 2
     code, said = command(tmp_path, "spool", "purge", "--lane", "billing", "--yes")
-    assert (code, said) == (0, "billing: 4 frames given up, each in a gap record\n")
+    assert code == 0
+    assert said.endswith("billing: 4 frames given up, each in a gap record\n")
     gaps = GapRecords(tmp_path / "spool" / "billing").load()
     assert {gap.reason for gap in gaps} == {GapReason.PURGED}
     assert gaps[0].first == 5
