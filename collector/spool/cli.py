@@ -14,7 +14,6 @@ from collector.settings import CollectorSettings, load_collector_settings
 from collector.spelling import parse_duration
 from collector.wire.headers import PushLane
 from kernel.clock import SystemClock
-from kernel.logs import configure_logs
 
 app = typer.Typer(no_args_is_help=True, help="What lies on disk between scrape and gateway.")
 LaneOption = Annotated[PushLane | None, typer.Option("--lane", help="Only this lane.")]
@@ -99,7 +98,6 @@ def purge(
     if not yes:
         typer.echo("nothing was purged: say --yes if what waits in this lane shall never arrive", err=True)
         raise typer.Exit(2)
-    configure_logs("ERROR")
     frames = purge_lane(folder, options, seconds)
     typer.echo(f"{lane.value}: {frames} frames given up, each in a gap record")
 

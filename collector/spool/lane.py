@@ -156,10 +156,12 @@ class LaneSpool:
             numbers = await asyncio.to_thread(self._write, bodies, generation)
         except (OSError, ValueError) as error:
             self._writer.roll()  # a segment that is written no more can make room
-            await asyncio.to_thread(self._lost, batch, error)
-            for one in batch:
-                one.done.set_exception(SpoolUnavailable(f"{self.folder} did not take a frame: {error}"))
-                one.done.exception()  # an appender that was cancelled does not look
+            try:
+                await asyncio.to_thread(self._lost, batch, error)
+            finally:
+                for one in batch:
+                    one.done.set_exception(SpoolUnavailable(f"{self.folder} did not take a frame: {error}"))
+                    one.done.exception()  # an appender that was cancelled does not look
             return
         waiting = iter(batch)
         for body, number in zip(bodies, numbers, strict=True):
