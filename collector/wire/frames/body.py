@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from collector.wire.frames.dictionary import CHECK_BYTES, NAME_BYTES
 from collector.wire.frames.layout import Cursor, Section, malformed, too_large, varint
 from collector.wire.frames.model import (
+    MAX_AT_MS,
     MAX_BODY_BYTES,
     MAX_BODY_PATCH_BYTES,
     MAX_BODY_SAMPLES,
@@ -185,7 +186,7 @@ def _parse_head(cursor: Cursor, limits: FrameLimits) -> Head:
     [flags] = cursor.take(1)
     if _is_wrong(flags):
         raise cursor.wrong(f"the flags {flags:#x}", "a combination of the specification")
-    stream, at_ms = cursor.varint(0xFFFFFFFF), cursor.varint((1 << 53) - 1)
+    stream, at_ms = cursor.varint(0xFFFFFFFF), cursor.varint(MAX_AT_MS)
     samples, version = cursor.varint(limits.max_samples), cursor.varint()
     before, before_check, name = version, b"", b""
     if not flags & ROOT:

@@ -11,7 +11,17 @@ from collector.wire.frames.body import ABSENT, COLUMNS, EXTRAS, KEYFRAME
 from collector.wire.frames.extras import NO_SLOTS, Extras, portions, render_extras
 from collector.wire.frames.layout import Compressor
 from collector.wire.frames.mirror import Mirror, Piece
-from collector.wire.frames.model import CELL, MAX_BLOCK_BYTES, Block, Bools, Floats, Integers, Tick
+from collector.wire.frames.model import (
+    CELL,
+    MAX_AT_MS,
+    MAX_BLOCK_BYTES,
+    Block,
+    Bools,
+    Floats,
+    Integers,
+    Slots,
+    Tick,
+)
 from collector.wire.frames.sections import Patch, render_columns
 from collector.wire.frames.table import EntryTable
 from collector.wire.frames.values import (
@@ -66,10 +76,12 @@ class StreamEncoder:
         """The blocks of one scrape, in their order, to be stored in `group`; a root when the group is another one.
 
         All of them must be stored, else call `reset`. The same tick may be encoded again for a later group. A tick
-        without a value or a change gives no block.
+        without a value or a change gives no block. ValueError for a time before 1970, or after 287,000.
         """
+        if not 0 <= tick.at_ms <= MAX_AT_MS:
+            raise ValueError(f"a scrape at {tick.at_ms} ms can't be sent")
         live = self._table.live()
-        stale, freed, born = (np.sort(slots).astype(np.int64) for slots in (tick.stale, tick.freed, tick.born))
+        stale, freed, born = _ascending(tick.stale), _ascending(tick.freed), _ascending(tick.born)
         self._least = grown(self._least, len(live))
         self._least[born] = 0
         blocks: list[Block] = []
@@ -82,9 +94,11 @@ class StreamEncoder:
                 freed = np.fromiter(departed, np.int64, len(departed))
             else:
                 freed, born = NO_SLOTS, np.flatnonzero(live)
-        known = self._mirror.live
-        stale = stale[stale < len(known)]
-        blocks += self._blocks(tick, stale[known[stale]], freed, born)
+        if len(stale):
+            known = self._mirror.live
+            stale = stale[stale < len(known)]
+            stale = stale[known[stale]]
+        blocks += self._blocks(tick, stale, freed, born)
         self._group = group if self._mirror.version else None
         self._ticks += 1
         self._table.settle()
@@ -95,6 +109,8 @@ class StreamEncoder:
         known = self._mirror.live
         if self._mirror.series - len(freed) + len(born) != len(self._table):
             return False
+        if not len(freed) and not len(born):
+            return True
         return bool((freed < len(known)).all() and known[freed].all() and live[born].all())
 
     def _departed(self, live: Bools, born: Integers, stale: Integers) -> dict[int, bytes]:
@@ -126,8 +142,7 @@ class StreamEncoder:
         ]
         after = list(portions(tick))
         if max(len(before), len(changes), len(pieces) - len(changes), len(after)) <= 1:
-            rest = Extras.joined([*before, *after])
-            whole = [*pieces, *([self._extras(rest, tick)] if rest else [])]
+            whole = [*pieces, *([self._extras(Extras.joined([*before, *after]), tick)] if before or after else [])]
             if sum(map(len, whole)) < MAX_BLOCK_BYTES - 1000:
                 for piece in whole[1:]:
                     whole[0].add(piece)
@@ -188,6 +203,10 @@ class StreamEncoder:
     def _extras(self, extras: Extras, tick: Tick) -> Piece:
         section = self._compressor.section(render_extras(extras, self._mirror.bases, tick.at_ms))
         return Piece(EXTRAS, extras=section, samples=extras.samples)
+
+
+def _ascending(slots: Slots) -> Integers:
+    return np.unique(slots).astype(np.int64) if len(slots) else NO_SLOTS
 
 
 def _first_values(tick: Tick, slots: Integers) -> Floats:

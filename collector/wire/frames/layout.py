@@ -69,8 +69,10 @@ def planes(values: Unsigned) -> bytes:
 
 def slot_list(slots: npt.NDArray[Any]) -> bytes:
     """How many, and the gaps between strictly ascending slots, less one."""
+    if not len(slots):
+        return b"\0"
     gaps = np.diff(slots.astype(np.int64), prepend=-1) - 1
-    return varint(len(slots)) + (planes(gaps.view(np.uint64)) if len(slots) else b"")
+    return varint(len(slots)) + planes(gaps.view(np.uint64))
 
 
 class Compressor:

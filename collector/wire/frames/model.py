@@ -21,6 +21,7 @@ MAX_BODY_BYTES = 1_000_000
 MAX_BODY_SAMPLES = 1_000_000  # a target that stands still takes next to no bytes, so bytes alone bound nothing
 MAX_BODY_PATCH_BYTES = 32 * 1024 * 1024  # of all patches of a body, decompressed
 MAX_ENTRY_BYTES = 32_768  # of one series; a series with longer labels can't be sent
+MAX_AT_MS = (1 << 53) - 1
 MAX_SLOT = (1 << 24) - 1  # of one stream
 CELL = 65_536  # slots in one column block: at most, and always the same ones
 

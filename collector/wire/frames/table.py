@@ -27,6 +27,7 @@ class EntryTable:
         self._lengths = np.zeros(0, np.int32)  # 0: the slot is free
         self._count = 0
         self._departed: dict[int, bytes] = {}
+        self._leaving: list[tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int32]]] = []
         self._is_settled = False
 
     def __len__(self) -> int:
@@ -58,9 +59,9 @@ class EntryTable:
         self._begin()
         if len(slots) and (int(slots.max()) >= self.capacity or not self._lengths[slots].all()):
             raise ValueError("a slot that is not live can't be freed")
-        for slot in slots.tolist():
-            self._departed.setdefault(slot, self.entry(slot))
-        self._garbage += int(self._lengths[slots].sum())
+        starts, lengths = self._starts[slots], self._lengths[slots]
+        self._leaving.append((slots.copy(), starts, lengths))
+        self._garbage += int(lengths.sum())
         self._lengths[slots] = 0
         self._count -= len(slots)
         if self._garbage > 65_536 and self._garbage > len(self._blob) // 2:
@@ -90,6 +91,7 @@ class EntryTable:
 
     def departed(self, slot: int) -> bytes | None:
         """The entry that a slot held before this tick freed it."""
+        self._note_departed()
         return self._departed.get(slot)
 
     def settle(self) -> None:
@@ -98,10 +100,19 @@ class EntryTable:
 
     def _begin(self) -> None:
         if self._is_settled:
-            self._departed = {}
+            self._departed, self._leaving = {}, []
             self._is_settled = False
 
+    def _note_departed(self) -> None:
+        """Read the entries that left from the blob: seldom, as only a root that follows stale markers asks."""
+        for slots, starts, lengths in self._leaving:
+            ends = (starts + lengths).tolist()
+            for slot, start, end in zip(slots.tolist(), starts.tolist(), ends, strict=True):
+                self._departed.setdefault(slot, bytes(self._blob[start:end]))
+        self._leaving = []
+
     def _compact(self) -> None:
+        self._note_departed()
         slots = np.flatnonzero(self._lengths[: self.capacity])
         lengths = self._lengths[slots]
         self._blob = bytearray(b"".join(self.entries(slots)))

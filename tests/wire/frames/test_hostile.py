@@ -7,6 +7,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -246,3 +247,13 @@ def test_encoders_and_tables_refuse_what_they_can_not_send() -> None:
         target.table.free(np.array([0]))
     with pytest.raises(KeyError):
         target.table.entry(0)
+    with pytest.raises(ValueError, match="can't be sent"):
+        target.encoder.encode(replace(target.scrape({A: 1.0})[0], at_ms=-1), 1)
+
+
+def test_a_slot_that_is_named_twice_counts_once() -> None:
+    target, (read, numbers) = Target(), reader()
+    read.read(join_blocks(1, target.encoder.encode(target.scrape({A: 1.0, B: 2.0})[0], 1)))
+    tick, expected = target.scrape({B: 3.0})
+    twice = replace(tick, stale=np.repeat(tick.stale, 2), freed=np.repeat(tick.freed, 2))
+    assert numbers.samples(read.read(join_blocks(1, target.encoder.encode(twice, 1)))) == sorted(expected)
