@@ -11,7 +11,7 @@ from typing import Any
 from collector import left_store as store
 from collector.left_chain import Head, Kind
 from collector.left_rollup import DAY_MS, HOUR_MS, parse_sum
-from collector.left_sums import Sum
+from collector.left_sums import LaneSum, Sum
 from collector.left_verify import Verdict, verify
 
 GRAINS_MS = {"hour": HOUR_MS, "day": DAY_MS}
@@ -48,6 +48,18 @@ class FamilyPeriod:
     name: str
     samples: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLeft:
+    """What left in a lane and epoch: `bytes` as sent. `ranges`: the sequences, [first, last]; none of the oldest."""
+
+    lane: str
+    epoch: int
+    frames: int
+    samples: int
+    bytes: int
+    ranges: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +132,31 @@ class LeftReader:
                 found.append({"sequence": entry.sequence, "at_ms": entry.at_ms, "kind": entry.kind, **fields})
         return [event for event in found if period.holds(int(event["at_ms"]))]
 
+    def lanes(self, period: Period | None = None) -> list[LaneLeft]:
+        """By lane and epoch."""
+        found: dict[tuple[str, int], LaneSum] = {}
+        for one in self._sums(period or Period()):
+            for name, epochs in one.lanes.items():
+                for epoch, lane in epochs.items():
+                    found.setdefault((name, epoch), LaneSum()).merge(lane)
+        return [
+            LaneLeft(*key, one.frames, one.samples, one.bytes, tuple((first, last) for first, last in one.ranges))
+            for key, one in sorted(found.items())
+        ]
+
     def totals(self, period: Period | None = None) -> Totals:
         """Over all families and lanes."""
         period = period or Period()
-        frames = samples = size = unlisted = 0
-        for one in self._sums(period):
-            for lane in (lane for epochs in one.lanes.values() for lane in epochs.values()):
-                frames, samples, size = frames + lane.frames, samples + lane.samples, size + lane.bytes
-            unlisted += one.unlisted
+        lanes = self.lanes(period)
+        unlisted = sum(one.unlisted for one in self._sums(period))
         listed = sum(count for _, count in self._listed_by_family(period))
-        return Totals(frames, samples, size, listed, unlisted)
+        return Totals(
+            sum(lane.frames for lane in lanes),
+            sum(lane.samples for lane in lanes),
+            sum(lane.bytes for lane in lanes),
+            listed,
+            unlisted,
+        )
 
     def verify(self, kept: Head | None = None) -> Verdict:
         """Whether the chain holds."""

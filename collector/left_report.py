@@ -32,6 +32,7 @@ def render_json(ledger: LeftReader, asked: Question) -> str:
     """One document: totals, families, and what was asked for."""
     document: dict[str, object] = {
         "totals": asdict(ledger.totals(asked.period)),
+        "lanes": [asdict(lane) for lane in ledger.lanes(asked.period)],
         "families": [asdict(family) for family in ledger.families(asked.period)],
     }
     if asked.by:

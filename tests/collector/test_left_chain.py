@@ -97,6 +97,10 @@ def test_a_frame_is_counted_once_however_often_it_comes(book: Book) -> None:
     book.reopened().count([frame(1), frame(3), frame(4)])  # 3 was beside the backlog: out of order
     book.ledger.count([frame(3), frame(1, lane=PushLane.HISTORY), frame(1, epoch=8)])
     assert samples(book) == 6 * 3
+    reader = LeftReader(book.path)
+    lanes = [(one.lane, one.epoch, one.frames, one.ranges) for one in reader.lanes()]
+    assert lanes == [("billing", 7, 4, ((1, 4),)), ("billing", 8, 1, ((1, 1),)), ("history", 7, 1, ((1, 1),))]
+    reader.close()
     assert book.verdict().findings == []
 
 

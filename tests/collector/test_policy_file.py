@@ -23,7 +23,7 @@ from collector.policy_accepted import AcceptedPolicy
 from collector.policy_changes import summarize
 from collector.policy_file import load_public_key, parse_policy, read_policy, sign
 from collector.policy_keeper import PolicyKeeper, load_policy
-from collector.policy_settings import AllowRule, DropRule, PolicySettings
+from collector.policy_settings import AllowRule, DropRule, PolicySettings, Unlisted
 from collector.settings import CollectorSettings, load_collector_settings
 from kernel.clock import VirtualClock
 from kernel.errors import Conflict, InvalidInput, NotFound
@@ -284,3 +284,46 @@ def test_the_commands(tmp_path: Path) -> None:
     assert read_policy(Path(policy)).signature is not None
     Path(policy).write_text("allow: [")
     assert isinstance(run.invoke(app, ["policy", "sign", policy, "--key", key]).exception, InvalidInput)
+
+
+NAMES = st.sampled_from(["a", "b", "job", "a1", "x.y", "secret"])
+VALUES = st.one_of(st.text(max_size=5), st.sampled_from(["v", "v-1", "*", "?"]))
+
+
+@given(
+    st.dictionaries(NAMES, VALUES),
+    st.sampled_from(["m_x", "m_y", "n", "m*"]),
+    st.lists(NAMES, max_size=3),
+    st.lists(NAMES, max_size=3),
+    st.lists(st.sampled_from(["a*", "secret", "x.y"]), max_size=2),
+    st.sampled_from(list(Unlisted)),
+    st.dictionaries(NAMES, st.sampled_from(["v", "v*", "*", ""]), max_size=2),
+)
+def test_what_leaves_is_what_a_list_names_and_nothing_else(
+    labels: dict[str, str],
+    name: str,
+    plain: list[str],
+    hidden: list[str],
+    removed: list[str],
+    unlisted: Unlisted,
+    where: dict[str, str],
+) -> None:
+    rule = {"metrics": ["m_*"], "labels": plain, "pseudonyms": hidden, "unlisted": unlisted, "where": where}
+    policy = AllowList(PolicySettings.model_validate({"allow": [rule], "remove_labels": removed}), KEY)
+    series = {**labels, "__name__": name}
+    left = policy.admit(name, series)
+    assert left == policy.admit(name, series) == policy.explain(name, series).labels
+    if left is None:
+        return
+    assert name.startswith("m_")
+    assert left.pop("__name__") == name
+    for label, value in left.items():
+        assert not any(label == one or (one == "a*" and label.startswith("a")) for one in removed)
+        if label in hidden or label not in plain:
+            assert value == policy.pseudonym(label, labels[label])
+            assert label in hidden or unlisted is Unlisted.PSEUDONYM
+        else:
+            assert value == labels[label]
+    for label, pattern in where.items():
+        value = labels.get(label, "")
+        assert value == pattern or (pattern.endswith("*") and value.startswith(pattern[:-1]))
