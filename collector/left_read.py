@@ -52,7 +52,7 @@ class FamilyPeriod:
 
 @dataclass(frozen=True, slots=True)
 class LaneLeft:
-    """What left in a lane and epoch: `bytes` as sent. `ranges`: the sequences, [first, last]; none of the oldest."""
+    """What left in a lane and epoch: `bytes` as sent. `ranges`: sequences, [first, last]; none of the oldest."""
 
     lane: str
     epoch: int
