@@ -5,7 +5,7 @@ test fails instead. A service that is there and does not start fails the test al
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol, TypeVar
 
@@ -18,6 +18,7 @@ from tests.services.kafka import KafkaServer, run_kafka
 from tests.services.postgres import PostgresServer, run_postgres
 from tests.services.prometheus import run_prometheus
 from tests.services.s3 import S3Bucket, S3Server, run_s3
+from tests.services.spark import Spark, find_spark
 from tests.services.vmagent import run_vmagent
 
 T = TypeVar("T")
@@ -48,8 +49,12 @@ class Services:
         self._stack = stack
 
     def start(self, service: AbstractContextManager[T]) -> T:
+        return self.found(lambda: self._stack.enter_context(service))
+
+    def found(self, find: Callable[[], T]) -> T:
+        """What `find` gives; a missing program skips or fails the test."""
         try:
-            return self._stack.enter_context(service)
+            return find()
         except ServiceUnavailable as missing:
             if os.environ.get("BYOC_REQUIRE_SERVICES") == "1":
                 pytest.fail(str(missing), pytrace=False)
@@ -81,6 +86,11 @@ def postgres_server(session_services: Services) -> PostgresServer:
 @pytest.fixture(scope="session")
 def s3_server(session_services: Services, tmp_path_factory: pytest.TempPathFactory) -> S3Server:
     return session_services.start(run_s3(tmp_path_factory.mktemp("s3")))
+
+
+@pytest.fixture(scope="session")
+def spark(session_services: Services) -> Spark:
+    return session_services.found(find_spark)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The jars of the Kafka broker, resolved by Maven into a cache that all checkouts share."""
+"""Jars (Kafka's broker; what Spark needs of Iceberg), resolved by Maven into a cache that all checkouts share."""
 
 import fcntl
 import os
@@ -26,22 +26,32 @@ def kafka_version() -> str:
 
 
 def find_kafka_jars() -> Path:
-    """The folder of the jars, downloaded on first use; raises ServiceUnavailable."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "byoc")
-    jars = cache / f"kafka-{kafka_version()}"
+    """The folder of the broker's jars, downloaded on first use; raises ServiceUnavailable."""
+    return find_jars(POM, f"kafka-{kafka_version()}", "Apache Kafka")
+
+
+def find_jars(pom: Path, name: str, what: str) -> Path:
+    """The folder `name` of the cache with the jars of a pom, downloaded on first use; raises ServiceUnavailable."""
+    jars = cache_folder() / name
     if jars.is_dir():
         return jars
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache / f"{jars.name}.lock"):
+    with locked(jars.with_name(f"{name}.lock")):
         if not jars.is_dir():  # else another process had the lock before us
-            _resolve(jars)
+            _resolve(pom, jars, what)
     return jars
 
 
-def _resolve(jars: Path) -> None:
-    maven = find_program("mvn", how_to_get="apt-get install maven (it fetches Apache Kafka once)")
+def cache_folder() -> Path:
+    """Where downloads are kept, made if need be."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "byoc")
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
+
+
+def _resolve(source: Path, jars: Path, what: str) -> None:
+    maven = find_program("mvn", how_to_get=f"apt-get install maven (it fetches {what} once)")
     with tempfile.TemporaryDirectory(dir=jars.parent, prefix=f"{jars.name}-") as scratch:
-        pom = Path(shutil.copy(POM, scratch))
+        pom = Path(shutil.copy(source, scratch))
         target = Path(scratch, "jars")
         command = [maven, "-q", "-B", "-f", str(pom), MAVEN_GOAL]
         options = ["-DincludeScope=runtime", f"-DoutputDirectory={target}"]
@@ -55,14 +65,15 @@ def _resolve(jars: Path) -> None:
             )
         except subprocess.CalledProcessError as failure:
             reason = (failure.stdout + failure.stderr)[-1500:]
-            raise ServiceUnavailable(f"Maven could not fetch Apache Kafka:\n{reason}") from failure
+            raise ServiceUnavailable(f"Maven could not fetch {what}:\n{reason}") from failure
         except subprocess.TimeoutExpired as failure:
-            raise ServiceUnavailable(f"Maven took over {failure.timeout:g} s for Apache Kafka") from failure
+            raise ServiceUnavailable(f"Maven took over {failure.timeout:g} s for {what}") from failure
         target.rename(jars)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # released by close
         yield
