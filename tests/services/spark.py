@@ -34,6 +34,7 @@ class Spark:
         order = {"jars": [str(jar) for jar in self.jars.glob("*.jar")], "views": dict(views), "sql": sql}
         done = subprocess.run(
             [self.python, QUERY],
+            check=False,
             input=json.dumps(order),
             capture_output=True,
             text=True,
@@ -53,18 +54,21 @@ def find_spark() -> Spark:
         raise ValueError(f"{POM.name} names no spark.version")
     find_program("java", how_to_get="apt-get install default-jre-headless")
     folder = cache_folder() / f"spark-{version[1]}"
-    if not folder.is_dir():
+    if not _mark(folder).exists():
         with locked(folder.with_name(f"{folder.name}.lock")):
-            if not folder.is_dir():  # else another process had the lock before us
+            if not _mark(folder).exists():  # else another process had the lock before us
                 _install(folder)
-    return Spark(
-        folder / "bin/python", find_jars(POM, f"spark-iceberg-{version[1]}", "Iceberg's runtime for Spark")
-    )
+    jars = find_jars(POM, f"spark-iceberg-{version[1]}", "Iceberg's runtime for Spark")
+    return Spark(folder / "bin/python", jars)
+
+
+def _mark(folder: Path) -> Path:
+    return folder / ".complete"  # written last: an installation that was broken off begins again
 
 
 def _install(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
     uv = Path(sys.executable).with_name("uv")
-    # A virtual environment can't be moved, so a mark of success is what counts: the rename of a finished copy can't.
     made = ["venv", "--quiet", "--python", sys.executable, str(folder)]
     filled = ["pip", "install", "--quiet", "--python", str(folder / "bin/python"), "--require-hashes"]
     try:
@@ -73,7 +77,6 @@ def _install(folder: Path) -> None:
                 [uv, *command], check=True, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_SECONDS
             )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as failure:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise ServiceUnavailable(
-            f"PySpark could not be installed: {getattr(failure, 'stderr', failure)}"
-        ) from failure
+        reason = getattr(failure, "stderr", None) or failure
+        raise ServiceUnavailable(f"PySpark could not be installed: {reason}") from failure
+    _mark(folder).touch()

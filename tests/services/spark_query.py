@@ -1,9 +1,9 @@
-"""Run by PySpark's own Python: an order on standard input, {jars, views, sql}; the rows as JSON on the last line."""
+"""Run by PySpark's own Python: an order {jars, views, sql} on standard input; prints the rows as JSON."""
 
 import json
 import sys
 
-from pyspark.sql import SparkSession
+from pyspark.sql import SparkSession  # type: ignore[import-not-found]
 
 order = json.load(sys.stdin)
 spark = (
@@ -16,4 +16,4 @@ spark = (
 )
 for name, metadata in order["views"].items():
     spark.read.format("iceberg").load(metadata).createOrReplaceTempView(name)
-print(json.dumps([row.asDict() for row in spark.sql(order["sql"]).collect()]))
+sys.stdout.write(json.dumps([row.asDict() for row in spark.sql(order["sql"]).collect()]) + "\n")
