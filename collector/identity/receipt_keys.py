@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ class ReceiptKeys:
 
     def __init__(self, folder: IdentityFolder) -> None:
         self._folder = folder
+        self._lock = threading.Lock()  # lanes ask at the same time
         self.path: Path = folder.folder / "receipt-keys.json"
 
     def load(self) -> KeySet:
@@ -30,6 +32,10 @@ class ReceiptKeys:
 
     def add(self, body: bytes) -> KeySet:
         """Take in what a gateway answered. Raises WireError (nothing is kept then), OSError."""
+        with self._lock:
+            return self._add(body)
+
+    def _add(self, body: bytes) -> KeySet:
         parse_key_set(body, self._folder.authority_path.read_bytes())
         kept: list[dict[str, Any]] = []
         with contextlib.suppress(OSError, WireError):
