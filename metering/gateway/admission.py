@@ -58,7 +58,7 @@ def admit(pushed: Pushed, state: TenantState, moment: Moment, *, whole: bool) ->
     limit, and timestamps at most `future_wait_seconds` too far ahead. Nothing is counted as active yet for rows
     that were refused. An exemplar without its series, or out of time, is dropped: it is no sample.
     """
-    refused: Counter[Refusal] = Counter()
+    refused = Counter(pushed.refused)
     histograms, exemplars = pushed.histograms, pushed.exemplars
     numbers, times = pushed.numbers, pushed.timestamps_ms
     apart = (
@@ -69,8 +69,6 @@ def admit(pushed: Pushed, state: TenantState, moment: Moment, *, whole: bool) ->
     known = every >= 0
     for number, count in zip(*np.unique(every[~known], return_counts=True), strict=True):
         refused[refusal_of(int(number))] += int(count)
-    if pushed.faults:
-        refused[Refusal.HISTOGRAM] += len(pushed.faults)
     if whole:
         _wait_for_time(every_time[known], state, moment.now_ms)
     keep = known & _in_time(every_time, known, state, moment.now_ms, refused)
@@ -83,7 +81,7 @@ def admit(pushed: Pushed, state: TenantState, moment: Moment, *, whole: bool) ->
     if exemplars:
         batch = _with_exemplars(batch, exemplars, state, moment.now_ms)
     claims = int(np.count_nonzero(state.table.claimed[batch.series()]))
-    return Admission(batch, refused, claims, next(iter(pushed.faults), ""))
+    return Admission(batch, refused, claims, pushed.fault)
 
 
 def _batch(pushed: Pushed, state: TenantState, keep: Flags, histograms: Sequence[PushedHistogram]) -> Batch:

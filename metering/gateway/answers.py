@@ -22,9 +22,11 @@ class Busy(SlowDown):
 class PartlyRefused(Refuse):
     """Some of the push was not written; `written` samples were, and so many histograms and exemplars."""
 
-    def __init__(self, message: str, written: int, histograms: int = 0, exemplars: int = 0) -> None:
+    def __init__(
+        self, message: str, written: int, histograms: int = 0, exemplars: int = 0, refused: int = 0
+    ) -> None:
         super().__init__(message)
-        self.written, self.histograms, self.exemplars = written, histograms, exemplars
+        self.written, self.histograms, self.exemplars, self.refused = written, histograms, exemplars, refused
 
 
 _ANSWERS = (  # the more special ones first

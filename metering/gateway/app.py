@@ -19,6 +19,7 @@ from metering.gateway.enrol import EnrolEndpoint, Signer
 from metering.gateway.guard import ENROL_PATH, RENEW_PATH, Expected, Guard
 from metering.gateway.intake import Intake, IntakeParts
 from metering.gateway.metrics import GatewayMetrics
+from metering.gateway.otlp.endpoint import METRICS_PATH, OtlpEndpoint
 from metering.gateway.receipts import Receipts
 from metering.gateway.settings import GatewaySettings
 from metering.gateway.tenants import Tenants
@@ -65,7 +66,8 @@ def build_gateway(parts: GatewayParts) -> web.Application:
     guard = Guard(expected, clock, metrics, connections)
     enrol = EnrolEndpoint(Signer(parts.authority, parts.tokens), settings.enrolments_per_minute, clock, metrics)
     receipts = Receipts(parts.authority)
-    write = WriteEndpoint(Intake(IntakeParts(settings, parts.writer, clock, metrics)), tenants, receipts)
+    intake = Intake(IntakeParts(settings, parts.writer, clock, metrics))
+    write = WriteEndpoint(intake, tenants, receipts)
     # aiohttp's own limit never acts: bodies are read as streams with limits of their own.
     app = web.Application(middlewares=[guard.middleware()], client_max_size=settings.body.body_bytes)
     app[INSIDE] = Inside(metrics, tenants, connections)
@@ -74,6 +76,7 @@ def build_gateway(parts: GatewayParts) -> web.Application:
             web.post(ENROL_PATH, enrol.enrol),
             web.post(RENEW_PATH, enrol.renew),
             web.post(WRITE_PATH, write.post),
+            web.post(METRICS_PATH, OtlpEndpoint(intake, tenants).post),
             web.get(RECEIPT_KEYS_PATH, receipts.keys),
         ]
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,8 @@ from kernel.log import Record
 from kernel.window import DAY_MS
 from metering.gateway.admission import Admission, Moment, admit
 from metering.gateway.answers import PartlyRefused
-from metering.gateway.body import Protocol, negotiate, read_push
+from metering.gateway.body import negotiate, read_push
+from metering.gateway.foreign.pushed import Pushed
 from metering.gateway.intake import Delivery, Intake
 from metering.gateway.records import Batch, make_records
 from metering.gateway.tenants import TenantState
@@ -53,6 +54,16 @@ def cost_of(batch: Batch) -> int:
     if not len(times) or int(times.min()) // DAY_MS == int(times.max()) // DAY_MS:
         return batch.rows
     return batch.rows + SAMPLES_PER_DAY_FILE * (len(np.unique(times // DAY_MS)) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A push on its way in: how its body is read, and decoded by who holds the tenant's lock."""
+
+    read: Callable[[], Awaitable[bytes]]
+    decode: Callable[[bytes], Pushed]
+    identity: Identity
+    push: PushHeaders | None = None
 
 
 class _Timed:
@@ -88,12 +99,20 @@ class RemoteWrite:
         self, request: web.Request, identity: Identity, state: TenantState, push: PushHeaders | None
     ) -> Delivery:
         """Read, check and append one push. Raises what `answers` lists; PartlyRefused when some was not written."""
-        intake = self._intake
-        protocol = negotiate(request)
+        protocol, settings = negotiate(request), self._intake.settings.body
+
+        def decode(body: bytes) -> Pushed:
+            return protocol.decode(body, settings.for_decoding(), state)
+
+        return await self.deliver(Arrival(lambda: read_push(request, settings), decode, identity, push), state)
+
+    async def deliver(self, arrival: Arrival, state: TenantState) -> Delivery:
+        """The same for a push of any protocol whose content is samples."""
+        intake, push = self._intake, arrival.push
         async with intake.turn(state):
-            body = await read_push(request, intake.settings.body)
+            body = await arrival.read()
             intake.metrics.received.inc(len(body))
-            timed = _Timed(lambda: self._prepare(body, protocol, state, identity, push))
+            timed = _Timed(lambda: self._prepare(body, arrival, state))
             try:
                 async with intake.decode_turn(state):
                     prepared = await asyncio.to_thread(timed.run)
@@ -105,35 +124,26 @@ class RemoteWrite:
         counts = len(batch.histograms), len(batch.exemplars)
         return Delivery(prepared.sha256, len(batch), prepared.received_ms, positions, *counts)
 
-    def _prepare(
-        self,
-        body: bytes,
-        protocol: Protocol,
-        state: TenantState,
-        identity: Identity,
-        push: PushHeaders | None,
-    ) -> Prepared:
+    def _prepare(self, body: bytes, arrival: Arrival, state: TenantState) -> Prepared:
         """Decode, check and encode. In a thread."""
         clock = self._intake.clock
         moment = Moment(clock.now_ms(), clock.monotonic())
         with state.lock:
             try:
-                pushed = protocol.decode(body, self._intake.settings.body.for_decoding(), state)
-                admission = admit(pushed, state, moment, whole=push is not None)
-                return self._admitted(admission, body, identity, push, moment.now_ms)
+                admission = admit(arrival.decode(body), state, moment, whole=arrival.push is not None)
+                return self._admitted(admission, body, arrival, moment.now_ms)
             finally:
                 state.trim()
 
-    def _admitted(
-        self, admission: Admission, body: bytes, identity: Identity, push: PushHeaders | None, received_ms: int
-    ) -> Prepared:
+    def _admitted(self, admission: Admission, body: bytes, arrival: Arrival, received_ms: int) -> Prepared:
+        push = arrival.push
         if push is not None and admission.refused_total:
             self._count_refused(admission)
             raise PartlyRefused(f"nothing was written: {reasons_of(admission)}", 0)
         digest = hashlib.sha256(body).hexdigest()
         if push is None and admission.batch.is_empty:
             return Prepared((), admission, received_ms, digest)
-        header = batch_header(identity, push, received_ms, digest)
+        header = batch_header(arrival.identity, push, received_ms, digest)
         records = make_records(header, admission.batch, self._intake.max_record_bytes)
         return Prepared(records, admission, received_ms, digest)
 
@@ -145,7 +155,7 @@ class RemoteWrite:
         self._count_refused(admission)
         if admission.refused_total:
             message = f"{samples + histograms} samples were written, others not: {reasons_of(admission)}"
-            raise PartlyRefused(message, samples, histograms, len(batch.exemplars))
+            raise PartlyRefused(message, samples, histograms, len(batch.exemplars), admission.refused_total)
 
     def _count_refused(self, admission: Admission) -> None:
         for reason, count in admission.refused.items():

@@ -27,6 +27,8 @@ class Refusal(StrEnum):
     TOO_NEW = "timestamp_too_new"
     TOO_OLD = "timestamp_too_old"
     HISTOGRAM = "invalid_native_histogram"
+    BUCKETS = "invalid_buckets"
+    TEMPORALITY = "not_cumulative"
     NUL = "nul_in_label"
 
 

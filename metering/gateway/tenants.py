@@ -10,6 +10,7 @@ from metering.gateway.active import ActiveSeries
 from metering.gateway.buckets import TokenBucket
 from metering.gateway.foreign.rw1 import Rw1Decoder
 from metering.gateway.foreign.rw2 import Rw2Decoder
+from metering.gateway.otlp.decode import OtlpDecoder
 from metering.gateway.settings import TenantLimits
 from metering.gateway.table import SeriesTable
 
@@ -32,10 +33,11 @@ class TenantState:
         templates = self.limits.series_cache_bytes // 2
         self.rw1 = Rw1Decoder(self.table, templates)
         self.rw2 = Rw2Decoder(self.table, templates)
+        self.otlp = OtlpDecoder(self.table, templates)
 
     def trim(self) -> None:
         """Begin again from empty when what is remembered of the series has become too large."""
-        size = self.table.size_bytes + self.rw1.size_bytes + self.rw2.size_bytes
+        size = self.table.size_bytes + self.rw1.size_bytes + self.rw2.size_bytes + self.otlp.size_bytes
         if size > self.limits.series_cache_bytes:
             self.active.leave(self.table)
             self._renew()

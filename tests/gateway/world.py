@@ -40,6 +40,7 @@ class Answer:
     status: int
     text: str
     headers: Mapping[str, str]
+    content: bytes = b""
 
     @property
     def written(self) -> tuple[str | None, ...]:
@@ -162,15 +163,18 @@ class Sender:
     ) -> Answer:
         url = self._world.url + path
         async with self._session.post(url, data=body, headers=headers, chunked=chunked) as response:
-            return Answer(response.status, await response.text(), response.headers)
+            content = await response.read()
+            return Answer(response.status, content.decode(errors="replace"), response.headers, content)
 
     async def get(self, path: str) -> Answer:
         async with self._session.get(self._world.url + path) as response:
-            return Answer(response.status, await response.text(), response.headers)
+            content = await response.read()
+            return Answer(response.status, content.decode(errors="replace"), response.headers, content)
 
     async def json(self, path: str, content: object) -> Answer:
         async with self._session.post(self._world.url + path, json=content) as response:
-            return Answer(response.status, await response.text(), response.headers)
+            content = await response.read()
+            return Answer(response.status, content.decode(errors="replace"), response.headers, content)
 
     async def write(
         self,

@@ -13,6 +13,7 @@ from collector.wire.protobuf import check_within, read_int64, read_varint, skip_
 from metering.gateway.foreign.histogram import check_histogram
 from metering.gateway.foreign.pushed import Pushed, PushedExemplar, PushedHistogram
 from metering.gateway.foreign.skeleton import Rows, read_times, read_values
+from metering.gateway.series import Refusal
 from metering.samples import Metadata
 
 _VALUE, _TIMESTAMP, _START = 0x09, 0x10, 0x18  # Sample: double value = 1, int64 timestamp = 2, start_timestamp = 3
@@ -131,7 +132,11 @@ class Loose:
             numbers = np.concatenate([numbers, np.frombuffer(self._numbers, np.int32)])
             values = np.concatenate([values, np.frombuffer(bytes(self._values), "<f8")])
             times = np.concatenate([times, np.frombuffer(self._times, np.int64)])
-        return Pushed(numbers, times, values, starts, self.histograms, self.exemplars, self.metadata, self.faults)
+        refused = {Refusal.HISTOGRAM: len(self.faults)} if self.faults else {}
+        fault = self.faults[0] if self.faults else ""
+        return Pushed(
+            numbers, times, values, starts, self.histograms, self.exemplars, self.metadata, refused, fault
+        )
 
 
 def _histogram_start(started_ms: int) -> bytes:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from collector.wire.model import Labels
+from metering.gateway.series import Refusal
 from metering.samples import Metadata
 
 Int64s = npt.NDArray[np.int64]
@@ -54,7 +55,8 @@ class Pushed:
     histograms: Sequence[PushedHistogram] = ()
     exemplars: Sequence[PushedExemplar] = ()
     metadata: Sequence[Metadata] = ()
-    faults: Sequence[str] = ()  # what is wrong with native histograms that are not here
+    refused: Mapping[Refusal, int] = field(default_factory=dict)  # histograms and points that are not here
+    fault: str = ""  # what is wrong with the first of them
 
     def __len__(self) -> int:
         return len(self.values)

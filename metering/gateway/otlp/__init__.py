@@ -1,0 +1,1 @@
+"""OTLP/HTTP metrics, mapped to series as Prometheus' own OTLP endpoint maps them."""
