@@ -16,7 +16,7 @@ from collector.wire.snappy import compress
 from kernel.clock import Clock
 from kernel.identity import client_context, new_private_key, render_csr, render_private_key
 from kernel.ids import CollectorId, Tenant
-from kernel.log import Log, LogWriter
+from kernel.log import Log, LogWriter, StoredRecord
 from kernel.log.memory import MemoryLog
 from metering.gateway.app import GatewayParts
 from metering.gateway.server import GatewayServer
@@ -83,15 +83,19 @@ class GatewayWorld:
     def metric(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(name, labels) or 0.0
 
-    async def stored(self, topic: str = LIVE_TOPIC) -> list[tuple[BatchHeader, list[Row]]]:
+    async def records(self, topic: str = LIVE_TOPIC) -> list[StoredRecord]:
         """What the log holds, oldest first in each partition."""
         reader = await self.log.reader("witness", [topic], since_ms=0)
-        records = []
+        records: list[StoredRecord] = []
         while batch := await reader.poll(1000, 0.01):
             records += list(batch)
         await reader.close()
+        return records
+
+    async def stored(self, topic: str = LIVE_TOPIC) -> list[tuple[BatchHeader, list[Row]]]:
+        """The same, opened."""
         found = []
-        for record in records:
+        for record in await self.records(topic):
             columns = decode_batch(record.value)
             rows = zip(columns.series_index, columns.timestamps_ms, columns.values, strict=True)
             found.append(
