@@ -33,6 +33,18 @@ class CollectorMetrics:
         self.shipping_stopped = self._gauge("shipping_stopped", "1: nothing is pushed; /readyz says why.")
         self.reload_failed = self._gauge("config_reload_failed", "1: the last look at the settings was refused.")
         self.reloads = self._counter("config_reloads", "Reloads of the settings, by outcome.", ("outcome",))
+        self.receiver_requests = self._counter(
+            "receiver_requests", "Requests to receivers of remote_write, by outcome.", ("receiver", "outcome")
+        )
+        self.receiver_written = self._counter(
+            "receiver_written", "What receivers of remote_write say they took.", ("receiver", "kind")
+        )
+        self.receiver_lost = self._counter(
+            "receiver_lost", "Samples, histograms and exemplars a receiver did not get.", ("receiver", "reason")
+        )
+        self.receiver_spool_bytes = self._gauge(
+            "receiver_spool_bytes", "Bytes in the spool of a receiver.", ("receiver",)
+        )
         self.certificate = self._gauge("certificate_expiry_timestamp_seconds", "End of the client certificate.")
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:

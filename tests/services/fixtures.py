@@ -19,6 +19,7 @@ from tests.services.postgres import PostgresServer, run_postgres
 from tests.services.prometheus import run_prometheus
 from tests.services.s3 import S3Bucket, S3Server, run_s3
 from tests.services.spark import Spark, find_spark
+from tests.services.victoria import run_victoria
 from tests.services.vmagent import run_vmagent
 
 T = TypeVar("T")
@@ -40,6 +41,10 @@ class StartAlertmanager(Protocol):
 
 class StartVmagent(Protocol):
     def __call__(self, config: str, remote_write_url: str, flags: Sequence[str] = ()) -> HttpService: ...
+
+
+class StartVictoria(Protocol):
+    def __call__(self, flags: Sequence[str] = ()) -> HttpService: ...
 
 
 class Services:
@@ -139,5 +144,13 @@ def start_vmagent(test_services: Services, tmp_path_factory: pytest.TempPathFact
     def start(config: str, remote_write_url: str, flags: Sequence[str] = ()) -> HttpService:
         folder = tmp_path_factory.mktemp("vmagent")
         return test_services.start(run_vmagent(folder, config, remote_write_url, flags))
+
+    return start
+
+
+@pytest.fixture
+def start_victoria(test_services: Services, tmp_path_factory: pytest.TempPathFactory) -> StartVictoria:
+    def start(flags: Sequence[str] = ()) -> HttpService:
+        return test_services.start(run_victoria(tmp_path_factory.mktemp("victoria"), flags))
 
     return start
