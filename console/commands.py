@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     app.command("up")(up)
     app.command("close")(close)
     app.command("demo")(demo)
+    app.command("gateway-worker", hidden=True)(gateway_worker)
 
 
 def up(
@@ -54,6 +55,24 @@ def up(
     configure_logs()
     vendor.folder.mkdir(parents=True, exist_ok=True)
     uvloop.run(run_vendor(vendor, sections))
+
+
+def gateway_worker(
+    ctx: typer.Context,
+    number: Annotated[int, typer.Option()],
+    port: Annotated[int, typer.Option()],
+    shares: Annotated[Path, typer.Option()],
+    report: Annotated[int, typer.Option()],
+) -> None:
+    """One of the processes that `byoc up` starts for `gateway.workers`."""
+    import uvloop
+
+    from console.sections import read_sections
+    from console.workers import Seat, run_worker
+    from kernel.logs import configure_logs
+
+    configure_logs()
+    uvloop.run(run_worker(ctx.obj, read_sections(ctx.obj), Seat(number, port, shares, report)))
 
 
 def close(

@@ -16,6 +16,7 @@ from alerts.api import AlertService
 from billing.api import LicenceGauges
 from console.sections import Sections
 from console.wiring import Vendor
+from console.workers import start_workers
 from kernel.identity.authority import CertificateAuthority
 from kernel.identity.enrolment import EnrolmentTokens
 from kernel.identity.errors import NoAuthority
@@ -90,17 +91,21 @@ def write_endpoints(folder: Path, gateway_port: int, health_port: int) -> Path:
 
 
 async def _start_gateway(service: Service, vendor: Vendor, sections: Sections, log: Log) -> int:
+    authority = open_authority(vendor)
+    if sections.gateway.workers > 1:
+        return await start_workers(service, vendor, sections)
     writer = await log.writer()
     service.on_close("gateway-log", writer.close)
     database, clock, audit = vendor.database(), vendor.clock, vendor.audit()
     parts = GatewayParts(
         settings=sections.gateway,
         writer=writer,
-        authority=open_authority(vendor),
+        authority=authority,
         tokens=EnrolmentTokens(database, clock, audit),
         revocations=Revocations(database, clock, audit),
         clock=clock,
         registry=service.registry,
+        log=log,
     )
     return await serve_gateway(service, parts)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,8 +17,9 @@ _NEVER = float("-inf")
 class ActiveSeries:
     """When each series of a table was last seen. A series takes a place for each begun kilobyte of its labels."""
 
-    def __init__(self, limit: int, window_seconds: float) -> None:
-        self._limit, self._window = limit, window_seconds
+    def __init__(self, hold: Callable[[int], int], window_seconds: float) -> None:
+        """`hold` asks for so many places in all and says how many may be taken."""
+        self._hold, self._window = hold, window_seconds
         self._seen = np.full(1024, _NEVER)
         self._places = np.zeros(1024, np.int64)
         self._known = 0  # series whose places are set
@@ -31,14 +34,23 @@ class ActiveSeries:
     def without_room(self, table: SeriesTable, numbers: npt.NDArray[np.int64], now: float) -> npt.NDArray[np.int64]:
         """Those of the distinct `numbers` that are not active and do not fit any more."""
         self._learn(table)
-        new = numbers[self._seen[numbers] == _NEVER]
+        new: npt.NDArray[np.int64] = numbers[self._seen[numbers] == _NEVER]
         needed = self._places[new].cumsum()
-        if len(new) and self._taken + int(needed[-1]) > self._limit:
+        if not len(new):
+            return new
+        wanted = self._taken + int(needed[-1])
+        held = self._hold(wanted)
+        if held < wanted:
             self._sweep(now)
             new = numbers[self._seen[numbers] == _NEVER]
             needed = self._places[new].cumsum()
-        over: npt.NDArray[np.int64] = new[needed > self._limit - self._taken]
+            held = self._hold(self._taken + int(needed[-1]))
+        over: npt.NDArray[np.int64] = new[needed > held - self._taken]
         return over
+
+    def give_back(self) -> None:
+        """Hold no more places than are taken."""
+        self._hold(self._taken)
 
     def touch(self, numbers: npt.NDArray[np.int64], now: float) -> None:
         """Mark as active. The caller has asked `without_room` these."""

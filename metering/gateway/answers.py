@@ -6,7 +6,7 @@ from aiohttp import hdrs, web
 
 from collector.wire.errors import BodyTooLarge
 from collector.wire.headers import EXEMPLARS_WRITTEN, HISTOGRAMS_WRITTEN, SAMPLES_WRITTEN
-from kernel.errors import InvalidInput, Refuse, Retry, SlowDown
+from kernel.errors import Conflict, InvalidInput, Refuse, Retry, SlowDown, truncate
 from kernel.log import LogUnavailable
 from metering.gateway.body import BodyTooSlow, Unsupported
 from metering.gateway.buckets import retry_after
@@ -17,6 +17,14 @@ _MAX_TEXT = 2000
 
 class Busy(SlowDown):
     """No turn came in time: the gateway, or this tenant's share of it, is full."""
+
+
+class UnknownFrames(Conflict):
+    """What a frame builds on is not known here. `group` says which segment lacks its roots."""
+
+    def __init__(self, group: int, message: str) -> None:
+        super().__init__(message)
+        self.group = group
 
 
 class PartlyRefused(Refuse):
@@ -30,6 +38,7 @@ class PartlyRefused(Refuse):
 
 
 _ANSWERS = (  # the more special ones first
+    (UnknownFrames, Outcome.UNKNOWN, 409),
     (BodyTooLarge, Outcome.TOO_LARGE, 413),
     (BodyTooSlow, Outcome.TOO_SLOW, 408),
     (Unsupported, Outcome.UNSUPPORTED, 415),
@@ -58,6 +67,9 @@ def refused_response(error: Refuse | Retry, status: int) -> web.Response:
     if isinstance(error, Retry):
         wait = error.retry_after_seconds if isinstance(error, SlowDown) else 1.0
         headers[hdrs.RETRY_AFTER] = retry_after(wait)
+    if isinstance(error, UnknownFrames):
+        content = {"error": "unknown state", "group": error.group, "unknown": truncate(str(error))}
+        return web.json_response(content, status=status, headers=headers)
     response = web.Response(status=status, text=f"{str(error)[:_MAX_TEXT]}\n", headers=headers)
     if isinstance(error, BodyTooLarge | BodyTooSlow):
         response.force_close()  # the rest of the body is not waited for

@@ -8,22 +8,38 @@ from kernel.clock import Clock
 from kernel.errors import Retry
 from kernel.identity import Identity
 from kernel.identity.revocation import Revocations
+from kernel.ids import Tenant
 from metering.gateway.metrics import Closed, GatewayMetrics
 
 
 class Connections:
     """Who has spoken on which connection. Everything here runs on the event loop."""
 
-    def __init__(self, clock: Clock, metrics: GatewayMetrics, silent_seconds: float) -> None:
+    def __init__(self, clock: Clock, metrics: GatewayMetrics, silent_seconds: float, per_tenant: int) -> None:
         self._clock = clock
         self._metrics = metrics
         self._silent_seconds = silent_seconds
+        self._per_tenant = per_tenant
         self._identities: dict[RequestHandler, Identity] = {}
         self._first_seen: dict[RequestHandler, float] = {}
 
-    def identified(self, connection: RequestHandler, identity: Identity) -> None:
-        """A request with this identity has arrived on the connection."""
-        self._identities[connection] = identity
+    def identity(self, connection: RequestHandler) -> Identity | None:
+        """Who has spoken on this connection before."""
+        return self._identities.get(connection)
+
+    def identified(self, connection: RequestHandler, identity: Identity) -> bool:
+        """A request with this identity has arrived on the connection; whether its tenant may have one more."""
+        if connection not in self._identities:
+            if self._count(identity.tenant) >= self._per_tenant:
+                return False
+            self._identities[connection] = identity
+        return True
+
+    def _count(self, tenant: Tenant) -> int:
+        """Open connections of a tenant; asked once for each new connection."""
+        return sum(
+            one.transport is not None and identity.tenant == tenant for one, identity in self._identities.items()
+        )
 
     def sweep(self, open_now: list[RequestHandler], revocations: Revocations) -> None:
         """Close what is revoked or expired, and what has not said who it is in time; forget what is closed."""

@@ -11,15 +11,13 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from collector.wire.errors import BodyTooLarge
-from kernel.clock import Clock
 from kernel.errors import Denied, InvalidInput, Refuse, Retry
 from kernel.identity import CertificateAuthority, IssuedCertificate
 from kernel.identity.enrolment import EnrolmentTokens
 from kernel.logs import logger
 from metering.gateway.body import BodyTooSlow, read_body
 from metering.gateway.buckets import KeyedBuckets, retry_after
-from metering.gateway.guard import IDENTITY
-from metering.gateway.metrics import GatewayMetrics
+from metering.gateway.guard import IDENTITY, Watch
 
 MAX_BODY_BYTES = 32 * 1024
 READ_SECONDS = 10.0
@@ -38,10 +36,9 @@ class Signer:
 class EnrolEndpoint:
     """Turns tokens, and certificates that end, into certificates."""
 
-    def __init__(self, signer: Signer, per_minute: float, clock: Clock, metrics: GatewayMetrics) -> None:
+    def __init__(self, signer: Signer, per_minute: float, watch: Watch) -> None:
         self._authority, self._tokens = signer.authority, signer.tokens
-        self._clock = clock
-        self._metrics = metrics
+        self._clock, self._metrics, self._notices = watch.clock, watch.metrics, watch.notices
         self._buckets = KeyedBuckets(per_minute / 60, per_minute)
         self._turns = asyncio.Semaphore(_CONCURRENT)
 
@@ -71,14 +68,14 @@ class EnrolEndpoint:
     ) -> web.Response:
         path = request.path.lstrip("/")
         if wait := self._buckets.take(who, self._clock.monotonic()):
-            return self._refuse(path, 429, "too many requests for certificates: try later", retry_after(wait))
+            return self._refuse(who, path, 429, "too many requests for certificates: try later", retry_after(wait))
         try:
             fields = _parse(await read_body(request, MAX_BODY_BYTES, READ_SECONDS), names)
             async with self._turns:
                 issued = await asyncio.to_thread(issue, fields)
         except (Refuse, Retry) as error:
             return self._refuse(
-                path, _status(error), str(error), retry_after(2) if isinstance(error, Retry) else None
+                who, path, _status(error), str(error), retry_after(2) if isinstance(error, Retry) else None
             )
         self._metrics.certificates.labels(path, "issued").inc()
         _log.info("certificate_issued", path=path, who=who, serial=issued.serial)
@@ -88,9 +85,9 @@ class EnrolEndpoint:
         }
         return web.json_response(answer, headers={hdrs.CACHE_CONTROL: "no-store"})
 
-    def _refuse(self, path: str, status: int, text: str, retry: str | None) -> web.Response:
+    def _refuse(self, who: str, path: str, status: int, text: str, retry: str | None) -> web.Response:
         self._metrics.certificates.labels(path, "refused").inc()
-        _log.warning("certificate_refused", path=path, status=status, reason=text)
+        self._notices.warn("certificate_refused", who, str(status), path=path, text=text)
         headers = {hdrs.RETRY_AFTER: retry} if retry else None
         response = web.Response(status=status, text=f"{text}\n", headers=headers)
         response.force_close()

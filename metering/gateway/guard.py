@@ -12,19 +12,19 @@ from kernel.clock import Clock
 from kernel.errors import Retry
 from kernel.identity import Identity, is_strong, peer_identity
 from kernel.identity.revocation import Revocations
-from kernel.logs import logger
 from metering.gateway.buckets import retry_after
 from metering.gateway.connections import Connections
 from metering.gateway.metrics import Closed, GatewayMetrics
+from metering.gateway.notices import Notices
 
 ENROL_PATH = "/enrol"
 RENEW_PATH = "/renew"
 IDENTITY = web.RequestKey("identity", Identity)
-_log = logger("gateway")
 _REASONS = {
     Closed.NO_CERTIFICATE: "a client certificate is required: enrol first",
     Closed.WEAK_CIPHER: "TLS 1.2 or newer with AES-256-GCM is required",
     Closed.EXPIRED: "the client certificate has expired, or does not begin yet: renew it, or enrol again",
+    Closed.TOO_MANY: "too many connections of this project are open: keep them alive and use them again",
     Closed.REVOKED: "the client certificate was revoked: enrol again",
 }
 
@@ -38,6 +38,15 @@ class Expected:
     renewal_grace: timedelta = timedelta(0)  # how long after its end a certificate may still renew itself
 
 
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What every part of the gateway tells its events with."""
+
+    clock: Clock
+    metrics: GatewayMetrics
+    notices: Notices
+
+
 class Guard:
     """Turns away weak ciphers, missing, foreign, expired and revoked certificates.
 
@@ -45,12 +54,11 @@ class Guard:
     certificate comes back by itself.
     """
 
-    def __init__(self, expected: Expected, clock: Clock, metrics: GatewayMetrics, connections: Connections) -> None:
+    def __init__(self, expected: Expected, connections: Connections, watch: Watch) -> None:
         self._trust_domain = expected.trust_domain
         self._revocations = expected.revocations
         self._renewal_grace = expected.renewal_grace
-        self._clock = clock
-        self._metrics = metrics
+        self._clock, self._metrics, self._notices = watch.clock, watch.metrics, watch.notices
         self._connections = connections
 
     def middleware(self) -> Middleware:
@@ -62,11 +70,13 @@ class Guard:
                 return self._turn_away(request, Closed.WEAK_CIPHER)
             if request.path == ENROL_PATH:
                 return await handler(request)
-            identity = peer_identity(request.transport, self._trust_domain)
+            identity = self._connections.identity(request.protocol)  # a connection's never changes
+            identity = identity or peer_identity(request.transport, self._trust_domain)
             if identity is None:
                 return self._turn_away(request, Closed.NO_CERTIFICATE)
-            if request.path != RENEW_PATH:  # the sweep would close an expired one in the middle of its renewal
-                self._connections.identified(request.protocol, identity)
+            # Not for renewals: the sweep would close an expired one in the middle of it.
+            if request.path != RENEW_PATH and not self._connections.identified(request.protocol, identity):
+                return self._turn_away(request, Closed.TOO_MANY, identity)
             try:
                 reason = self._reason(identity, request.path)
             except Retry as error:
@@ -88,7 +98,10 @@ class Guard:
 
     def _turn_away(self, request: web.Request, reason: Closed, identity: Identity | None = None) -> web.Response:
         self._metrics.turned_away.labels(reason).inc()
-        _log.warning("turned_away", reason=reason.value, peer=request.remote, who=identity and identity.who)
-        response = web.Response(status=403, text=f"{_REASONS[reason]}\n")
+        who = identity.who if identity else f"address {request.remote}"
+        self._notices.warn("turned_away", who, reason.value, peer=request.remote)
+        headers = {hdrs.RETRY_AFTER: retry_after(2)} if reason is Closed.TOO_MANY else None
+        status = 503 if reason is Closed.TOO_MANY else 403
+        response = web.Response(status=status, text=f"{_REASONS[reason]}\n", headers=headers)
         response.force_close()
         return response

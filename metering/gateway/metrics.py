@@ -16,6 +16,7 @@ class Outcome(StrEnum):
     TOO_LARGE = "too_large"
     TOO_SLOW = "too_slow"
     UNSUPPORTED = "unsupported"
+    UNKNOWN = "unknown_state"
     LIMITED = "limited"
     BUSY = "busy"
     LOG_UNAVAILABLE = "log_unavailable"
@@ -29,6 +30,7 @@ class Closed(StrEnum):
     EXPIRED = "expired"
     REVOKED = "revoked"
     SILENT = "silent"
+    TOO_MANY = "too_many_connections"
     STALE_REVOCATIONS = "stale_revocations"
 
 
@@ -61,6 +63,12 @@ class GatewayMetrics:
             "byoc_gateway_certificate_requests", "Enrolments and renewals.", ["path", "outcome"], registry=registry
         )
         self.tenants = Gauge("byoc_gateway_tenants", "Tenants in memory.", registry=registry)
+        self.refusals_kept_back = Counter(
+            "byoc_gateway_refusals_kept_back",
+            "Refusals over what is kept in memory for one collector; told after a restart.",
+            registry=registry,
+        )
+        self.groups = Gauge("byoc_gateway_frame_groups", "Groups of frames in memory.", registry=registry)
         self.active_series = Gauge("byoc_gateway_active_series", "Active series of all tenants.", registry=registry)
         self.expiry = Gauge(
             "byoc_gateway_certificate_expiry_timestamp_seconds",

@@ -9,8 +9,10 @@ from aiohttp import hdrs, web
 
 from collector.wire.headers import PushHeaders
 from collector.wire.receipt import CONTENT_TYPE_RECEIPT, PushName, Receipt, ReceiptSigner, render_key_set
+from collector.wire.receipt import Refusal as SignedRefusal
 from kernel.identity import CertificateAuthority, Identity
 from metering.gateway.intake import Delivery
+from metering.refusal import Refusal
 
 
 class Receipts:
@@ -26,13 +28,27 @@ class Receipts:
         name: PushName,
         delivery: Delivery,
         headers: Mapping[str, str],
-        refused: Sequence[Mapping[str, Any]] = (),
+        refused: Sequence[Refusal] = (),
     ) -> web.Response:
-        """200 with the receipt of a push that the log has acknowledged; `refused` travels beside what is signed."""
+        """200 with the receipt of a push that the log has acknowledged.
+
+        `refused` are negative receipts of earlier pushes, each signed by itself; the `offset` beside each signature
+        is what the collector says it has seen.
+        """
         log = tuple((one.topic, one.partition, one.offset) for one in delivery.positions)
         receipt = Receipt(name, delivery.sha256, delivery.samples, delivery.received_ms, log)
-        body = self.signer.answer(receipt, refused)
+        body = self.signer.answer(receipt, [self._refusal(one) for one in refused])
         return web.Response(body=body, headers={**headers, hdrs.CONTENT_TYPE: CONTENT_TYPE_RECEIPT})
+
+    def _refusal(self, refusal: Refusal) -> Mapping[str, Any]:
+        header, sequence = refusal.header, refusal.sequence
+        tenant, part = header.tenant, refusal.push_part
+        name = PushName(
+            *(tenant.organization, tenant.project, header.collector, header.lane.value),
+            *(sequence.epoch, sequence.number, part),
+        )
+        signed = self.signer.sign(SignedRefusal(name, refusal.reason, refusal.refused_ms))
+        return {**signed, "offset": refusal.offset}
 
     async def keys(self, _request: web.Request) -> web.Response:
         """`GET /api/v1/receipt-keys`."""

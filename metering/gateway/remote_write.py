@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,8 @@ from metering.gateway.admission import Admission, Moment, admit
 from metering.gateway.answers import PartlyRefused
 from metering.gateway.body import negotiate, read_push
 from metering.gateway.foreign.pushed import Pushed
-from metering.gateway.intake import Delivery, Intake
+from metering.gateway.frame_rules import SAMPLES_PER_DAY_FILE
+from metering.gateway.intake import Delivery, Intake, Timed
 from metering.gateway.records import Batch, make_records
 from metering.gateway.tenants import TenantState
 from metering.record import BatchHeader, Lane
@@ -31,8 +31,6 @@ from metering.record import Sequence as PushSequence
 # What decoding may cost before it is charged: several times what it costs in any honest push. A body of nothing but
 # fields that nobody reads takes seconds and holds no sample, so it would pass every limit on samples.
 _USUAL_SECONDS, _USUAL_SECONDS_PER_SAMPLE = 0.005, 0.0001
-SAMPLES_PER_DAY_FILE = 10_000
-_EXCESS_FACTOR = 4  # a second above that costs four seconds' samples: a quarter of one core for who does it always
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,29 +64,6 @@ class Arrival:
     push: PushHeaders | None = None
 
 
-class _Timed:
-    """Runs the work of a push in its thread, and knows afterwards what it cost, also when it failed."""
-
-    def __init__(self, work: Callable[[], Prepared]) -> None:
-        self._work = work
-        self.seconds = 0.0  # of the processor, so that waiting for other threads is not counted
-        self.samples = 0
-
-    def run(self) -> Prepared:
-        started = time.thread_time()
-        try:
-            prepared = self._work()
-            self.samples = prepared.admission.batch.rows
-            return prepared
-        finally:
-            self.seconds = time.thread_time() - started
-
-    @property
-    def excess_seconds(self) -> float:
-        """What to charge beyond the samples."""
-        return _EXCESS_FACTOR * max(0.0, self.seconds - _USUAL_SECONDS - self.samples * _USUAL_SECONDS_PER_SAMPLE)
-
-
 class RemoteWrite:
     """Takes pushes of Prometheus' protocols."""
 
@@ -112,14 +87,16 @@ class RemoteWrite:
         async with intake.turn(state):
             body = await arrival.read()
             intake.metrics.received.inc(len(body))
-            timed = _Timed(lambda: self._prepare(body, arrival, state))
+            timed = Timed(lambda: self._prepare(body, arrival, state))
+            usual = _USUAL_SECONDS
             try:
                 async with intake.decode_turn(state):
                     prepared = await asyncio.to_thread(timed.run)
                 batch = prepared.admission.batch
+                usual += batch.rows * _USUAL_SECONDS_PER_SAMPLE
                 positions = await intake.append(lane_of(push).topic, prepared.records, state, cost_of(batch))
             finally:  # after the append: a push does not fail by its own cost, or it would fail each time it comes
-                intake.charge(state, timed.excess_seconds)
+                intake.charge(state, timed.seconds - usual)
         self._account(prepared.admission, push)
         counts = len(batch.histograms), len(batch.exemplars)
         return Delivery(prepared.sha256, len(batch), prepared.received_ms, positions, *counts)

@@ -21,6 +21,7 @@ from kernel.identity.revocation import Revocations
 from kernel.logs import logger
 from kernel.service import Service
 from metering.gateway.app import INSIDE, GatewayParts, Inside, build_gateway
+from metering.gateway.refusals import RefusedPushes
 
 _WATCH_SECONDS = 1.0
 _LINGER_SECONDS = 2.0
@@ -96,6 +97,11 @@ class GatewayServer:
     def context(self) -> ssl.SSLContext:
         return self._certificate.context
 
+    @property
+    def refused(self) -> RefusedPushes | None:
+        """What reads the refusals' topic, to be run as a task."""
+        return self._inside.refused
+
     async def start(self) -> int:
         """Read the revocations, then listen; returns the port. Raises DatabaseUnavailable, OSError."""
         settings = self._parts.settings
@@ -117,6 +123,7 @@ class GatewayServer:
             ssl_handshake_timeout=settings.handshake_seconds,
             ssl_shutdown_timeout=_LINGER_SECONDS,
             backlog=512,
+            reuse_port=settings.workers > 1,
         )
         self.port = self._server.sockets[0].getsockname()[1]
         _log.info("listening", host=settings.host, port=self.port)
@@ -134,6 +141,8 @@ class GatewayServer:
         while True:
             self.sweep()
             inside.tenants.forget_silent(clock.monotonic())
+            inside.groups.forget_idle(clock.monotonic())
+            inside.metrics.groups.set(len(inside.groups))
             inside.metrics.tenants.set(len(inside.tenants))
             inside.metrics.active_series.set(inside.tenants.active_series())
             if await asyncio.to_thread(self._certificate.renew_if_due):
@@ -156,6 +165,8 @@ async def serve_gateway(service: Service, parts: GatewayParts) -> int:
     service.on_close("gateway", server.stop)
     service.spawn("gateway-watch", server.watch())
     service.spawn("gateway-revocations", parts.revocations.run())
+    if server.refused is not None:
+        service.spawn("gateway-refusals", server.refused.run())
     service.checks["gateway"] = lambda: _why_not_ready(parts.revocations)
     return port
 

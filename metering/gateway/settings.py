@@ -77,6 +77,12 @@ class TenantLimits(Section):
         ge=1,
         description="Pushes of one tenant that are read and decoded at once. Default 4. More wait, unread.",
     )
+    connections: int = Field(
+        default=64,
+        ge=1,
+        description="Connections of one tenant that are open at once, its collectors together. Default 64; a"
+        " collector keeps a few. Above it: 503, and the connection is closed.",
+    )
     series_cache_bytes: int = Field(
         default=64 * _MIB,
         ge=0,
@@ -123,6 +129,13 @@ class GatewaySettings(Section):
     host: str = Field(default="127.0.0.1", description="Address to listen on. Default 127.0.0.1; 0.0.0.0 for all.")
     port: int = Field(
         default=8443, ge=0, le=65535, description="Port to listen on. Default 8443; 0 takes a free one and logs it."
+    )
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that serve the port. Default 1: the gateway runs inside `byoc up`. More: each is a"
+        " process of its own on a core of its own, with about 100 MB; they share each tenant's limits.",
     )
     host_names: tuple[str, ...] = Field(
         default=("localhost", "127.0.0.1"),

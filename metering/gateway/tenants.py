@@ -7,21 +7,26 @@ import threading
 
 from kernel.ids import Tenant
 from metering.gateway.active import ActiveSeries
-from metering.gateway.buckets import TokenBucket
 from metering.gateway.foreign.rw1 import Rw1Decoder
 from metering.gateway.foreign.rw2 import Rw2Decoder
 from metering.gateway.otlp.decode import OtlpDecoder
 from metering.gateway.settings import TenantLimits
+from metering.gateway.shares import OWN_PLACES, MemoryShares, Shares
 from metering.gateway.table import SeriesTable
 
 
 class TenantState:
     """One tenant. Who holds `lock` may use the table, the decoders and the active series; pushes run in threads."""
 
-    def __init__(self, tenant: Tenant, limits: TenantLimits, now: float, decodes: int = 1) -> None:
+    def __init__(
+        self, tenant: Tenant, limits: TenantLimits, now: float, decodes: int = 1, shares: Shares | None = None
+    ) -> None:
+        shares = shares or MemoryShares(limits)
         self.tenant, self.limits = tenant, limits
-        self.bucket = TokenBucket.full(limits.samples_per_second, limits.burst_samples, now)
-        self.active = ActiveSeries(limits.active_series, limits.active_series_seconds)
+        self.bucket = shares.bucket(tenant, now)
+        self.active = ActiveSeries(
+            lambda wanted: shares.hold(tenant, OWN_PLACES, wanted), limits.active_series_seconds
+        )
         self.turns = asyncio.Semaphore(limits.concurrent_pushes)
         self.decodes = asyncio.Semaphore(decodes)
         self.lock = threading.Lock()
@@ -46,10 +51,11 @@ class TenantState:
 class Tenants:
     """The states, made at a tenant's first push and forgotten after a time of silence."""
 
-    def __init__(self, limits: TenantLimits, decodes: int = 1) -> None:
+    def __init__(self, limits: TenantLimits, decodes: int = 1, shares: Shares | None = None) -> None:
         """`decodes`: bodies of one tenant that may be decoded at the same time."""
         self._limits = limits
         self._decodes = decodes
+        self._shares = shares or MemoryShares(limits)
         self._states: dict[Tenant, TenantState] = {}
 
     def __len__(self) -> int:
@@ -59,7 +65,7 @@ class Tenants:
         """The state of a tenant that is pushing now."""
         state = self._states.get(tenant)
         if state is None:
-            state = self._states[tenant] = TenantState(tenant, self._limits, now, self._decodes)
+            state = self._states[tenant] = TenantState(tenant, self._limits, now, self._decodes, self._shares)
         state.used = now
         return state
 
@@ -73,3 +79,9 @@ class Tenants:
         for tenant, state in list(self._states.items()):
             if now - state.used > window and state.bucket.is_full(now):
                 del self._states[tenant]
+                self._shares.forget(tenant)
+            elif state.lock.acquire(blocking=False):
+                try:
+                    state.active.give_back()
+                finally:
+                    state.lock.release()

@@ -5,32 +5,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from aiohttp import web
 
 from collector.wire.headers import PushHeaders, parse_push_headers
-from kernel.errors import Refuse, Retry
+from kernel.errors import Refuse, Retry, truncate
 from kernel.identity import Identity
-from kernel.logs import logger
 from metering.gateway.answers import outcome_of, refused_response, written_headers
+from metering.gateway.frames import Frames, is_frames
+from metering.gateway.groups import Groups
 from metering.gateway.guard import IDENTITY
 from metering.gateway.intake import Delivery, Intake
 from metering.gateway.metrics import Outcome
+from metering.gateway.notices import Notices
 from metering.gateway.receipts import Receipts, push_name
+from metering.gateway.refusals import RefusedPushes
 from metering.gateway.remote_write import RemoteWrite
 from metering.gateway.tenants import Tenants
 
-_log = logger("gateway")
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What is kept of senders from push to push."""
+
+    tenants: Tenants
+    groups: Groups
+    refused: RefusedPushes | None = None
 
 
 class WriteEndpoint:
     """Handles pushes. One for the process."""
 
-    def __init__(self, intake: Intake, tenants: Tenants, receipts: Receipts) -> None:
+    def __init__(self, intake: Intake, remembered: Remembered, receipts: Receipts, notices: Notices) -> None:
         self._intake = intake
         self._metrics = intake.metrics
-        self._tenants = tenants
+        self._tenants = remembered.tenants
+        self._refused = remembered.refused
+        self._notices = notices
         self._receipts = receipts
         self._remote_write = RemoteWrite(intake)
+        self._frames = Frames(intake, remembered.groups)
 
     async def post(self, request: web.Request) -> web.Response:
         """Answer one push."""
@@ -47,16 +62,18 @@ class WriteEndpoint:
     async def _take(self, request: web.Request, identity: Identity, push: PushHeaders | None) -> Delivery:
         state = self._tenants.state(identity.tenant, self._intake.clock.monotonic())
         self._intake.check_rate(state)
-        return await self._remote_write.take(request, identity, state, push)
+        protocol = self._frames if is_frames(request) else self._remote_write
+        return await protocol.take(request, identity, state, push)
 
     def _accepted(self, identity: Identity, push: PushHeaders | None, delivery: Delivery) -> web.Response:
         written = written_headers(delivery.samples, delivery.histograms, delivery.exemplars)
         if push is None:
             return web.Response(status=204, headers=written)
-        return self._receipts.response(push_name(identity, push), delivery, written)
+        refused = self._refused.for_answer(identity, push.refused_seen) if self._refused else ()
+        return self._receipts.response(push_name(identity, push), delivery, written, refused)
 
     def _refusal(self, error: Refuse | Retry, identity: Identity) -> web.Response:
         outcome, status = outcome_of(error)
         self._metrics.pushes.labels(outcome).inc()
-        _log.info("push_refused", who=identity.who, outcome=outcome.value, status=status, reason=str(error))
+        self._notices.warn("push_refused", identity.who, outcome.value, status=status, text=truncate(str(error)))
         return refused_response(error, status)

@@ -17,8 +17,9 @@ from kernel.window import DAY_MS
 from metering.gateway.active import ActiveSeries
 from metering.gateway.buckets import KeyedBuckets, TokenBucket, retry_after
 from metering.gateway.foreign.pushed import PushedHistogram
+from metering.gateway.frame_rules import SAMPLES_PER_DAY_FILE
 from metering.gateway.records import Batch, make_records
-from metering.gateway.remote_write import SAMPLES_PER_DAY_FILE, cost_of
+from metering.gateway.remote_write import cost_of
 from metering.gateway.series import check_series
 from metering.gateway.settings import GatewaySettings, TenantLimits
 from metering.gateway.table import SeriesTable
@@ -84,7 +85,7 @@ def table_of(names: Iterable[int]) -> SeriesTable:
 
 
 def test_active_series_never_exceed_their_limit_and_leave_after_a_while() -> None:
-    active, table = ActiveSeries(3, window_seconds=60), table_of(range(7))
+    active, table = ActiveSeries(lambda wanted: min(wanted, 3), window_seconds=60), table_of(range(7))
 
     def without_room(numbers: list[int], now: float) -> list[int]:
         return list(active.without_room(table, np.array(numbers), now).tolist())
@@ -101,7 +102,7 @@ def test_active_series_never_exceed_their_limit_and_leave_after_a_while() -> Non
 
 
 def test_series_stay_active_when_their_numbers_are_given_up() -> None:
-    active, table = ActiveSeries(3, window_seconds=60), table_of(range(3))
+    active, table = ActiveSeries(lambda wanted: min(wanted, 3), window_seconds=60), table_of(range(3))
     assert active.without_room(table, np.arange(3), 0).tolist() == []
     active.touch(np.arange(3), 0)
     active.leave(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -26,9 +27,13 @@ from collector.wire.snappy import compress
 from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
 from kernel.identity.receipt_key import RECEIPT_KEY_FILE, open_receipt_key
+from kernel.ids import CollectorId
+from kernel.log.memory import MemoryLog
+from metering.gateway.refusals import RefusedPushes
 from metering.record import LIVE_TOPIC
+from metering.refusal import REFUSALS_TOPIC, refusal_record
 from tests.gateway.messages import encode_rw2
-from tests.gateway.world import GatewayWorld, Sender
+from tests.gateway.world import Answer, GatewayWorld, Sender, gateway_world
 
 NOW = SystemClock().now_ms()
 BODY = compress(encode_rw2([((("__name__", "up"),), [(NOW, 1.0), (NOW + 1, 2.0)])]))
@@ -107,3 +112,46 @@ def test_a_damaged_key_is_said_not_replaced(tmp_path: Path, content: bytes) -> N
     with pytest.raises(InvalidInput, match="receipt key"):
         open_receipt_key(tmp_path)
     assert path.read_bytes() == content
+
+
+async def test_a_refusal_is_told_until_the_collector_has_heard(tmp_path: Path) -> None:
+    log = MemoryLog()
+    await log.ensure_topics({LIVE_TOPIC: 1, REFUSALS_TOPIC: 1})
+    writer = await log.writer()
+    async with gateway_world(tmp_path, writer=writer, log=log) as world:
+        reading = asyncio.create_task(required(world.server.refused).run())
+        async with Sender(world, world.context(world.credentials())) as sender:
+            await push(sender)
+            reader = await log.reader("lake", [LIVE_TOPIC], since_ms=0)
+            (poisoned,) = await reader.poll(10, 0.1)
+            await writer.append(REFUSALS_TOPIC, [refusal_record(poisoned, "columns that are none")])
+            answer = await told(sender, None)
+            (refusal,) = parse_answer(answer.encode())[1]
+            verify(refusal, await keys(world, sender))
+            assert refusal.content.reason == "columns that are none"
+            assert refusal.content.name == PushName("acme", "prod", "collector-1", PUSH.lane.value, 7, 3, 2)
+            offset = json.loads(answer)["refused"][0]["offset"]
+            assert "refused" not in (await write(sender, None)).text, "not at each push, if it says nothing"
+            assert "refused" not in (await write(sender, offset)).text
+        async with Sender(world, world.context(world.credentials(collector=CollectorId("another")))) as another:
+            assert "refused" not in (await write(another, None)).text
+        reading.cancel()
+
+
+async def write(sender: Sender, seen: int | None) -> Answer:
+    headers = {"Content-Type": CONTENT_TYPE_RW2, "Content-Encoding": "snappy"}
+    return await sender.post("/api/v1/write", BODY, headers | replace(PUSH, refused_seen=seen).render())
+
+
+async def told(sender: Sender, seen: int | None) -> str:
+    for _ in range(500):
+        text = (await write(sender, seen)).text
+        if "refused" in text:
+            return text
+        await asyncio.sleep(0.01)
+    raise AssertionError("nothing was told")
+
+
+def required(found: RefusedPushes | None) -> RefusedPushes:
+    assert found is not None
+    return found

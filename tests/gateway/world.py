@@ -123,10 +123,11 @@ async def gateway_world(
     settings: GatewaySettings | None = None,
     clock: Clock | None = None,
     writer: LogWriter | None = None,
+    log: Log | None = None,
 ) -> AsyncIterator[GatewayWorld]:
     """A gateway that listens on a free port; `writer` stands in for the memory log's."""
     identity = make_world(folder, clock=clock)
-    log = MemoryLog(identity.clock)
+    log = log or MemoryLog(identity.clock)
     await log.ensure_topics({LIVE_TOPIC: 1, HISTORY_TOPIC: 1})
     registry = CollectorRegistry()
     chosen = (settings or GatewaySettings()).model_copy(update={"port": 0})
@@ -138,6 +139,7 @@ async def gateway_world(
         identity.revocations,
         identity.clock,
         registry,
+        log,
     )
     server = GatewayServer(parts)
     await server.start()

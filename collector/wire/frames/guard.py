@@ -39,6 +39,13 @@ class GroupGuard:
         """
         self._changed(body)
 
+    def series_with(self, body: Body) -> int:
+        """Live series once `body` is applied. Raises as `check` does."""
+        changed = self._changed(body)
+        return self.series + sum(
+            known.series - self._streams.get(stream, _NOTHING).series for stream, known in changed.items()
+        )
+
     def apply(self, body: Body) -> None:
         """Take in what `check` allowed, after the append was acknowledged. Raises as `check` does."""
         changed = self._changed(body)

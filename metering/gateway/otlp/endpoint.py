@@ -22,13 +22,13 @@ from collector.wire.headers import parse_push_headers
 from collector.wire.varint import length_delimited, varint
 from kernel.errors import Refuse, Retry, truncate
 from kernel.identity import Identity
-from kernel.logs import logger
 from metering.gateway.answers import PartlyRefused, outcome_of, refused_response
 from metering.gateway.body import BodyTooSlow, Unsupported, read_body
 from metering.gateway.foreign.pushed import Pushed
 from metering.gateway.guard import IDENTITY
 from metering.gateway.intake import Intake
 from metering.gateway.metrics import Outcome
+from metering.gateway.notices import Notices
 from metering.gateway.remote_write import Arrival, RemoteWrite
 from metering.gateway.tenants import Tenants
 
@@ -36,7 +36,6 @@ METRICS_PATH = "/v1/metrics"
 _INVALID_ARGUMENT, _UNAVAILABLE, _EXHAUSTED, _UNIMPLEMENTED = 3, 14, 8, 12
 _CODES = {415: _UNIMPLEMENTED, 429: _EXHAUSTED, 413: _EXHAUSTED, 503: _UNAVAILABLE}
 _HEX_IDS = frozenset({"traceId", "spanId", "trace_id", "span_id"})
-_log = logger("gateway")
 
 
 class Encoding(Enum):
@@ -68,8 +67,9 @@ class Encoding(Enum):
 class OtlpEndpoint:
     """Handles exports. One for the process."""
 
-    def __init__(self, intake: Intake, tenants: Tenants) -> None:
+    def __init__(self, intake: Intake, tenants: Tenants, notices: Notices) -> None:
         self._intake = intake
+        self._notices = notices
         self._tenants = tenants
         self._pushes = RemoteWrite(intake)
 
@@ -109,7 +109,7 @@ class OtlpEndpoint:
     def _refusal(self, error: Refuse | Retry, encoding: Encoding, identity: Identity) -> web.Response:
         outcome, status = outcome_of(error)
         self._intake.metrics.pushes.labels(outcome).inc()
-        _log.info("push_refused", who=identity.who, outcome=outcome.value, status=status, reason=str(error))
+        self._notices.warn("push_refused", identity.who, outcome.value, status=status, text=truncate(str(error)))
         plain = refused_response(error, status)
         content = encoding.status(_CODES.get(status, _INVALID_ARGUMENT), truncate(str(error), 2000))
         response = web.Response(status=status, body=content, content_type=encoding.value)

@@ -1,0 +1,116 @@
+"""Bodies for the gateway's benchmarks: one target's scrapes in each protocol, with the headers of their pushes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bench.exposition import Exposition
+from bench.machine import note
+from collector.exposition import KeyCache, RawSeries, parse_exposition
+from collector.labels import METRIC_NAME, Labels, make_labels
+from collector.wire.encode_rw1 import encode_rw1
+from collector.wire.encode_rw2 import encode_rw2
+from collector.wire.frames import MEDIA_TYPE, EntryTable, StreamEncoder, Tick, join_blocks
+from collector.wire.headers import (
+    CONTENT_TYPE_RW1,
+    CONTENT_TYPE_RW2,
+    VERSION_HEADER,
+    VERSION_RW1,
+    VERSION_RW2,
+)
+from collector.wire.series import WireSeries
+from collector.wire.snappy import compress
+
+FRAMES = {"Content-Type": MEDIA_TYPE}
+RW2 = {"Content-Type": CONTENT_TYPE_RW2, "Content-Encoding": "snappy", VERSION_HEADER: VERSION_RW2}
+RW1 = {"Content-Type": CONTENT_TYPE_RW1, "Content-Encoding": "snappy", VERSION_HEADER: VERSION_RW1}
+
+
+@dataclass(frozen=True)
+class Pushes:
+    """Bodies of `samples` samples each. `first` are sent once, before the others, which may be sent in a circle."""
+
+    name: str
+    headers: dict[str, str]
+    samples: int
+    bodies: Sequence[bytes]
+    first: Sequence[bytes] = ()
+
+    @property
+    def bytes_per_sample(self) -> float:
+        """Of the bodies that are sent in a circle."""
+        return sum(map(len, self.bodies)) / len(self.bodies) / self.samples
+
+
+@dataclass
+class Scrapes:
+    """Scrapes of a target of `series` series, whose values advance."""
+
+    series: int
+    count: int
+    pages: list[list[tuple[Labels, float]]] = field(default_factory=list)
+    start_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+
+    def __post_init__(self) -> None:
+        note(f"making {self.count} scrapes of {self.series} series")
+        exposition, cache = Exposition(self.series, churn=0.0), KeyCache(_labels)
+        for _ in range(self.count):
+            columns = parse_exposition(exposition.page(), "text/plain; version=0.0.4", cache)
+            self.pages.append(list(zip(columns.entries, columns.values, strict=True)))
+
+
+def frames(scrapes: Scrapes) -> Pushes:
+    """A body for each scrape, behind one with all series."""
+    table = EntryTable()
+    labels = [labels for labels, _ in scrapes.pages[0]]
+    slots = table.take([_entry(one) for one in labels])
+    where = {one: int(slot) for one, slot in zip(labels, slots, strict=True)}
+    encoder = StreamEncoder(1, table, keyframe_every=10**6)
+    none = np.empty(0, np.int32)
+    bodies: list[list[bytes]] = []
+    for number, page in enumerate(scrapes.pages):
+        values = np.zeros(table.capacity)
+        for one, value in page:
+            values[where[one]] = value
+        tick = Tick(scrapes.start_ms + 1000 * number, values, None, none, none, none if number else slots)
+        blocks = encoder.encode(tick, 1)
+        bodies.append([join_blocks(1, blocks)] if number else [join_blocks(1, [block]) for block in blocks])
+    later = [body for scrape in bodies[1:] for body in scrape]
+    return Pushes(f"frames of {scrapes.series:,}", FRAMES, scrapes.series, later, bodies[0])
+
+
+def remote_write(
+    scrapes: Scrapes, encode: Callable[[Sequence[WireSeries]], bytes], headers: dict[str, str], size: int
+) -> Pushes:
+    """Bodies of `size` series each."""
+    bodies = [compress(encode(part)) for number in range(scrapes.count) for part in _cut(scrapes, number, size)]
+    return Pushes(f"remote write {2 if headers is RW2 else 1}.0", headers, size, bodies, bodies)
+
+
+def rw1(scrapes: Scrapes, size: int = 10_000) -> Pushes:
+    """Remote write 1.0."""
+    return remote_write(scrapes, encode_rw1, RW1, size)
+
+
+def rw2(scrapes: Scrapes, size: int = 10_000) -> Pushes:
+    """Remote write 2.0."""
+    return remote_write(scrapes, encode_rw2, RW2, size)
+
+
+def _cut(scrapes: Scrapes, number: int, size: int) -> Iterator[list[WireSeries]]:
+    at_ms = scrapes.start_ms + 1000 * number
+    rows = [WireSeries(labels, ((at_ms, value),)) for labels, value in scrapes.pages[number]]
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
+
+
+def _labels(raw: RawSeries) -> Labels:
+    return make_labels({**raw.labels, METRIC_NAME: raw.name, "job": "milvus"})
+
+
+def _entry(labels: Labels) -> bytes:
+    return b"\x02" + b"".join(f"{name}".encode() + b"\xff" + value.encode() + b"\xff" for name, value in labels)
