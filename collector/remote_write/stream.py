@@ -75,10 +75,9 @@ class StreamRequests:
         missing = table.capacity - len(self._start_of)
         if missing > 0:
             self._start_of = np.concatenate([self._start_of, np.full(missing, _NONE, np.int32)])
-        entries = [(slot, *pairs_of(table.entry(slot))) for slot in born.tolist()]
-        self._note_created(entries)
-        for slot, pairs, kind in entries:
-            self._put(slot, pairs, kind)
+        self._note_created(table, born.tolist())
+        for slot in born.tolist():
+            self._put(slot, *pairs_of(table.entry(slot)))
 
     def _put(self, slot: int, pairs: Pairs, kind: int) -> None:
         started = self._start_of[slot] = self._start_slot(pairs, kind)
@@ -89,8 +88,12 @@ class StreamRequests:
         else:
             self._chunk(slot).put(slot % self._cutting.max_series, sent, kind, started=bool(started != _NONE))
 
-    def _note_created(self, entries: list[tuple[int, Pairs, int]]) -> None:
-        for slot, pairs, kind in entries:
+    def _note_created(self, table: EntryTable, born: list[int]) -> None:
+        for slot in born:
+            entry = table.entry(slot)
+            if b"_created\xff" not in entry:
+                continue
+            pairs, kind = pairs_of(entry)
             if kind in _COUNTED and dict(pairs).get(b"__name__", b"").endswith(b"_created"):
                 metric = _metric(pairs, (b"_created",))
                 self._created[metric], self._created_slots[slot] = slot, metric

@@ -47,7 +47,7 @@ class Chunk:
     """The series of a fixed range of slots, each a piece of the template. Slots count from 0 here."""
 
     def __init__(self) -> None:
-        self._entries: list[tuple[Pairs, int, bool] | None] = []  # pairs, type, has a start timestamp
+        self._entries: list[bytes] = []  # type and labels as in frames; empty: no series
         self._pieces: list[bytes] = []
         self._is_started = bytearray()
         self._symbols = Symbols()
@@ -61,27 +61,27 @@ class Chunk:
         """A series takes a slot. `started`: its samples carry a start timestamp."""
         missing = slot + 1 - len(self._pieces)
         if missing > 0:
-            self._entries += [None] * missing
+            self._entries += [b""] * missing
             self._pieces += [b""] * missing
             self._is_started += bytes(missing)
         self.clear(slot)
-        self._entries[slot] = (pairs, kind, started)
+        self._entries[slot] = entry_of(pairs, kind)
         self._pieces[slot] = self._piece(pairs, kind, started=started)
         self._is_started[slot] = started
         self._live_symbols += 2 * len(pairs)
 
     def clear(self, slot: int) -> None:
         """The series of a slot is gone."""
-        entry = self._entries[slot] if slot < len(self._entries) else None
         self._template = None
-        if entry is not None:
-            self._live_symbols -= 2 * len(entry[0])
-            self._entries[slot], self._pieces[slot] = None, b""
+        entry = self._entries[slot] if slot < len(self._entries) else b""
+        if entry:
+            self._live_symbols -= entry.count(b"\xff")
+            self._entries[slot], self._pieces[slot] = b"", b""
 
     def pairs(self, slot: int) -> tuple[Pairs, int] | None:
         """Labels and type of a slot's series."""
-        entry = self._entries[slot] if slot < len(self._entries) else None
-        return None if entry is None else (entry[0], entry[1])
+        entry = self._entries[slot] if slot < len(self._entries) else b""
+        return pairs_of(entry) if entry else None
 
     def encode(self, values: npt.NDArray[np.float64], at_ms: int, present: npt.NDArray[np.bool_],
                starts_ms: npt.NDArray[np.int64] | None = None) -> tuple[bytes, int]:  # fmt: skip
@@ -130,9 +130,9 @@ class Chunk:
         """Texts of series that are gone go too."""
         self._symbols = Symbols()
         for slot, entry in enumerate(self._entries):
-            if entry is not None:
-                pairs, kind, started = entry
-                self._pieces[slot] = self._piece(pairs, kind, started=started)
+            if entry:
+                pairs, kind = pairs_of(entry)
+                self._pieces[slot] = self._piece(pairs, kind, started=bool(self._is_started[slot]))
 
     def _piece(self, pairs: Pairs, kind: int, *, started: bool) -> bytes:
         sample = _STARTED if started else _PLAIN
@@ -158,3 +158,8 @@ def pairs_of(entry: bytes) -> tuple[Pairs, int]:
     """Labels and type of an entry of a frame's dictionary."""
     parts = entry[1:].split(b"\xff")
     return list(zip(parts[0:-1:2], parts[1::2], strict=True)), entry[0]
+
+
+def entry_of(pairs: Pairs, kind: int) -> bytes:
+    """The other way."""
+    return bytes((kind,)) + b"".join([b"%b\xff%b\xff" % pair for pair in pairs])
