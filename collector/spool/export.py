@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def export_csv(folder: Path, wanted: Range, out: Path) -> str:
 
     A stale marker's value is `stale`. Raises OSError, Undecodable.
     """
-    rows = list(_rows(folder, wanted))
+    rows = list(stored_rows(folder, wanted))
     names = sorted({name for labels, _, _ in rows for name, _ in labels} - {METRIC_NAME})
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -60,7 +60,7 @@ def export_csv(folder: Path, wanted: Range, out: Path) -> str:
 def export_openmetrics(folder: Path, wanted: Range, out: Path) -> str:
     """Series after series with timestamps; stale markers are left out, as the format has none. Raises OSError."""
     by_series: dict[Labels, list[tuple[int, float]]] = {}
-    for labels, at_ms, value in _rows(folder, wanted):
+    for labels, at_ms, value in stored_rows(folder, wanted):
         if not _is_stale(value):
             by_series.setdefault(labels, []).append((at_ms, value))
     with out.open("w", encoding="utf-8") as file:
@@ -89,7 +89,8 @@ def _frames(folder: Path, wanted: Range) -> Iterator[Frame]:
                 yield found
 
 
-def _rows(folder: Path, wanted: Range) -> Iterable[tuple[Labels, int, float]]:
+def stored_rows(folder: Path, wanted: Range) -> Iterator[tuple[Labels, int, float]]:
+    """(labels, timestamp ms, value) of every sample that can be decoded, frame by frame. Raises OSError."""
     segments = _segments(folder)
     decoder = GroupDecoder(lambda frame, after: frames_between(segments, frame, after))
     for frame in _frames(folder, wanted):

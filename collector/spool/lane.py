@@ -76,7 +76,16 @@ class LaneSpool:
         self.epochs.load()
         found = [*self.shelf.ends(self.epochs.ends), self.settled.newest]
         self._writer.epoch = self.epochs.begin(self._clock.now_ms(), found)
+        self._find_lost_segments()
         self.gaps.reserve()
+
+    def _find_lost_segments(self) -> None:
+        """Numbers before the first segment of an epoch that nobody settled: a file is gone."""
+        begun: set[int] = set()
+        for name in self.shelf.names() if self.settled.is_known else ():
+            if name.epoch not in begun and name.first > 1 and name.epoch >= self.settled.floor:
+                self._damaged(name, Damage(0, 0, "a segment is gone", torn=False), 0, name.first)
+            begun.add(name.epoch)
 
     def _take_lock(self) -> None:
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -261,30 +270,21 @@ class LaneSpool:
 
     def _damaged(self, name: SegmentName, damage: Damage, before: int | None, after: int | None) -> None:
         """The reader met bytes that are no frame, between sequences `before` and `after`."""
-        if after is None and damage.torn:
-            _log.warning("torn_tail", segment=str(name), bytes=damage.length)
-            return
         _log.error("segment_damaged", segment=str(name), offset=damage.offset, bytes=damage.length)
         first = None if before is None else before + 1
         if name.group == (self.epoch, self._writer.generation()):
             self._writer.roll()  # later blocks may build on what is lost
-        if first is None or after is None:
-            self.gaps.record(
-                Gap(
-                    GapReason.DAMAGE,
-                    self._clock.now_ms(),
-                    name.epoch,
-                    first,
-                    after and after - 1,
-                    detail=damage.reason,
-                )
-            )
-            return
+        now_ms = self._clock.now_ms()
         with self.shelf.lock:
             numbers = self.settled.epochs.get(name.epoch)
-            for low, high in numbers.missing(first, after - 1) if numbers else [(first, after - 1)]:
-                gap = Gap(GapReason.DAMAGE, self._clock.now_ms(), name.epoch, low, high, detail=damage.reason)
-                self.gaps.record(gap)
+            if first is None:
+                unknown = Gap(GapReason.DAMAGE, now_ms, name.epoch, None, after and after - 1, detail=damage.reason)
+                self.gaps.record(unknown)
+                return
+            last = first if after is None else after - 1  # an end that is not known: one at least, recorded once
+            for low, high in numbers.missing(first, last) if numbers else [(first, last)]:
+                end = None if after is None else high
+                self.gaps.record(Gap(GapReason.DAMAGE, now_ms, name.epoch, low, end, detail=damage.reason))
                 self.settled.add(name.epoch, low, high)
             with contextlib.suppress(OSError):  # then it is recorded again after a restart
                 self.settled.save()

@@ -26,9 +26,20 @@ class SegmentReader:
         """The next frame that is not settled, of groups (epoch, number) in [at_least, below). Blocking."""
         while (name := self._shelf.next_unread(at_least, below)) is not None:
             frame = self._read_in(name)
-            if frame is not None and not self._is_old(name, frame):
+            is_new = frame is not None and not self._is_old(name, frame)
+            self._check_end(name)
+            if is_new:
                 return frame
         return None
+
+    def _check_end(self, name: SegmentName) -> None:
+        """After a segment that is written no more comes the next one; if numbers lie between, a file is gone."""
+        segment = self._shelf.segments.get(name)
+        if segment is None or name == self._shelf.active or segment.offset < segment.end:
+            return
+        last = self._shelf.last_sequence(name)
+        if self._settled.is_known and last is not None and last > segment.read > 0:
+            self._tell(name, Damage(segment.end, 0, "frames are missing", torn=False), last + 1)
 
     def _is_old(self, name: SegmentName, frame: Frame) -> bool:
         """Settled before, or there twice: a file copied under another name."""

@@ -18,6 +18,7 @@ class Settled:
         self._path = path
         self.floor = 0
         self.epochs: dict[int, Intervals] = {}
+        self.is_known = False  # the file was there and good, so what it does not say was not settled
 
     def load(self) -> None:
         """What is on disk; a damaged or missing file means that nothing is settled: all is sent again."""
@@ -27,7 +28,7 @@ class Settled:
                 self._load_cursor()
                 return
             epochs = {int(epoch): Intervals((int(a), int(b)) for a, b in runs) for epoch, runs in fields["epochs"]}
-            self.floor, self.epochs = int(fields["floor"]), epochs
+            self.floor, self.epochs, self.is_known = int(fields["floor"]), epochs, True
         except (KeyError, TypeError, ValueError):
             self.floor, self.epochs = 0, {}
 
