@@ -281,13 +281,22 @@ class LaneSpool:
                 unknown = Gap(GapReason.DAMAGE, now_ms, name.epoch, None, after and after - 1, detail=damage.reason)
                 self.gaps.record(unknown)
                 return
-            last = first if after is None else after - 1  # an end that is not known: one at least, recorded once
-            for low, high in numbers.missing(first, last) if numbers else [(first, last)]:
-                end = None if after is None else high
-                self.gaps.record(Gap(GapReason.DAMAGE, now_ms, name.epoch, low, end, detail=damage.reason))
-                self.settled.add(name.epoch, low, high)
+            if after is None:
+                self._cut(name.epoch, first, damage.reason)
+            else:
+                for low, high in numbers.missing(first, after - 1) if numbers else [(first, after - 1)]:
+                    self.gaps.record(Gap(GapReason.DAMAGE, now_ms, name.epoch, low, high, detail=damage.reason))
+                    self.settled.add(name.epoch, low, high)
             with contextlib.suppress(OSError):  # then it is recorded again after a restart
                 self.settled.save()
+
+    def _cut(self, epoch: int, first: int, reason: str) -> None:
+        """The end of an epoch is damaged: how many numbers it held is not known. Recorded once."""
+        if self.settled.cut.get(epoch, first + 1) <= first:
+            return
+        self.gaps.record(Gap(GapReason.DAMAGE, self._clock.now_ms(), epoch, first, None, detail=reason))
+        self.settled.cut[epoch] = first
+        self.settled.add(epoch, first)
 
     # -- what is seen from outside ---------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class EpochProof:
     gaps: Intervals = field(default_factory=Intervals)
     waiting: Intervals = field(default_factory=Intervals)  # on disk, not settled yet
     unproven: Intervals = field(default_factory=Intervals)  # settled by the word of a receiver without receipts
+    cut: int = 0  # all from this number on stands in a gap record; 0: the end is whole
     missing: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -125,6 +126,8 @@ class Prover:
             if gap.epoch is None or gap.first is None:
                 continue
             one, last = self._epoch(gap.epoch), gap.first if gap.last is None else gap.last
+            if gap.last is None:
+                one.cut = min(gap.first, one.cut or gap.first)
             if last >= gap.first:
                 one.gaps.add(gap.first, last)
                 one.last = max(one.last, last)
@@ -170,6 +173,8 @@ class Prover:
             if not self._keeps_bodies:
                 self._epoch(epoch).proven.add(sequence)
         for epoch, one in self._proof.epochs.items():
+            if one.cut:
+                one.gaps.add(one.cut, max(one.cut, one.last))
             accounted = Intervals([*one.proven, *one.gaps, *one.waiting])
             for first, last in accounted.missing(1, one.last):
                 numbers = settled.epochs.get(epoch, Intervals())

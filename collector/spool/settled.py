@@ -18,6 +18,7 @@ class Settled:
         self._path = path
         self.floor = 0
         self.epochs: dict[int, Intervals] = {}
+        self.cut: dict[int, int] = {}  # epochs whose end is damaged: from this number on, all is in a gap record
         self.is_known = False  # the file was there and good, so what it does not say was not settled
 
     def load(self) -> None:
@@ -28,9 +29,10 @@ class Settled:
                 self._load_cursor()
                 return
             epochs = {int(epoch): Intervals((int(a), int(b)) for a, b in runs) for epoch, runs in fields["epochs"]}
+            self.cut = {int(epoch): int(first) for epoch, first in fields.get("cut", [])}
             self.floor, self.epochs, self.is_known = int(fields["floor"]), epochs, True
         except (KeyError, TypeError, ValueError):
-            self.floor, self.epochs = 0, {}
+            self.floor, self.epochs, self.cut = 0, {}, {}
 
     def _load_cursor(self) -> None:
         """The one position that was kept before there was a set."""
@@ -42,7 +44,7 @@ class Settled:
     def save(self) -> None:
         """Durable when it returns. Raises OSError."""
         runs = [[epoch, list(numbers)] for epoch, numbers in sorted(self.epochs.items())]
-        save_checked(self._path, {"floor": self.floor, "epochs": runs})
+        save_checked(self._path, {"floor": self.floor, "epochs": runs, "cut": sorted(self.cut.items())})
 
     def add(self, epoch: int, first: int, last: int | None = None) -> None:
         """In memory alone."""
@@ -53,6 +55,8 @@ class Settled:
         self.floor = max(self.floor, floor)
         for epoch in [epoch for epoch in self.epochs if epoch < self.floor]:
             del self.epochs[epoch]
+        for epoch in [epoch for epoch in self.cut if epoch < self.floor]:
+            del self.cut[epoch]
 
     def is_complete_below(self, epoch: int, sequence: int) -> bool:
         """True when all numbers of the epoch below `sequence` are settled."""
