@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from collector.wire.errors import WireError
-from collector.wire.frames import FrameLimits, GroupReader, UnknownState, body_group
+from collector.wire.frames import FrameLimits, GroupReader, OldState, UnknownState, body_group
 from collector.wire.frames import Rows as FrameRows
 from kernel.errors import DeadLetter
 from kernel.ids import CollectorId, Tenant
 from metering.record import BatchHeader, Lane, RecordFormat
 
-__all__ = ["FrameRows", "GroupLimits", "SourceReaders", "UnknownState", "WireError", "vendor_labels"]
+__all__ = ["FrameRows", "GroupLimits", "OldState", "SourceReaders", "UnknownState", "WireError", "vendor_labels"]
 
 Assign = Callable[[Tenant, CollectorId, Sequence[bytes]], npt.NDArray[np.int64]]
 Release = Callable[[Tenant, npt.NDArray[np.int64]], None]

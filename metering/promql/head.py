@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from kernel.errors import DeadLetter
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
 from kernel.log import StoredRecord, TopicPartition
-from metering.frames import FrameRows, SourceReaders, UnknownState, WireError
+from metering.frames import FrameRows, OldState, SourceReaders, UnknownState, WireError
 from metering.promql.limits import HeadLimits, Reason
 from metering.promql.organization import OrganizationHead
 from metering.promql.vector import Integers
@@ -98,7 +98,8 @@ class Head:
             return self._readers_of(record.source).read(header, record.value, record.offset)
         except UnknownState as unknown:
             known = sum(len(one.values) for one in unknown.rows)
-            self.refused[Reason.UNKNOWN_STATE] += max(1, int(record.headers.get("samples", b"0")) - known)
+            reason = Reason.OUT_OF_ORDER if isinstance(unknown, OldState) else Reason.UNKNOWN_STATE
+            self.refused[reason] += max(1, int(record.headers.get("samples", b"0")) - known)
             return unknown.rows
         except WireError as error:
             raise DeadLetter(f"a record of frames that can't be read: {error}") from error

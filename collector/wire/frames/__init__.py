@@ -2,7 +2,7 @@
 
 from collector.wire.frames.body import BlockView, Body, body_group, join_blocks, open_body
 from collector.wire.frames.encode import StreamEncoder
-from collector.wire.frames.errors import UnknownState
+from collector.wire.frames.errors import OldState, UnknownState
 from collector.wire.frames.guard import GroupGuard
 from collector.wire.frames.model import (
     CONTENT_TYPE,
@@ -49,6 +49,7 @@ __all__ = [
     "GroupGuard",
     "GroupReader",
     "HistogramRow",
+    "OldState",
     "Patch",
     "Rows",
     "StreamEncoder",

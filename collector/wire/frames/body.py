@@ -24,7 +24,7 @@ _MAGIC = b"BYF"
 _HEADER = struct.Struct("<3sBQIII")  # magic, version, group, blocks, samples, crc32 of all other bytes
 _CRC_BYTES = 4
 
-ROOT, RESYNC, PATCH, COLUMNS, KEYFRAME, ABSENT, EXTRAS = (1 << bit for bit in range(7))
+ROOT, PATCH, COLUMNS, KEYFRAME, ABSENT, EXTRAS = (1 << bit for bit in range(6))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +203,6 @@ def _parse_head(cursor: Cursor, limits: FrameLimits) -> Head:
 
 
 def _is_wrong(flags: int) -> bool:
-    lone_root = (flags & ROOT and not flags & PATCH) or (flags & RESYNC and not flags & ROOT)
+    lone_root = flags & ROOT and not flags & PATCH
     lone_columns = flags & (KEYFRAME | ABSENT) and not flags & COLUMNS
-    return bool(flags > 127 or lone_root or lone_columns)
+    return bool(flags > 63 or lone_root or lone_columns)

@@ -3,6 +3,7 @@
 kernel.errors.Refuse
 └── kernel.errors.Conflict
     └── UnknownState     the frames build on state that this reader doesn't have: 409, send roots
+        └── OldState     their state was here before: a push that came again, or too late
 """
 
 from __future__ import annotations
@@ -20,3 +21,7 @@ class UnknownState(Conflict):
     """
 
     rows: Sequence[Rows] = ()
+
+
+class OldState(UnknownState):
+    """The state that a block leads to or builds on was here, and has moved on: it was read before."""

@@ -72,14 +72,14 @@ class Mirror(StreamState):
         self._is_new = False
         return [Piece(flags, patch=section, name=total.name(), patch_bytes=len(raw))]
 
-    def seal(self, piece: Piece, at_ms: int, versions: Iterator[int], flags: int = 0) -> Block:
-        """The block of a piece; a change of state takes the next of `versions`. `flags` are added."""
+    def seal(self, piece: Piece, at_ms: int, versions: Iterator[int]) -> Block:
+        """The block of a piece; a change of state takes the next of `versions`."""
         before, before_name = self.version, self._name
         if piece.flags & (PATCH | KEYFRAME):
             self.version = next(versions)
         self._name = piece.name or before_name
         head = Head(
-            flags=piece.flags | flags,
+            flags=piece.flags,
             stream=self._stream,
             at_ms=at_ms,
             samples=piece.samples,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collector.wire.frames.body import RESYNC, join_blocks
+from collector.wire.frames.body import join_blocks
 from collector.wire.frames.extras import NO_SLOTS
 from collector.wire.frames.layout import Compressor
 from collector.wire.frames.mirror import Mirror
@@ -53,5 +53,5 @@ def _blocks(root: Root, compressor: Compressor) -> Iterator[Block]:
     pieces = mirror.change(Patch(NO_SLOTS, slots, entries, bases.classes[slots], bases.coded[slots]))
     # The last of them leads to the very version; those before take numbers that no encoder gives away.
     versions = iter(range(root.version - len(pieces) + 1, root.version + 1))
-    for number, piece in enumerate(pieces):
-        yield mirror.seal(piece, root.at_ms, versions, RESYNC if number == 0 else 0)
+    for piece in pieces:
+        yield mirror.seal(piece, root.at_ms, versions)

@@ -7,9 +7,9 @@ from enum import Enum
 import numpy as np
 
 from collector.wire.errors import WireError
-from collector.wire.frames.body import RESYNC, Head
+from collector.wire.frames.body import Head
 from collector.wire.frames.dictionary import CHECK_BYTES
-from collector.wire.frames.errors import UnknownState
+from collector.wire.frames.errors import OldState, UnknownState
 from collector.wire.frames.layout import malformed
 from collector.wire.frames.model import Bools
 from collector.wire.frames.sections import Patch
@@ -26,11 +26,11 @@ class Step(Enum):
 def step_of(head: Head, version: int, name: bytes) -> Step:
     """How `head` relates to a stream's state (version 0: none is known). Raises UnknownState.
 
-    A root leads on only forward, so that a push that was delayed and comes twice can't turn the state back; a root
-    that is sent to resynchronise does.
+    A root leads on only forward, also one that is sent to resynchronise: a push that was delayed and comes twice
+    can't turn the state back, from where what comes next could not be read.
     """
     if head.is_root:
-        if head.flags & RESYNC or head.version > version:
+        if head.version > version:
             return Step.NEXT
         return Step.SAME if (head.version, head.name) == (version, name) else Step.OLD
     if version and head.version == version and head.check == name[:CHECK_BYTES]:
@@ -44,6 +44,8 @@ def step_of(head: Head, version: int, name: bytes) -> Step:
 
 def unknown(head: Head, version: int) -> UnknownState:
     """The state that a block needs is not the one that is known."""
+    if head.version < version or head.is_root:
+        return OldState(f"stream {head.stream}: the state has moved on from version {head.version} to {version}")
     known = f"version {version} is known" if version else "the stream is not known"
     return UnknownState(f"stream {head.stream}: the block needs version {head.before}, {known}; send roots")
 

@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 import zstandard
 
-ROOT, RESYNC, PATCH, COLUMNS, KEYFRAME, ABSENT, EXTRAS = 1, 2, 4, 8, 16, 32, 64
+ROOT, PATCH, COLUMNS, KEYFRAME, ABSENT, EXTRAS = 1, 2, 4, 8, 16, 32
 WORD = (1 << 64) - 1
 STALE = 0x7FF0000000000002
 Row = tuple[bytes, int, int]  # entry, ms, the bits of the value

@@ -110,7 +110,7 @@ def test_damage_is_always_told_in_the_same_way(
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=200), st.integers(0, 127), st.integers(0, 100))
+@given(st.binary(max_size=200), st.integers(0, 255), st.integers(0, 100))
 def test_any_bytes_after_a_head_are_told_in_the_same_way(tail: bytes, flags: int, samples: int) -> None:
     name = bytes(16) if flags & PATCH else b""
     body = of_blocks(head(flags, samples, name) + tail, samples=samples)

@@ -12,6 +12,7 @@ from collector.wire.frames import (
     FrameLimits,
     GroupGuard,
     GroupReader,
+    OldState,
     UnknownState,
     join_blocks,
     open_body,
@@ -91,17 +92,25 @@ def test_a_delayed_root_does_not_turn_a_reader_back_but_lets_a_sender_start_agai
             guard.apply(open_body(body, FrameLimits()))
 
 
-def test_roots_turn_a_reader_back_for_a_sender_that_resumes_earlier() -> None:
-    made, (ahead, numbers), (behind, _) = pushed(), reader(), reader()
-    for each, _ in made:
+def test_a_sender_that_resumes_earlier_is_followed_by_the_gateway_and_known_to_the_reader() -> None:
+    """After a crash it pushes again what was read long ago, from roots on: a reader's state stays where it is."""
+    made, (ahead, numbers), (behind, _), guard = pushed(), reader(), reader(), GroupGuard()
+    for each, _ in made[:4]:
         for body in each:
             ahead.read(body)
+            guard.apply(open_body(body, FrameLimits()))
     behind.read(made[0][0][0])
     for root in behind.roots():
-        ahead.read(root)
-    for each, expected in made[1:]:
+        assert ahead.read(root, samples=False) == []
+        guard.apply(open_body(root, FrameLimits()))
+    for each, _ in made[1:4]:
         for body in each:
-            assert known_to(numbers, ahead, body) == expected
+            guard.apply(open_body(body, FrameLimits()))
+            assert ahead.read(body, samples=False) == []
+    with pytest.raises(OldState):
+        ahead.read(made[1][0][0])
+    guard.check(open_body(made[4][0][0], FrameLimits()))
+    assert known_to(numbers, ahead, made[4][0][0]) == made[4][1]
 
 
 @pytest.mark.parametrize("missing", range(4))
