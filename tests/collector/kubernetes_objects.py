@@ -1,4 +1,7 @@
-"""Objects as kube-apiserver 1.34 answers them for a small Milvus: managed fields and empty ones left out."""
+"""Objects as kube-apiserver 1.34 answers them for a small Milvus: managed fields and empty ones left out.
+
+They are valid by the OpenAPI schemas of 1.34 (`kubernetes-validate --strict`).
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def pod(name: str = "milvus-0", ip: str = "10.244.0.7", **status: Any) -> Object
             "podIP": ip,
             "podIPs": [{"ip": ip}],
             "containerStatuses": [
-                {"name": "milvus", "containerID": "containerd://a1", "image": "milvusdb/milvus:v2.3.5",
+                {"name": "milvus", "containerID": "containerd://a1", "image": "milvusdb/milvus:v2.3.5", "imageID": "sha256:1",
                  "ready": True, "restartCount": 0, "state": {"running": {"startedAt": CREATED}}}
             ],
             "initContainerStatuses": [
