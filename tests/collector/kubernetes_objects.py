@@ -54,8 +54,9 @@ def pod(name: str = "milvus-0", ip: str = "10.244.0.7", **status: Any) -> Object
             "podIP": ip,
             "podIPs": [{"ip": ip}],
             "containerStatuses": [
-                {"name": "milvus", "containerID": "containerd://a1", "image": "milvusdb/milvus:v2.3.5", "imageID": "sha256:1",
-                 "ready": True, "restartCount": 0, "state": {"running": {"startedAt": CREATED}}}
+                {"name": "milvus", "containerID": "containerd://a1", "image": "milvusdb/milvus:v2.3.5",
+                 "imageID": "sha256:1", "ready": True, "restartCount": 0,
+                 "state": {"running": {"startedAt": CREATED}}}
             ],
             "initContainerStatuses": [
                 {"name": "config", "containerID": "containerd://b2", "image": "milvus-config:1", "ready": True,
