@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from kernel.errors import SlowDown
-from metering.gateway.foreign.pushed import Pushed, PushedExemplar, PushedHistogram
+from metering.gateway.foreign.pushed import Pushed, PushedExemplar
 from metering.gateway.records import Batch
 from metering.gateway.series import Refusal
 from metering.gateway.table import refusal_of
@@ -59,47 +59,44 @@ def admit(pushed: Pushed, state: TenantState, moment: Moment, *, whole: bool) ->
     that were refused. An exemplar without its series, or out of time, is dropped: it is no sample.
     """
     refused = Counter(pushed.refused)
-    histograms, exemplars = pushed.histograms, pushed.exemplars
-    numbers, times = pushed.numbers, pushed.timestamps_ms
-    apart = (
-        np.array([row.number for row in histograms], np.int32),
-        np.array([row.timestamp_ms for row in histograms]),
-    )
-    every, every_time = np.concatenate([numbers, apart[0]]), np.concatenate([times, apart[1].astype(np.int64)])
+    every, every_time = _numbers_and_times(pushed)
     known = every >= 0
-    for number, count in zip(*np.unique(every[~known], return_counts=True), strict=True):
-        refused[refusal_of(int(number))] += int(count)
+    if not known.all():
+        for number, count in zip(*np.unique(every[~known], return_counts=True), strict=True):
+            refused[refusal_of(int(number))] += int(count)
     if whole:
         _wait_for_time(every_time[known], state, moment.now_ms)
     keep = known & _in_time(every_time, known, state, moment.now_ms, refused)
-    over = _within_active(every[keep], state, moment, whole)
+    series, over = _within_active(every, keep, state, moment, whole)
     if len(over):
         outside = np.isin(every, over)
         refused[Refusal.ACTIVE_SERIES] += int(np.count_nonzero(outside & keep))
         keep &= ~outside
-    batch = _batch(pushed, state, keep[: len(numbers)], _kept(histograms, keep[len(numbers) :]))
-    if exemplars:
-        batch = _with_exemplars(batch, exemplars, state, moment.now_ms)
-    claims = int(np.count_nonzero(state.table.claimed[batch.series()]))
-    return Admission(batch, refused, claims, pushed.fault)
+    batch = _batch(pushed, state, keep, series)
+    if pushed.exemplars:
+        batch = _with_exemplars(batch, pushed.exemplars, state, moment.now_ms)
+    return Admission(batch, refused, int(np.count_nonzero(state.table.claimed[series])), pushed.fault)
 
 
-def _batch(pushed: Pushed, state: TenantState, keep: Flags, histograms: Sequence[PushedHistogram]) -> Batch:
-    columns: tuple[Numbers, Times, npt.NDArray[np.float64], Times | None] = (
-        pushed.numbers,
-        pushed.timestamps_ms,
-        pushed.values,
-        pushed.starts_ms,
-    )
-    numbers, times, values, starts = columns
-    if not keep.all():
-        numbers, times, values = numbers[keep], times[keep], values[keep]
-        starts = starts[keep] if starts is not None else None
-    return Batch(state.table, numbers, times, normalise_nan(values), starts, histograms, (), pushed.metadata)
+def _numbers_and_times(pushed: Pushed) -> tuple[Numbers, Times]:
+    """Of the samples, and then of the histograms."""
+    if not pushed.histograms:
+        return pushed.numbers, pushed.timestamps_ms
+    numbers = np.array([row.number for row in pushed.histograms], np.int32)
+    times = np.array([row.timestamp_ms for row in pushed.histograms], np.int64)
+    return np.concatenate([pushed.numbers, numbers]), np.concatenate([pushed.timestamps_ms, times])
 
 
-def _kept(histograms: Sequence[PushedHistogram], keep: Flags) -> Sequence[PushedHistogram]:
-    return [row for row, is_kept in zip(histograms, keep.tolist(), strict=True) if is_kept]
+def _batch(pushed: Pushed, state: TenantState, keep: Flags, series: Times) -> Batch:
+    numbers, times, values, starts = pushed.numbers, pushed.timestamps_ms, pushed.values, pushed.starts_ms
+    samples = keep[: len(numbers)]
+    if not samples.all():
+        numbers, times, values = numbers[samples], times[samples], values[samples]
+        starts = starts[samples] if starts is not None else None
+    kept = zip(pushed.histograms, keep[len(pushed.numbers) :].tolist(), strict=True)
+    histograms = [row for row, is_kept in kept if is_kept]
+    fixed = normalise_nan(values)
+    return Batch(state.table, numbers, times, fixed, starts, histograms, (), pushed.metadata, series)
 
 
 def _with_exemplars(batch: Batch, exemplars: Sequence[PushedExemplar], state: TenantState, now_ms: int) -> Batch:
@@ -111,16 +108,7 @@ def _with_exemplars(batch: Batch, exemplars: Sequence[PushedExemplar], state: Te
         for row in exemplars
         if row.number in taken and earliest <= row.timestamp_ms <= latest
     ]
-    return Batch(
-        batch.table,
-        batch.numbers,
-        batch.timestamps_ms,
-        batch.values,
-        batch.starts_ms,
-        batch.histograms,
-        rows,
-        batch.metadata,
-    )
+    return replace(batch, exemplars=rows)
 
 
 def _wait_for_time(times: Times, state: TenantState, now_ms: int) -> None:
@@ -150,10 +138,12 @@ def _in_time(times: Times, candidates: Flags, state: TenantState, now_ms: int, r
     return ~(too_new | too_old)
 
 
-def _within_active(numbers: Numbers, state: TenantState, moment: Moment, whole: bool) -> Times:
-    """Count these series as active; the distinct numbers of those that don't fit."""
+def _within_active(
+    numbers: Numbers, keep: Flags, state: TenantState, moment: Moment, whole: bool
+) -> tuple[Times, Times]:
+    """Count the series of these rows as active: their distinct numbers, and those that don't fit."""
     used = np.zeros(len(state.table), np.bool_)
-    used[numbers] = True
+    used[numbers if keep.all() else numbers[keep]] = True
     series = np.flatnonzero(used)
     over = state.active.without_room(state.table, series, moment.monotonic)
     if len(over):
@@ -162,7 +152,7 @@ def _within_active(numbers: Numbers, state: TenantState, moment: Moment, whole: 
             raise SlowDown(f"{len(over)} new series over the limit of {limit} active series", _SERIES_WAIT_SECONDS)
         series = np.setdiff1d(series, over, assume_unique=True)
     state.active.touch(series, moment.monotonic)
-    return over
+    return series, over
 
 
 def normalise_nan(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -25,7 +25,7 @@ _ROW_BYTES, _START_BYTES = 20, 8  # int32 + int64 + float64; int64
 _SERIES_BYTES = 8
 _EXTRA_BYTES = 32
 _OVERHEAD_BYTES = 4096  # of the columns' head, the pages' heads, the key and the headers
-_SPARSE = 2  # a page is taken whole when no more than so many times the labels that are used come with it
+_SPARSE = 2  # pages are taken whole when no more than so many times the labels that are used come with them
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Batch:
     histograms: Sequence[PushedHistogram] = ()
     exemplars: Sequence[ExemplarRow] = ()  # `index` is the series' number
     metadata: Sequence[Metadata] = ()
+    distinct: npt.NDArray[np.int64] | None = None  # what `series` gives, where it is known
 
     def __len__(self) -> int:
         return len(self.values)
@@ -55,10 +56,13 @@ class Batch:
 
     def series(self) -> npt.NDArray[np.int64]:
         """The distinct numbers, in their order."""
+        if self.distinct is not None:
+            return self.distinct
         used = np.zeros(len(self.table), np.bool_)
         used[self.numbers] = True
-        used[[row.number for row in self.histograms]] = True
-        used[[row.index for row in self.exemplars]] = True
+        if self.histograms or self.exemplars:
+            used[[row.number for row in self.histograms]] = True
+            used[[row.index for row in self.exemplars]] = True
         return np.flatnonzero(used)
 
     def slice(self, start: int, stop: int) -> Batch:
@@ -73,6 +77,7 @@ class Batch:
             histograms=self.histograms[max(0, start - samples) : max(0, stop - samples)],
             exemplars=self.exemplars[max(0, start - both) : max(0, stop - both)],
             metadata=self.metadata if start == 0 else (),
+            distinct=None,
         )
 
 
@@ -169,7 +174,10 @@ def _pages(
 
 
 def _dense_pages(table: SeriesTable, series: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The pages of which enough is used."""
+    """The pages of which enough is used: of all together, or else of each."""
     used = np.bincount(series // PAGE_SERIES, table.lengths[series])
     pages = np.flatnonzero(used)
-    return pages[table.page_bytes[pages] <= _SPARSE * used[pages]]
+    whole = table.page_bytes[pages]
+    if whole.sum() <= _SPARSE * used.sum():
+        return pages
+    return pages[whole <= _SPARSE * used[pages]]

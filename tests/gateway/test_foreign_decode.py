@@ -13,11 +13,15 @@ from hypothesis import strategies as st
 
 from collector.wire.errors import BodyTooLarge, WireError
 from collector.wire.model import Decoded, DecodeLimits, Labels
+from collector.wire.protobuf import read_span
 from collector.wire.rw1 import decode_write_request
 from collector.wire.rw2 import decode_request
+from collector.wire.varint import length_delimited
+from metering.gateway.foreign.frames import find_frames
 from metering.gateway.foreign.pushed import Pushed
 from metering.gateway.foreign.rw1 import Rw1Decoder
 from metering.gateway.foreign.rw2 import Rw2Decoder
+from metering.gateway.foreign.rw2_columns import Bytes
 from tests.gateway.messages import RW1, RW2, Rows, encode_rw1, encode_rw2
 
 LIMITS = DecodeLimits()
@@ -287,3 +291,28 @@ def test_exemplars_and_metadata_are_kept(version: int) -> None:
     [told] = pushed.metadata
     assert (told.family, told.type, told.help, told.unit) == ("up", "counter", "Whether.", "1")
     assert len(pushed) == 1
+
+
+@given(st.lists(st.binary(max_size=300), max_size=20), st.binary(max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_all_fields_at_once_are_those_of_a_walk(contents: list[bytes], rest: bytes) -> None:
+    body = b"".join(length_delimited(b"\x22", content) for content in contents) + rest
+    expected, position = [], 0
+    while position < len(body) and body[position] == 0x22:
+        try:
+            begin, end = read_span(body, position + 1, len(body))
+        except (WireError, IndexError):
+            break
+        expected.append((position, begin, end))
+        position = end
+    found = find_frames(Bytes(body).bytes, 0x22, 0)
+    if found is not None:
+        assert list(zip(*(column.tolist() for column in found), strict=True)) == expected[: len(found.tags)]
+        assert len(found.tags) >= len(contents)
+
+
+def test_a_label_of_nothing_is_a_label() -> None:
+    known = Versions(2)
+    for labels in ((("__name__", ""),), (("__name__", ""), ("", ""))):
+        body = known.encode([(labels, [(NOW, 1.0)])])
+        assert known.rows(body) == known.expected(body)

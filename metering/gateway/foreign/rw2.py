@@ -20,6 +20,7 @@ import numpy.typing as npt
 from collector.wire.errors import WireError
 from collector.wire.model import DecodeLimits
 from collector.wire.protobuf import decode_whole, read_varint
+from metering.gateway.foreign.frames import find_frames
 from metering.gateway.foreign.loose import Loose
 from metering.gateway.foreign.pushed import Pushed, SeriesNumbers
 from metering.gateway.foreign.rw2_columns import (
@@ -36,9 +37,9 @@ from metering.gateway.foreign.rw2_columns import (
 )
 from metering.gateway.foreign.rw2_sections import Section, Sections
 from metering.gateway.foreign.rw2_series import Span, read_metadata, read_series, resolve
-from metering.gateway.foreign.skeleton import Rows, Series, Skeleton
+from metering.gateway.foreign.skeleton import Places, Rows, Series, Skeleton
 
-_SYMBOL, _SERIES = 0x22, 0x2A
+_SYMBOL, _SERIES, _REFS = 0x22, 0x2A, 0x0A
 _SYMBOL_BYTES, _SET_BYTES = 200, 150  # of a dictionary entry, beside the text
 
 
@@ -71,16 +72,15 @@ class Rw2Decoder:
         return decode_whole(lambda: self._read(body, loose, limits), len(body), limits.max_decompressed_bytes)
 
     def _read(self, body: bytes, loose: Loose, limits: DecodeLimits) -> Pushed:
-        symbols, begins, ends = _split(body, loose, limits)
-        if begins and (not symbols or symbols[0]):
+        padded = Bytes(body)
+        symbols, begins, ends = _split_at_once(body, padded, loose) or _split(body, loose, limits)
+        if len(begins) and (not symbols or symbols[0]):
             raise WireError.at("symbols[0]", repr(symbols[0]) if symbols else "nothing", "the empty string")
         ids = self._ids_of(symbols)
-        padded = Bytes(body)
-        first, last = np.array(begins, np.int64), np.array(ends, np.int64)
-        usual = find_usual(padded, first, last)
+        usual = find_usual(padded, begins, ends)
         references = read_references(padded, usual, len(symbols)) if len(usual.places) else None
-        row_counts = np.zeros(len(first), np.int64)
-        rows = Rows(np.empty(0, np.int32), first[:0], first[:0], None)
+        row_counts = np.zeros(len(begins), np.int64)
+        rows = Rows(np.empty(0, np.int32), begins[:0], begins[:0], None)
         if references is not None:
             rows = rows_of(usual, self._numbers_of(body, usual, references, ids, symbols, loose))
             row_counts[usual.places] = 1
@@ -89,8 +89,8 @@ class Rw2Decoder:
         if unusual:
             texts = texts_of(symbols)
             for series in unusual:
-                read_series(body, Span(begins[series], ends[series]), texts, self._numbers, loose)
-        self._remember(body, symbols, Series(_frames(padded, first), row_counts, rows))
+                read_series(body, Span(int(begins[series]), int(ends[series])), texts, self._numbers, loose)
+        self._remember(body, symbols, Series(_frames(padded, begins), row_counts, rows))
         return loose.join(rows)
 
     def _ids_of(self, symbols: Sequence[bytes]) -> npt.NDArray[np.int64]:
@@ -103,7 +103,7 @@ class Rw2Decoder:
             texts_of(new)
             for symbol in new:
                 if symbol not in known:
-                    known[symbol] = len(known)
+                    known[symbol] = len(known) + 1  # a pair of nothing must not hash to nothing
                     self._symbol_bytes += _SYMBOL_BYTES + len(symbol)
             return np.fromiter(map(known.__getitem__, symbols), np.int64, len(symbols))
 
@@ -142,7 +142,24 @@ class Rw2Decoder:
             self._sections.add(Section(body[:start], texts_of(symbols), Skeleton(body, series)))
 
 
-def _split(body: bytes, loose: Loose, limits: DecodeLimits) -> tuple[list[bytes], list[int], list[int]]:
+_Split = tuple[list[bytes], Places, Places]
+
+
+def _split_at_once(body: bytes, padded: Bytes, loose: Loose) -> _Split | None:
+    """The same as `_split` for a body of symbols, then series, then nothing; None for any other. BodyTooLarge."""
+    symbols = find_frames(padded.bytes, _SYMBOL, 0)
+    if symbols is None:
+        return None
+    loose.check_symbols(len(symbols.tags))
+    series = find_frames(padded.bytes, _SERIES, symbols.stop(0), _REFS)
+    if series is None or series.stop(symbols.stop(0)) != len(body):
+        return None
+    loose.check_series(len(series.tags))
+    spans = zip(symbols.begins.tolist(), symbols.ends.tolist(), strict=True)
+    return [body[start:end] for start, end in spans], series.begins, series.ends
+
+
+def _split(body: bytes, loose: Loose, limits: DecodeLimits) -> _Split:
     """The symbols, and where the contents of the series begin and end. They may stand in any order."""
     symbols: list[bytes] = []
     begins: list[int] = []
@@ -167,12 +184,12 @@ def _split(body: bytes, loose: Loose, limits: DecodeLimits) -> tuple[list[bytes]
                 loose.check_symbols(len(symbols))
         else:
             position = _skip_other(body, position, loose)
-        if not len(begins) & 0xFFF:
+        if begins and not len(begins) & 0xFFF:
             loose.check_series(len(begins))
     loose.check_series(len(begins))
     if position > end:
         raise WireError.at("body", f"a field that ends at byte {position}", f"an end at byte {end}")
-    return symbols, begins, ends
+    return symbols, np.array(begins, np.int64), np.array(ends, np.int64)
 
 
 def _skip_other(body: bytes, position: int, loose: Loose) -> int:

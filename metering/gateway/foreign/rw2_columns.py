@@ -14,7 +14,7 @@ from collector.wire.errors import WireError
 from metering.gateway.foreign.skeleton import Places, Rows
 
 MISSING = -(2**31)
-_PADDING = 64
+_PADDING = 8
 _TOPS, _ALL_BUT_LAST = np.uint64(0x8080_8080_8080), np.uint64(0x0080_8080_8080)  # top bits of a varint of six bytes
 Words = npt.NDArray[np.uint64]
 
