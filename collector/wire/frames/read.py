@@ -155,7 +155,7 @@ class GroupReader:
         step = step_of(head, stream.version, stream.name)
         if step is Step.OLD or (step is Step.SAME and view.patch is not None and view.extras and samples):
             # The stale markers of a patch that was applied before name slots that may have other series now.
-            if samples:
+            if samples and head.samples:
                 raise unknown(head, stream.version)
             return []
         before = _Mapping(stream.numbers, stream.live)

@@ -101,7 +101,7 @@ def test_a_sender_that_resumes_earlier_is_followed_by_the_gateway_and_known_to_t
             guard.apply(open_body(body, FrameLimits()))
     behind.read(made[0][0][0])
     for root in behind.roots():
-        assert ahead.read(root, samples=False) == []
+        assert ahead.read(root) == []
         guard.apply(open_body(root, FrameLimits()))
     for each, _ in made[1:4]:
         for body in each:
