@@ -37,8 +37,13 @@ def write_identity(folder: Path) -> None:
     assert server.private_key_pem is not None
     (folder / FILES.server).write_bytes(server.certificate_pem)
     (folder / FILES.server_key).write_bytes(server.private_key_pem)
-    key = new_private_key()
-    client = authority.issue_client(render_csr(key), TENANT, COLLECTOR)
-    (folder / FILES.client).write_bytes(client.certificate_pem)
-    (folder / FILES.client_key).write_bytes(render_private_key(key))
+    write_client(folder, TENANT, Path(FILES.client).stem)
     (folder / FILES.token).write_text("token-1\n")
+
+
+def write_client(folder: Path, tenant: Tenant, name: str) -> None:
+    """A certificate of a collector of `tenant` as `name.pem`, with its key."""
+    authority, key = CertificateAuthority.open(folder / FILES.authority, SystemClock()), new_private_key()
+    client = authority.issue_client(render_csr(key), tenant, COLLECTOR)
+    (folder / f"{name}.pem").write_bytes(client.certificate_pem)
+    (folder / f"{name}-key.pem").write_bytes(render_private_key(key))

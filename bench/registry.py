@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from bench import collecting, freshness, gateway, invoices, lake, queries, usage
+from bench import collecting, freshness, gateway, invoices, lake, neighbour, queries, usage
 from bench.outcome import Outcome
 
 
@@ -23,6 +23,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "egress": collecting.egress,
     "memory": collecting.memory,
     "gateway": gateway.measure,
+    "neighbour": neighbour.measure,
     "lake": lake.measure,
     "usage": usage.measure,
     "invoices": invoices.measure,

@@ -1,6 +1,7 @@
 """A gateway in a process of its own, on a log in memory: `python -m bench.serve_gateway FOLDER CACHE_BYTES`.
 
-Prints its port. Its rate limits are set beyond what a benchmark sends; an append to that log is nearly free.
+Prints its port. Its rate limits are set beyond what a benchmark sends, unless CACHE_BYTES is `-`; an append to that
+log is nearly free.
 """
 
 from __future__ import annotations
@@ -29,7 +30,16 @@ from metering.record import HISTORY_TOPIC, LIVE_TOPIC
 _MANY = 10**9
 
 
-async def serve(folder: Path, cache_bytes: int) -> None:
+def limits_of(cache_bytes: str) -> TenantLimits:
+    """No limits but that of the cache; `-` for those that a gateway has by default."""
+    if cache_bytes == "-":
+        return TenantLimits()
+    return TenantLimits(
+        samples_per_second=_MANY, burst_samples=_MANY, active_series=_MANY, series_cache_bytes=int(cache_bytes)
+    )
+
+
+async def serve(folder: Path, limits: TenantLimits) -> None:
     clock = SystemClock()
     database = Database(sqlite_url(folder / "byoc.sqlite"))
     migrate(database)
@@ -37,9 +47,6 @@ async def serve(folder: Path, cache_bytes: int) -> None:
     revocations = Revocations(database, clock)
     log = MemoryLog(clock)
     await log.ensure_topics({LIVE_TOPIC: 1, HISTORY_TOPIC: 1})
-    limits = TenantLimits(
-        samples_per_second=_MANY, burst_samples=_MANY, active_series=_MANY, series_cache_bytes=cache_bytes
-    )
     parts = GatewayParts(
         GatewaySettings(port=0, tenant=limits),
         await log.writer(),
@@ -57,4 +64,4 @@ async def serve(folder: Path, cache_bytes: int) -> None:
 
 if __name__ == "__main__":
     configure_logs("ERROR")
-    uvloop.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
+    uvloop.run(serve(Path(sys.argv[1]), limits_of(sys.argv[2])))

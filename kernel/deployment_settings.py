@@ -59,7 +59,7 @@ class LogSettings(Section):
         default=DEFAULT_MAX_RECORD_BYTES,
         ge=1024,
         le=64 * 1024 * 1024,
-        description="Bytes of the largest record in the SQLite log. Default 1,000,000. A push that makes a"
+        description="Bytes of the largest record in the SQLite log. Default 1,040,000. A push that makes a"
         " larger one is refused. Kafka's own max.message.bytes counts there.",
     )
     lease_seconds: float = Field(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kernel.log import Record, RecordTooLarge, TopicPartition
 
-DEFAULT_MAX_RECORD_BYTES = 1_000_000  # what Kafka's default of 1,048,588 bytes takes, with room to spare
+DEFAULT_MAX_RECORD_BYTES = 1_040_000  # a body of frames (1,000,000), below Kafka's default of 1,048,588
 DEFAULT_LEASE_SECONDS = 30.0
 MAX_POLL_BYTES = 64 * 1024 * 1024
 _HEADER_OVERHEAD_BYTES = 10

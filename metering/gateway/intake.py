@@ -19,6 +19,7 @@ from metering.gateway.settings import GatewaySettings
 from metering.gateway.tenants import TenantState
 
 T = TypeVar("T")
+_HOLD_BACK_SECONDS = 1.0
 _EXCESS_FACTOR = 4  # a second too much costs four seconds' samples: a quarter of one core for who does it always
 
 
@@ -78,6 +79,14 @@ class Intake:
         """Raise SlowDown while the tenant has not one sample to give: before any work is done for it."""
         if wait := state.bucket.wait_seconds(1, self.clock.monotonic()):
             raise self._over_rate(wait)
+
+    async def hold_back(self, error: Refuse | Retry) -> None:
+        """Before a 429: wait a little, in no turn, since who floods comes again at once whatever the answer says.
+
+        Its connections are few (`tenant.connections`), so this bounds what its refusals cost the others.
+        """
+        if isinstance(error, SlowDown) and not isinstance(error, Busy):
+            await self.clock.sleep(_HOLD_BACK_SECONDS)
 
     @asynccontextmanager
     async def turn(self, state: TenantState) -> AsyncIterator[None]:

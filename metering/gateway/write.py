@@ -55,6 +55,7 @@ class WriteEndpoint:
                 push = parse_push_headers(request.headers.items())
                 delivery = await self._take(request, identity, push)
             except (Refuse, Retry) as error:
+                await self._intake.hold_back(error)
                 return self._refusal(error, identity)
         self._metrics.pushes.labels(Outcome.WRITTEN).inc()
         return self._accepted(identity, push, delivery)

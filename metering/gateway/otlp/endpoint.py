@@ -85,6 +85,7 @@ class OtlpEndpoint:
                 metrics.pushes.labels(outcome_of(error)[0]).inc()
                 return _answer(encoding, encoding.success(error.refused, str(error)))
             except (Refuse, Retry) as error:
+                await self._intake.hold_back(error)
                 return self._refusal(error, encoding, identity)
         metrics.pushes.labels(Outcome.WRITTEN).inc()
         return _answer(encoding, encoding.success())
