@@ -21,7 +21,7 @@ from kernel.logs import logger
 from metering.lake.errors import LakeDamaged
 from metering.lake.lineage import origins, save_lineage
 from metering.lake.merging import cut_runs, merge_runs, read_runs
-from metering.lake.parquet import merge_series, write_samples
+from metering.lake.parquet import MERGED_LEVEL, merge_series, write_samples
 from metering.lake.places import Places
 from metering.lake.positions import CompactedName, FileName, file_sha256
 from metering.lake.replace import replace_files
@@ -104,7 +104,7 @@ class Compactor:
         organization, project = batch.folder.split("/")[-2:]
         tenant = Tenant(OrganizationId(organization), ProjectId(project))
         for runs in cut_runs(merge_runs([read_runs(each) for each in contents]), self._settings.compact_samples):
-            yield write_samples(runs, batch.day, tenant, self._settings.row_group_rows)
+            yield write_samples(runs, batch.day, tenant, self._settings.row_group_rows, level=MERGED_LEVEL)
 
 
 def checked_content(content: bytes, location: str) -> bytes:

@@ -26,6 +26,7 @@ from metering.lake.errors import Fenced, LogReplaced
 from metering.lake.flush import Flush, prepare, store
 from metering.lake.housekeeping import Housekeeper
 from metering.lake.intake import Intake
+from metering.lake.memory import keep_freed_memory
 from metering.lake.metrics import LakeMetrics
 from metering.lake.refusals import Refusals
 from metering.lake.series import SeriesIndex
@@ -104,6 +105,7 @@ class LakeWriter:
         return f"{self._failures} failed commits in a row" if self._failures >= 3 else None
 
     async def _open(self) -> LogReader:
+        keep_freed_memory()
         self._intake = Intake(SeriesIndex(), self._settings.days_per_record)
         self._flush = None
         await asyncio.to_thread(learn_stored, self._lake.tables, self._intake.series, self._settings.cached_series)
