@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from bench import collecting, freshness, gateway, invoices, lake, neighbour, queries, usage
+from bench import collecting, freshness, gateway, ingest, invoices, lake, neighbour, queries, usage
 from bench.outcome import Outcome
 
 
@@ -25,6 +25,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "gateway": gateway.measure,
     "neighbour": neighbour.measure,
     "lake": lake.measure,
+    "ingest": ingest.frames,
+    "ingest-rw1": ingest.rw1,
     "usage": usage.measure,
     "invoices": invoices.measure,
     "promql": queries.promql,
@@ -34,8 +36,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 }
 
 UNMEASURED: Mapping[str, str] = {
-    "ingest": "it is defined on frames of our own, and the collector speaks remote write alone so far",
-    "ingest-rw1": "no harness yet adds up gateway, log and lake writer beside a VictoriaMetrics",
     "verify": "there is no proof of usage to verify yet: `verify-invoice` is not written",
     "growth": "it needs a lake of months, and compaction, which the lake does not do yet",
 }
