@@ -50,7 +50,7 @@ from tests.services.process import find_program
 T0 = 1_767_225_600_000
 INTERVAL_MS = 15_000
 SCRAPES_A_GROUP = 120
-COMMIT_SAMPLES = 2_000_000
+COMMIT_SAMPLES = LakeSettings().commit_samples
 SIZE_BUDGET = Budget(0.3)
 BYTES_BUDGET = Budget(1.1)
 RATE_BUDGET = Budget(10e6, is_at_most=False)

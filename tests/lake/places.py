@@ -21,6 +21,7 @@ from kernel.objects.local import LocalObjects
 from kernel.objects.s3 import S3Objects
 from kernel.objects.s3_settings import S3Settings
 from metering.lake.api import Lake
+from metering.lake.settings import LakeSettings
 from metering.record import HISTORY_TOPIC, LIVE_TOPIC
 
 LEASE_SECONDS = 1.0
@@ -65,5 +66,7 @@ async def _open_lake(order: Mapping[str, Any]) -> Lake:
         "s3.access-key-id": order["access_key"],
         "s3.secret-access-key": order["secret_key"],
     }
+    if "cache" in order:
+        properties |= LakeSettings(cache_dir=order["cache"]).cache_properties()
     objects = S3Objects(settings)
     return await Lake.open(order["catalog"], f"s3://{order['bucket']}/lake", objects, SystemClock(), properties)

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from metering.lake.compact import Compactor
+from metering.lake.settings import LakeSettings
 from metering.lake.storage import LakeFileIO
 from metering.lake.sweep import expire_snapshots, sweep_tables
+from metering.lake.verify import verify
 from metering.lake.writer import LakeWriter
 from tests.lake.crash_world import PLACES, assert_rows, kill_at_every_step, pushes, wake_up_after_the_successor
 from tests.lake.places import open_places
@@ -48,6 +51,24 @@ async def test_killed_stopped_and_swept_the_rows_are_the_same(places: dict[str, 
 async def test_a_stopped_writer_does_not_commit_over_its_successor(places: dict[str, Any]) -> None:
     async with open_places(places) as (log, lake):
         await wake_up_after_the_successor(places, log, lake, ["lake.horizon-stored"])
+
+
+async def test_a_scan_of_s3_reads_a_file_once(places: dict[str, Any], tmp_path: Path) -> None:
+    cached = {**places, "cache": str(tmp_path / "cache")}
+    async with open_places(cached) as (log, lake):
+        await append(log, pushes(1, 3))
+        await LakeWriter(lake, log).drain()
+        await assert_rows(lake, 3)
+        kept = [path for path in (tmp_path / "cache").rglob("*") if len(path.name) == 64]
+        assert kept
+        for path in kept:
+            path.write_bytes(path.read_bytes()[::-1])  # a disk that keeps badly: found at the next start
+    async with open_places(cached) as (_, lake):
+        await assert_rows(lake, 3)
+        while await Compactor(lake.places, LakeSettings()).compact_one(least_files=2):
+            pass
+        await assert_rows(lake, 3)
+        assert (await verify(lake.places, None)).findings == []
 
 
 async def test_every_write_to_s3_names_owner_and_encryption(
