@@ -31,9 +31,11 @@ _GroupKey = tuple[int, int]  # epoch, group
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """Which groups are alive. A gateway forgets sooner, so what it lets through can be read here."""
+    """Which groups are alive. A gateway keeps three for an hour, and there are several gateways: here more are kept
+    for longer, so that what any of them lets through can be read.
+    """
 
-    groups: int = 3  # of one collector's lane, the last ones by use: the fresh one, the backlog, the one before
+    groups: int = 8  # of one collector's lane, the last ones by use
     idle_ms: int = 2 * 3_600_000  # of the time of receipt
     slots: int = 20_000_000  # of all readers together; beyond it the groups that rested longest go
 
@@ -72,7 +74,7 @@ class SourceReaders:
 
     @property
     def slots(self) -> int:
-        """Slots of all streams, about 40 bytes of memory each."""
+        """Slots of all streams, about 60 bytes of memory each."""
         return self._slots
 
     def read(self, header: BatchHeader, value: bytes, offset: int) -> list[FrameRows]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -36,6 +36,7 @@ from collector.wire.frames.values import (
 )
 
 VERSION_STEP = 1024  # between two states of an encoder; roots for a resync use the numbers between
+_PATCH_SLOTS = 16_384  # born in one block
 _STALE_SLOTS = 131_072  # in one block
 
 # One count for the whole process, so that versions grow also when a target's encoder is made anew.
@@ -124,19 +125,22 @@ class StreamEncoder:
         """A root of the mapping before the tick, which its stale markers are of."""
         kept = live.copy()
         kept[born] = False
-        slots = np.flatnonzero(kept)
-        entries = dict(zip(slots.tolist(), self._table.entries(slots), strict=True)) | departed
-        values = dict(zip(slots.tolist(), _first_values(tick, slots).tolist(), strict=True))
-        slots = np.array(sorted(entries), np.int64)
-        first = np.array([values.get(slot, 0.0) for slot in slots.tolist()])
-        pieces = self._patch(NO_SLOTS, slots, [entries[slot] for slot in slots.tolist()], first)
-        return self._seal(pieces, tick)
+        gone = np.fromiter(departed, np.int64, len(departed))
+        slots = np.sort(np.concatenate([np.flatnonzero(kept), gone]))
+        values = np.zeros(len(slots))
+        values[kept[slots]] = _first_values(tick, slots[kept[slots]])
+
+        def entries(some: Integers) -> list[bytes]:
+            here = iter(self._table.entries(some[kept[some]]))
+            return [departed[slot] if slot in departed else next(here) for slot in some.tolist()]
+
+        return self._seal(self._patch(NO_SLOTS, slots, entries, values), tick)
 
     def _blocks(self, tick: Tick, stale: Integers, freed: Integers, born: Integers) -> list[Block]:
         before = [Extras(stale[start : start + _STALE_SLOTS]) for start in range(0, len(stale), _STALE_SLOTS)]
         changes: list[Piece] = []
         if len(freed) or len(born):
-            changes = self._patch(freed, born, self._table.entries(born), _first_values(tick, born))
+            changes = self._patch(freed, born, self._table.entries, _first_values(tick, born))
         pieces = changes + [
             piece for cell in range(-(-self._table.capacity // CELL)) for piece in self._column(tick, cell)
         ]
@@ -153,10 +157,18 @@ class StreamEncoder:
     def _seal(self, pieces: list[Piece], tick: Tick) -> list[Block]:
         return [self._mirror.seal(piece, tick.at_ms, self._versions) for piece in pieces]
 
-    def _patch(self, freed: Integers, born: Integers, entries: list[bytes], values: Floats) -> list[Piece]:
+    def _patch(
+        self, freed: Integers, born: Integers, entries: Callable[[Integers], list[bytes]], values: Floats
+    ) -> list[Piece]:
         classes, coded = classify(values, self._least[born])
         self._learn(born, classes)
-        return self._mirror.change(Patch(freed, born, entries, classes, coded))
+        pieces: list[Piece] = []
+        for start in range(0, max(1, len(born)), _PATCH_SLOTS):  # so that few entries are objects at a time
+            part = slice(start, start + _PATCH_SLOTS)
+            patch = Patch(freed, born[part], entries(born[part]), classes[part], coded[part])
+            pieces += self._mirror.change(patch)
+            freed = NO_SLOTS
+        return pieces
 
     def _learn(self, slots: Integers, classes: Classes) -> None:
         is_known = classes != BITS
