@@ -25,7 +25,7 @@ _ROW_BYTES, _START_BYTES = 20, 8  # int32 + int64 + float64; int64
 _SERIES_BYTES = 8
 _EXTRA_BYTES = 32
 _OVERHEAD_BYTES = 4096  # of the columns' head, the pages' heads, the key and the headers
-_SPARSE = 2  # pages are taken whole when no more than so many times the labels that are used come with them
+_SPARSE, _SPARSE_TOGETHER = 2, 1.4  # a page, all pages: of so many times the labels that are used at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +178,6 @@ def _dense_pages(table: SeriesTable, series: npt.NDArray[np.int64]) -> npt.NDArr
     used = np.bincount(series // PAGE_SERIES, table.lengths[series])
     pages = np.flatnonzero(used)
     whole = table.page_bytes[pages]
-    if whole.sum() <= _SPARSE * used.sum():
+    if whole.sum() <= _SPARSE_TOGETHER * used.sum():
         return pages
     return pages[whole <= _SPARSE * used[pages]]

@@ -84,10 +84,11 @@ class TenantLimits(Section):
         " collector keeps a few. Above it: 503, and the connection is closed.",
     )
     series_cache_bytes: int = Field(
-        default=64 * _MIB,
+        default=256 * _MIB,
         ge=0,
-        description="Memory for the labels of a tenant's series, so that they are checked once, not at each"
-        " push. Default 64 MiB, about 25,000 series of ten labels; 0 turns it off, at several times the CPU.",
+        description="Memory for what is known of a tenant's series, so that labels are checked once, not at each"
+        " push: half for the series, half for the bodies that they came in. Default 256 MiB, about 150,000 series"
+        " of ten labels; more series, or 0, cost several times the CPU.",
     )
 
 

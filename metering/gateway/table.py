@@ -11,7 +11,7 @@ from metering.gateway.series import Refusal, check_series
 from metering.gateway.settings import TenantLimits
 from metering.samples import LabelPage, make_page
 
-PAGE_SERIES = 256
+PAGE_SERIES = 128
 _FIRST_SIZE = 1024
 _REFUSALS = tuple(Refusal)
 _SERIES_BYTES = 300  # of a series beside its labels: objects, dictionary entry, arrays

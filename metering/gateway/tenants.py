@@ -42,8 +42,8 @@ class TenantState:
 
     def trim(self) -> None:
         """Begin again from empty when what is remembered of the series has become too large."""
-        size = self.table.size_bytes + self.rw1.size_bytes + self.rw2.size_bytes + self.otlp.size_bytes
-        if size > self.limits.series_cache_bytes:
+        size = self.table.size_bytes + self.rw1.known_bytes + self.rw2.known_bytes + self.otlp.known_bytes
+        if size > self.limits.series_cache_bytes // 2:  # bodies have a bound of their own
             self.active.leave(self.table)
             self._renew()
 

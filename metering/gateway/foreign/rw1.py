@@ -42,9 +42,9 @@ class Rw1Decoder:
         self._skeletons = Skeletons(max_bytes)
 
     @property
-    def size_bytes(self) -> int:
-        """About what is remembered."""
-        return self._known_bytes + self._skeletons.size_bytes
+    def known_bytes(self) -> int:
+        """About what the series take that are known."""
+        return self._known_bytes
 
     def decode(self, body: bytes, limits: DecodeLimits) -> Pushed:
         """The columns of a decompressed body. Raises BodyTooLarge, WireError."""

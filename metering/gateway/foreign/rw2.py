@@ -54,9 +54,9 @@ class Rw2Decoder:
         self._sections = Sections(max_bytes)
 
     @property
-    def size_bytes(self) -> int:
-        """About what is remembered."""
-        return self._symbol_bytes + _SET_BYTES * len(self._sets) + self._sections.size_bytes
+    def known_bytes(self) -> int:
+        """About what the series take that are known."""
+        return self._symbol_bytes + _SET_BYTES * len(self._sets)
 
     def decode(self, body: bytes, limits: DecodeLimits) -> Pushed:
         """The columns of a decompressed body. Raises BodyTooLarge, WireError."""

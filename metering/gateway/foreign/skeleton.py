@@ -60,7 +60,6 @@ class Skeleton:
 
     def __init__(self, body: bytes, series: Series) -> None:
         """Series without rows are never matched: what they hold has to be read. They reach to the body's end."""
-        self.body = body
         self.rows = series.rows
         self.row_counts = series.row_counts
         self.bounds = np.append(series.begins, len(body))
@@ -75,7 +74,17 @@ class Skeleton:
 
     @property
     def size_bytes(self) -> int:
-        return 3 * len(self.body) + 24 * len(self.bounds) + 28 * len(self.rows)
+        return 2 * len(self._mask) + 24 * len(self.bounds) + 28 * len(self.rows)
+
+    def head(self, series: int) -> bytes:
+        """The bytes of a series in front of its first number: those that a body has where it may be matched."""
+        row = self.row_bounds.item(series)
+        if row == self.row_bounds.item(series + 1):
+            return bytes([_UNLIKE])
+        place = self.rows.values.item(row)
+        return self._content[
+            self.bounds.item(series) : place if place >= 0 else self.rows.times.item(row)
+        ].tobytes()
 
     def match(self, body: Bytes, position: int, series: int) -> int:
         """The series up to which `body` is like this from `position` on, beginning with `series`."""

@@ -8,7 +8,6 @@ from metering.gateway.foreign.skeleton import Places, Rows, Series, Skeleton, jo
 
 _FEW = 4  # series of a body that may be read one by one without remembering the body
 _MANY = 64  # so many are matched for each that was not, in a body that is not worth remembering
-_USUAL_TAIL = 18
 Samples = list[tuple[int, int, int]]
 
 
@@ -90,9 +89,9 @@ class Walk:
         if following >= len(skeleton):
             return position
         # Cheaper than to try in vain: the labels of the next series must be those of the next series there.
-        begin, end = skeleton.bounds[following : following + 2].tolist()
-        if not self._body.startswith(skeleton.body[begin : end - _USUAL_TAIL], position):
+        if not self._body.startswith(skeleton.head(following), position):
             return position
+        begin = skeleton.bounds.item(following)
         last = skeleton.match(self._bytes, position, following)
         if last == following:
             return position

@@ -55,9 +55,9 @@ class OtlpDecoder:
         self._told: dict[str, Metadata] = {}
 
     @property
-    def size_bytes(self) -> int:
-        """About what is remembered."""
-        return self._known_bytes + sum(one.size_bytes for one in self._templates)
+    def known_bytes(self) -> int:
+        """About what the series take that are known."""
+        return self._known_bytes
 
     def decode(self, body: bytes, limits: DecodeLimits) -> Pushed:
         """The columns of a decompressed body. Raises BodyTooLarge, WireError."""
