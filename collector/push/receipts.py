@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from hashlib import sha256
 
 from collector.identity.receipt_keys import ReceiptKeys
@@ -21,6 +19,8 @@ from collector.wire.receipt import (
     Refusal,
     Signed,
     parse_answer,
+    parse_refusal,
+    render_refusal,
     verify,
 )
 from kernel.clock import Clock
@@ -119,7 +119,7 @@ class ReceiptJudge:
             self._refused = {known for records in self._gaps.values() for known in _refused_before(records)}
         if name in self._refused:
             return
-        detail = json.dumps({"refusal": asdict(refusal), "key": signed.key, "signature": signed.signature.hex()})
+        detail = render_refusal(signed)
         gaps.record(
             Gap(GapReason.REFUSED, self._clock.now_ms(), name.epoch, name.sequence, name.sequence, detail=detail)
         )
@@ -132,7 +132,7 @@ def _refused_before(records: GapRecords) -> list[PushName]:
     for gap in records.load():
         if gap.reason is GapReason.REFUSED and gap.detail.startswith("{"):
             try:
-                names.append(PushName(**json.loads(gap.detail)["refusal"]["name"]))
-            except (ValueError, KeyError, TypeError):
+                names.append(parse_refusal(gap.detail).content.name)
+            except ValueError:
                 continue
     return names

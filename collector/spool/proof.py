@@ -14,13 +14,13 @@ from pathlib import Path
 
 from collector.spool.epochs import Epochs
 from collector.spool.frame import Frame
-from collector.spool.gaps import GapRecords
+from collector.spool.gaps import Gap, GapReason, GapRecords
 from collector.spool.intervals import Intervals
 from collector.spool.receipts import ReceiptDamage, ReceiptStore
 from collector.spool.segment import Damage, list_segments, scan
 from collector.spool.settled import Settled
 from collector.wire.errors import WireError
-from collector.wire.receipt import KeySet, Receipt, Signed, verify
+from collector.wire.receipt import KeySet, Receipt, Signed, parse_refusal, verify
 from kernel.clock import SystemClock
 
 RESYNC_PART = 500_000
@@ -125,6 +125,8 @@ class Prover:
         for gap in GapRecords(self._folder).load():
             if gap.epoch is None or gap.first is None:
                 continue
+            if gap.reason is GapReason.REFUSED and gap.detail.startswith("{"):
+                self._check_refusal(gap)
             one, last = self._epoch(gap.epoch), gap.first if gap.last is None else gap.last
             if gap.last is None:
                 one.cut = min(gap.first, one.cut or gap.first)
@@ -134,6 +136,16 @@ class Prover:
             if gap.first == last and gap.samples:
                 position = gap.epoch, gap.first
                 self._refused_samples[position] = self._refused_samples.get(position, 0) + gap.samples
+
+    def _check_refusal(self, gap: Gap) -> None:
+        """A refusal that came later is signed, as a receipt is."""
+        try:
+            signed = parse_refusal(gap.detail)
+            verify(signed, self._keys)
+            if (signed.content.name.epoch, signed.content.name.sequence) != (gap.epoch, gap.first):
+                raise ValueError("the refusal is of another push")
+        except (ValueError, WireError) as error:
+            self._fault(f"gap record of epoch {gap.epoch} number {gap.first}: {error}")
 
     def _frames(self, folder: Path) -> Iterator[Frame]:
         for name in list_segments(folder):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any, Generic, TypeVar
 
@@ -116,6 +116,22 @@ def parse_answer(body: bytes) -> tuple[Signed[Receipt], list[Signed[Refusal]]]:
         return _signed_receipt(fields), [_signed_refusal(one) for one in beside]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _wrong("receipt", f"{error!r}") from error
+
+
+def render_refusal(signed: Signed[Refusal]) -> str:
+    """As JSON, to be kept in a record; `parse_refusal` is the inverse."""
+    return json.dumps({"refusal": asdict(signed.content), "key": signed.key, "signature": signed.signature.hex()})
+
+
+def parse_refusal(text: str) -> Signed[Refusal]:
+    """What `render_refusal` gave. Raises ValueError."""
+    try:
+        fields = json.loads(text)
+        refusal = fields["refusal"]
+        content = Refusal(PushName(**refusal["name"]), refusal["reason"], refusal["refused_ms"])
+        return Signed(content, fields["key"], bytes.fromhex(fields["signature"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no refusal: {error!r}") from error
 
 
 def verify(signed: Signed[Receipt] | Signed[Refusal], keys: KeySet) -> None:

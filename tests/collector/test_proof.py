@@ -17,10 +17,11 @@ from collector.spool.files import load_checked, save_checked
 from collector.spool.gaps import GapReason, GapRecords
 from collector.spool.options import LaneOptions
 from collector.wire.headers import PushLane
+from collector.wire.receipt import PushName, Refusal
 from kernel.clock import SystemClock
 from tests.collector.frames import FrameStream, make_gateway
 from tests.collector.test_frames_push import Shipped, shipping
-from tests.collector.world import write_config
+from tests.collector.world import ACME, COLLECTOR, write_config
 
 SMALL = LaneOptions(PushLane.BILLING, 10**8, segment=400, keep=1000, keep_bytes=10**8)
 
@@ -108,6 +109,21 @@ async def test_a_push_in_parts_is_proven_by_its_parts_and_what_was_put_aside(tmp
     code, said = command(tmp_path, "verify")
     assert code == 0, said
     assert "gap number 1" in said
+
+
+async def test_a_later_refusal_is_proven_by_its_signature(tmp_path: Path) -> None:
+    async with shipping(tmp_path / "spool", options=SMALL) as shipped:
+        name = PushName(ACME.organization, ACME.project, COLLECTOR, "billing", shipped.lane.epoch, 1, 0)
+        shipped.gateway.refused = [Refusal(name, "poisoned", 5)]
+        await ship(shipped, 3)
+    code, said = command(tmp_path, "verify")
+    assert code == 0, said
+    assert "gap number 1" in said
+    gaps = tmp_path / "spool" / "billing" / "gaps.jsonl"
+    gaps.write_text(gaps.read_text().replace("poisoned", "unwanted"))
+    code, said = command(tmp_path, "verify")
+    assert code == 1
+    assert "FAULT gap record" in said
 
 
 async def test_what_waits_is_listed_and_can_be_given_up_with_a_record(tmp_path: Path) -> None:
