@@ -3,7 +3,7 @@
 The same samples go to both in the same run. Ours come over mutual TLS into a gateway process, a log on SQLite and a
 lake writer process; the processor time of both counts, from the first counted push until a scan can return
 every sample. VictoriaMetrics takes them as remote write 1.0 without TLS; its time ends when a query returns all.
-Warm scrapes come first, which bring all series.
+Warm scrapes come first, which bring all series and make for the writer's first full commit.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def rw1(*, quick: bool) -> Outcome:
 
 
 def _outcome(name: str, make: Callable[[Course], list[Pushes]], budget: Budget, *, quick: bool) -> Outcome:
-    course = Course(20_000, 2, 30) if quick else Course(100_000, 2, 60)
+    course = Course(20_000, 110, 60) if quick else Course(100_000, 25, 60)
     runs = 1 if quick else 3
     program_path = find_program("victoria-metrics", how_to_get="apt-get install victoria-metrics")
     note(f"{name}: making {course.warm + course.counted} scrapes of {course.series} series")

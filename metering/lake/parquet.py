@@ -49,35 +49,41 @@ _ENCODING: dict[str, Any] = {
 
 def write_samples(runs: Runs, day: int, tenant: Tenant, row_group_rows: int, *, level: int = FRESH_LEVEL) -> bytes:
     """A file of samples of one day (days since 1970) and one tenant; `level` is zstd's."""
-    count = len(runs.values)
-    wide: Any = np.repeat(np.ascontiguousarray(runs.ids).view("V16").reshape(-1), runs.counts)
-    zeros: Any = pa.array(np.zeros(count, np.int32))
-    table = pa.table(
-        [
-            pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), count, [None, pa.py_buffer(wide)]),
-            pa.array(runs.timestamps_ms),
-            pa.array(runs.values),
-            pa.array(np.full(count, day, np.int32)).cast(pa.date32()),
-            pa.DictionaryArray.from_arrays(zeros, pa.array([str(tenant)], pa.string())),
-        ],
-        schema=SAMPLES_ARROW,
-    )
+    cuts = list(row_groups(runs.counts, row_group_rows))
+    longest = max((stop - start for start, stop, *_ in cuts), default=0)
+    days: Any = pa.array(np.full(longest, day, np.int32)).cast(pa.date32())
+    codes: Any = pa.array(np.zeros(longest, np.int32))
+    tenants = pa.DictionaryArray.from_arrays(codes, pa.array([str(tenant)], pa.string()))
+    ids = np.ascontiguousarray(runs.ids).view("V16").reshape(-1)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, SAMPLES_ARROW, compression_level=level, **_ENCODING) as writer:
-        for start, stop in row_groups(runs.counts, row_group_rows):
-            writer.write_table(table.slice(start, stop - start), row_group_size=stop - start)
+        for start, stop, first, last in cuts:
+            count = stop - start
+            # Only so much at a time: ids are the widest column, and small pieces of memory stay in the caches.
+            wide: Any = np.repeat(ids[first:last], runs.counts[first:last])
+            columns = [
+                pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), count, [None, pa.py_buffer(wide)]),
+                pa.array(runs.timestamps_ms[start:stop]),
+                pa.array(runs.values[start:stop]),
+                days.slice(0, count),
+                tenants.slice(0, count),
+            ]
+            writer.write_table(pa.table(columns, schema=SAMPLES_ARROW), row_group_size=count)
     return sink.getvalue().to_pybytes()
 
 
-def row_groups(counts: Integers, target_rows: int) -> Iterator[tuple[int, int]]:
-    """Cuts `[start, stop)` of rows in runs at the ends of runs, each of at least `target_rows` but the last."""
+def row_groups(counts: Integers, target_rows: int) -> Iterator[tuple[int, int, int, int]]:
+    """Cuts of rows in runs at the ends of runs, each of at least `target_rows` but the last.
+
+    Rows `[start, stop)`, and their runs `[first, last)`.
+    """
     edges = np.cumsum(counts)
-    start, end = 0, int(edges[-1]) if len(edges) else 0
+    start, first, end = 0, 0, int(edges[-1]) if len(edges) else 0
     while start < end:
-        found = int(np.searchsorted(edges, start + target_rows))
-        stop = int(edges[min(found, len(edges) - 1)])
-        yield start, stop
-        start = stop
+        last = min(int(np.searchsorted(edges, start + target_rows)), len(edges) - 1) + 1
+        stop = int(edges[last - 1])
+        yield start, stop, first, last
+        start, first = stop, last
 
 
 def merge_series(contents: Sequence[bytes]) -> bytes:

@@ -19,9 +19,9 @@ class LakeSettings(Section):
         "bills, more and smaller files.",
     )
     commit_samples: int = Field(
-        4_000_000,
+        2_000_000,
         ge=1,
-        description="Samples held in memory before a commit is made early; default 4000000, about 400 MB at the "
+        description="Samples held in memory before a commit is made early; default 2000000, about 200 MB at the "
         "peak of a commit. Smaller: less memory, more files, and more of the writer's time for commits (some 50 ms "
         "each).",
     )

@@ -163,7 +163,12 @@ def test_which_duplicate_wins_does_not_depend_on_the_order(
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 20))
 def test_row_groups_tile_the_rows_and_end_where_a_series_does(ranks: list[int], target: int) -> None:
     found = np.array(sorted(ranks), np.int64)
-    cuts = list(row_groups(np.unique(found, return_counts=True)[1], target))
+    counts = np.unique(found, return_counts=True)[1]
+    groups = list(row_groups(counts, target))
+    assert [int(counts[first:last].sum()) for _, _, first, last in groups] == [
+        stop - start for start, stop, *_ in groups
+    ]
+    cuts = [(start, stop) for start, stop, *_ in groups]
     assert [start for start, _ in cuts] == [0, *(stop for _, stop in cuts[:-1])]
     assert cuts[-1][1] == len(found)
     for start, stop in cuts[:-1]:
