@@ -22,7 +22,7 @@ from bench.identity import FILES, write_identity
 from bench.machine import cpu_seconds, measured_core, note, other_core, pinned
 from bench.outcome import Budget, Outcome
 from bench.process import program, python
-from bench.pushes import Pushes, Scrapes, frames, rw1, rw2
+from bench.pushes import METRICS_PATH, Pushes, Scrapes, frames, otlp, rw1, rw2
 from collector.wire.headers import SAMPLES_WRITTEN, PushHeaders, PushLane
 from kernel.identity import client_context
 from metering.gateway.settings import TenantLimits
@@ -49,9 +49,11 @@ def measure(*, quick: bool) -> Outcome:
     def run(pushes: Pushes, cache_bytes: int = ROOMY_CACHE_BYTES) -> list[float]:
         return [asyncio.run(_run(_Load(pushes, seconds, cache_bytes))) for _ in range(times)]
 
-    small, large, second, first = frames(few), frames(many), rw2(many), rw1(many)
+    small, large = frames(few), frames(many)
+    second, first, third = rw2(many), rw1(many), otlp(many)
+    every = (small, large, second, first, third)
     runs = run(small)
-    beside = {pushes.name: statistics.median(run(pushes)) for pushes in (large, second, first)}
+    beside = {pushes.name: statistics.median(run(pushes)) for pushes in every[1:]}
     default: dict[str, float] = {}
     if not quick:
         default = {f"{one.name}, default cache": run(one, DEFAULT_CACHE_BYTES)[0] for one in (second, first)}
@@ -64,7 +66,9 @@ def measure(*, quick: bool) -> Outcome:
         {
             "series": many.series,
             "samples_per_second": {name: round(figure) for name, figure in (beside | default).items()},
-            "bytes_per_sample": {one.name: round(one.bytes_per_sample, 2) for one in (small, large, second, first)},
+            "bytes_per_sample": {
+                one.name: round(one.bytes_per_sample, 2) for one in (small, large, second, first, third)
+            },
             "remote_write_2_budget": RW2_BUDGET,
         },
         extra_holds=beside[large.name] >= BUDGET.limit and beside[second.name] >= RW2_BUDGET,
@@ -78,11 +82,11 @@ async def _run(load: _Load) -> float:
         write_identity(folder)
         command = python("-m", "bench.serve_gateway", text, str(load.cache_bytes))
         async with program("gateway", command, folder, measured_core()) as server, AsyncExitStack() as stack:
-            url = f"https://localhost:{int(await server.line())}/api/v1/write"
+            url = f"https://localhost:{int(await server.line())}"
             lanes = [_Lane(await stack.enter_async_context(_session(folder)), url, lane) for lane in LANES]
             for lane in lanes:  # every series once: their labels are checked and remembered
                 for body in pushes.first:
-                    await lane.push(pushes.headers, body)
+                    await lane.push(pushes, body)
             cpu, until = cpu_seconds(server.pid), time.monotonic() + load.seconds
             sent = await asyncio.gather(*(lane.send(pushes, until) for lane in lanes))
             cpu = cpu_seconds(server.pid) - cpu
@@ -106,18 +110,19 @@ class _Lane:
         self._session, self._url, self._lane = session, url, lane
         self._numbers = itertools.count(1)
 
-    async def push(self, headers: dict[str, str], body: bytes) -> str:
-        """Send one; the samples that were written."""
-        ours = PushHeaders(1, next(self._numbers), self._lane).render()
-        async with self._session.post(self._url, data=body, headers=headers | ours) as answer:
-            if answer.status != 200:
-                raise AssertionError(f"the gateway answered {answer.status}: {await answer.text()}")
-            return answer.headers[SAMPLES_WRITTEN]
+    async def push(self, pushes: Pushes, body: bytes) -> str:
+        """Send one; the samples that were written. OTLP says nothing when that is all."""
+        ours = {} if pushes.path == METRICS_PATH else PushHeaders(1, next(self._numbers), self._lane).render()
+        async with self._session.post(self._url + pushes.path, data=body, headers=pushes.headers | ours) as answer:
+            text = await answer.text()
+            if answer.status != 200 or (pushes.path == METRICS_PATH and text):
+                raise AssertionError(f"the gateway answered {answer.status}: {text}")
+            return answer.headers.get(SAMPLES_WRITTEN, str(pushes.samples))
 
     async def send(self, pushes: Pushes, until: float) -> int:
         """Bodies in a circle until then; how many."""
         for sent, body in enumerate(itertools.cycle(pushes.bodies), 1):
-            if await self.push(pushes.headers, body) != str(pushes.samples):
+            if await self.push(pushes, body) != str(pushes.samples):
                 raise AssertionError("the gateway wrote another number of samples")
             if time.monotonic() >= until:
                 return sent

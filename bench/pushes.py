@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from bench.exposition import Exposition
 from bench.machine import note
@@ -27,6 +29,8 @@ from collector.wire.snappy import compress
 
 FRAMES = {"Content-Type": MEDIA_TYPE}
 RW2 = {"Content-Type": CONTENT_TYPE_RW2, "Content-Encoding": "snappy", VERSION_HEADER: VERSION_RW2}
+OTLP = {"Content-Type": "application/x-protobuf"}
+METRICS_PATH = "/v1/metrics"
 RW1 = {"Content-Type": CONTENT_TYPE_RW1, "Content-Encoding": "snappy", VERSION_HEADER: VERSION_RW1}
 
 
@@ -39,6 +43,7 @@ class Pushes:
     samples: int
     bodies: Sequence[bytes]
     first: Sequence[bytes] = ()
+    path: str = "/api/v1/write"
 
     @property
     def bytes_per_sample(self) -> float:
@@ -99,6 +104,30 @@ def rw1(scrapes: Scrapes, size: int = 10_000) -> Pushes:
 def rw2(scrapes: Scrapes, size: int = 10_000) -> Pushes:
     """Remote write 2.0."""
     return remote_write(scrapes, encode_rw2, RW2, size)
+
+
+def otlp(scrapes: Scrapes, size: int = 10_000) -> Pushes:
+    """OTLP metrics, protobuf: a gauge for each metric name, its series the points."""
+    bodies = [_export(part) for number in range(scrapes.count) for part in _cut(scrapes, number, size)]
+    return Pushes("OTLP", OTLP, size, bodies, bodies, METRICS_PATH)
+
+
+def _export(rows: Sequence[WireSeries]) -> bytes:
+    request = ExportMetricsServiceRequest()
+    scope = request.resource_metrics.add().scope_metrics.add()
+    gauges: dict[str, Any] = {}
+    for row in rows:
+        labels = dict(row.labels)
+        name = labels.pop(METRIC_NAME)
+        if name not in gauges:
+            metric = scope.metrics.add(name=name)
+            gauges[name] = metric.gauge
+        ((at_ms, value),) = row.samples
+        point = gauges[name].data_points.add(time_unix_nano=at_ms * 1_000_000, as_double=value)
+        for key, text in labels.items():
+            point.attributes.add(key=key).value.string_value = text
+    encoded: bytes = request.SerializeToString()
+    return encoded
 
 
 def _cut(scrapes: Scrapes, number: int, size: int) -> Iterator[list[WireSeries]]:
