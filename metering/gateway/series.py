@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 
 from collector.wire.model import Labels
 from kernel.ids import Tenant
@@ -11,6 +14,8 @@ from metering.gateway.settings import TenantLimits
 from metering.record import canonical_labels
 
 METRIC_NAME = "__name__"
+_METRIC_NAME = METRIC_NAME.encode()
+_OWN = frozenset({b"organization", b"project"})
 
 
 class Refusal(StrEnum):
@@ -65,6 +70,38 @@ def check_series(labels: Labels, tenant: Tenant, limits: TenantLimits) -> Checke
     if not canonical.replace(b"\xff", b"").isascii() and (refusal := _refusal_in_bytes(kept, limits)):
         return CheckedSeries(None, refusal)
     return CheckedSeries(canonical, None, claims)
+
+
+def plain_canonical(parts: Sequence[bytes], tenant: Tenant, limits: TenantLimits) -> bytes | None:
+    """The canonical bytes of a series that is as it should be, from its names and values in turn.
+
+    Sorted, unique, whole, within all limits and without the tenant's own labels, as good senders send it; None for
+    any other, of which `check_series` says what it is.
+    """
+    names = parts[0::2]
+    if not all(parts) or len(names) > limits.labels_per_series or _METRIC_NAME not in names:
+        return None
+    if any(one >= two for one, two in pairwise(names)) or not _OWN.isdisjoint(names):
+        return None
+    if max(map(len, names)) > limits.label_name_bytes or max(map(len, parts)) > limits.label_value_bytes:
+        return None
+    merged = list(parts)
+    for name, value in zip((b"project", b"organization"), (tenant.project, tenant.organization), strict=True):
+        place = 2 * bisect(names, name)
+        merged[place:place] = (name, value.encode())
+    joined = b"\xff".join(merged) + b"\xff"
+    is_whole = joined.count(b"\xff") == len(merged) and b"\0" not in joined and len(joined) <= limits.series_bytes
+    return joined if is_whole and _is_text(joined) else None
+
+
+def _is_text(joined: bytes) -> bool:
+    if joined.replace(b"\xff", b"").isascii():
+        return True
+    try:
+        joined.replace(b"\xff", b"/").decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _put_in(labels: dict[str, str], name: str, value: str) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from collector.wire.model import Labels
 from kernel.ids import Tenant
-from metering.gateway.series import Refusal, check_series
+from metering.gateway.series import Refusal, check_series, plain_canonical
 from metering.gateway.settings import TenantLimits
 from metering.samples import LabelPage, make_page
 
@@ -54,6 +56,14 @@ class SeriesTable:
         if checked.claims:
             self.claimed[number] = True
         return number
+
+    def number_of(self, parts: Sequence[bytes]) -> int | None:
+        """The same from names and values in turn; None when `number` has to look at them more closely."""
+        canonical = plain_canonical(parts, self._tenant, self._limits)
+        if canonical is None:
+            return None
+        number = self._numbers.get(canonical)
+        return self._add(canonical) if number is None else number
 
     def _add(self, canonical: bytes) -> int:
         number = self._numbers[canonical] = len(self.canonical)

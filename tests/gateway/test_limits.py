@@ -20,7 +20,7 @@ from metering.gateway.foreign.pushed import PushedHistogram
 from metering.gateway.frame_rules import SAMPLES_PER_DAY_FILE
 from metering.gateway.records import Batch, make_records
 from metering.gateway.remote_write import cost_of
-from metering.gateway.series import check_series
+from metering.gateway.series import CheckedSeries, check_series, plain_canonical
 from metering.gateway.settings import GatewaySettings, TenantLimits
 from metering.gateway.table import SeriesTable
 from metering.gateway.tenants import Tenants, TenantState
@@ -152,6 +152,32 @@ def test_whatever_is_accepted_is_in_the_tenants_own_name(labels: tuple[tuple[str
         assert {name: value for name, value in labels if value and name not in {"organization", "project"}} == {
             name: value for name, value in found.items() if name not in {"organization", "project"}
         }
+
+
+parts = st.text(max_size=5).map(str.encode) | st.binary(max_size=5) | st.sampled_from([b"a" * 20, b"\xc3", b"\xa9"])
+pairs = st.lists(
+    st.tuples(st.sampled_from([b"__name__", b"a", b"b", b"organization", b"q", b"zz"]) | parts, parts), max_size=6
+)
+
+
+@given(pairs, st.booleans())
+@settings(max_examples=400)
+def test_a_plain_series_is_what_a_close_look_says(sent: list[tuple[bytes, bytes]], is_sorted: bool) -> None:
+    limits = TenantLimits().model_copy(
+        update={"label_name_bytes": 16, "label_value_bytes": 18, "series_bytes": 100}
+    )
+    pairs = sorted(sent) if is_sorted else sent
+    canonical = plain_canonical([part for pair in pairs for part in pair], ACME, limits)
+    if canonical is not None:
+        labels = tuple((name.decode(), value.decode()) for name, value in pairs)
+        assert check_series(labels, ACME, limits) == CheckedSeries(canonical)
+
+
+def test_good_senders_series_are_plain() -> None:
+    sent = [b"__name__", b"up", b"instance", b"a:1", b"job", "é".encode(), b"zone", b"z"]
+    canonical = plain_canonical(sent, ACME, TenantLimits())
+    assert canonical is not None
+    assert dict(parse_canonical_labels(canonical))["organization"] == "acme"
 
 
 def batch_of(rows: Sequence[tuple[Labels, int, float]], table: SeriesTable | None = None) -> Batch:

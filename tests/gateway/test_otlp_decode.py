@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -37,6 +38,13 @@ class Numbers:
         if labels not in self.labels:
             self.labels.append(labels)
         return self.labels.index(labels)
+
+    def number_of(self, parts: Sequence[bytes]) -> int | None:
+        try:
+            texts = [part.decode() for part in parts]
+        except UnicodeDecodeError:
+            return None
+        return self.number(tuple(zip(texts[0::2], texts[1::2], strict=True)))
 
 
 class Reader:

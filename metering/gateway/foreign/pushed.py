@@ -23,6 +23,10 @@ class SeriesNumbers(Protocol):
         """A small number of 0 or more, the same for equal label sets; a negative one says why it is refused."""
         ...
 
+    def number_of(self, parts: Sequence[bytes]) -> int | None:
+        """The same from names and values in turn, not empty in all; None when `number` has to be asked."""
+        ...
+
 
 class PushedHistogram(NamedTuple):
     """A native histogram; `message` is an `io.prometheus.write.v2.Histogram` that was checked."""

@@ -17,6 +17,7 @@ from metering.gateway.foreign.pushed import Pushed, SeriesNumbers
 from metering.gateway.foreign.rw1_series import (
     has_labels,
     leading_labels,
+    plain_parts,
     read_contents,
     read_label,
     read_metadata,
@@ -123,7 +124,10 @@ class Rw1Decoder:
     def _number_of(self, body: bytes, block: bytes, spans: list[tuple[int, int]]) -> int:
         number = self._known.get(block)
         if number is None:
-            number = self._numbers.number(tuple([read_label(body, start, end) for start, end in spans]))
+            parts = plain_parts(body, spans)
+            number = self._numbers.number_of(parts) if parts else None
+            if number is None:
+                number = self._numbers.number(tuple([read_label(body, start, end) for start, end in spans]))
             if number >= 0:  # a refused series may be of any size, and there may be any number of them
                 self._known[block] = number
                 self._known_bytes += _ENTRY_BYTES + len(block)

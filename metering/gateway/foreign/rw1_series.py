@@ -76,6 +76,24 @@ def read_contents(body: bytes, position: int, end: int, number: int, loose: Loos
             loose.skip(tag, start, end)
 
 
+def plain_parts(body: bytes, spans: Spans) -> list[bytes] | None:
+    """The names and values in turn of labels that look like every label; None if one does not."""
+    parts: list[bytes] = []
+    for start, end in spans:
+        if end - start < 4 or body[start] != _NAME or body[start + 1] >= 0x80:
+            return None
+        middle = start + 2 + body[start + 1]
+        if (
+            middle + 2 > end
+            or body[middle] != _VALUE
+            or middle + 2 + body[middle + 1] != end
+            or end >= middle + 130
+        ):
+            return None
+        parts += (body[start + 2 : middle], body[middle + 2 : end])
+    return parts
+
+
 def read_label(body: bytes, position: int, end: int) -> tuple[str, str]:
     """A label. Raises WireError."""
     # What every label looks like: a name and a value, both shorter than 128 bytes, and nothing else.

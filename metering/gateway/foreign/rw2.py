@@ -125,12 +125,15 @@ class Rw2Decoder:
         for series in new:
             refs = references.of(series)
             loose.check_labels(len(refs) // 2)
-            labels = resolve(refs, texts)
-            number = numbers[series] = self._numbers.number(labels)
+            number = self._numbers.number_of([symbols[ref] for ref in refs])
+            if number is None:
+                number = self._numbers.number(resolve(refs, texts))
+            numbers[series] = number
             if number >= 0:  # a refused series may be of any size, and there may be any number of them
                 self._sets.add(int(hashes[series]), int(checks[series]), number)
                 place, size = int(usual.metadata[series]), int(usual.metadata_bytes[series])
-                read_metadata(body, Span(place, place + size), labels, texts, loose)
+                if size:
+                    read_metadata(body, Span(place, place + size), resolve(refs, texts), texts, loose)
         return numbers
 
     def _remember(self, body: bytes, symbols: Sequence[bytes], series: Series) -> None:
