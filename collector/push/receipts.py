@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 
+from collector.errors import IdentityRefused
 from collector.identity.receipt_keys import ReceiptKeys
 from collector.push.answer import Answer
 from collector.push.transport import Push
@@ -65,7 +66,7 @@ class ReceiptJudge:
             for one in refused:
                 await self._verify(one)
                 await asyncio.to_thread(self._note, one)
-        except (WireError, OSError) as error:
+        except (WireError, IdentityRefused, OSError) as error:
             return truncate(f"HTTP {answer.status} without a receipt that holds: {error}")
         return problem or signed
 

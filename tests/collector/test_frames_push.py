@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.errors import IdentityRefused
 from collector.left import LeftLedger
 from collector.metrics import CollectorMetrics
 from collector.push.answer import Answer
@@ -29,6 +30,7 @@ from collector.spool.segment import list_segments
 from collector.wire.headers import PushLane
 from collector.wire.receipt import PushName, Receipt, Refusal, Signed, verify
 from kernel.clock import SystemClock
+from kernel.identity import Identity
 from tests.collector.frames import FrameGateway, FrameStream, make_gateway, unsigned
 from tests.collector.world import ACME, COLLECTOR, until
 
@@ -178,6 +180,24 @@ async def test_a_2xx_without_a_receipt_that_holds_is_not_delivered(tmp_path: Pat
         assert [try_.headers.sequence for try_ in gateway.tries] == [1, 2, 2, 2, 2]
         assert [receipt.name.sequence for receipt in shipped.receipts()] == [1, 2]
         assert shipped.samples() == [("a", 1, 1.0), ("a", 2, 2.0)]
+
+
+async def test_a_clock_that_makes_our_certificate_a_later_one_does_not_end_the_push(tmp_path: Path) -> None:
+    async with shipping(tmp_path) as shipped:
+        assert shipped.parts.proofs is not None
+        judge, tries = shipped.parts.proofs.judge, shipped.gateway.tries
+        who = judge._who
+
+        def refused() -> Identity:
+            if len(tries) < 3:
+                raise IdentityRefused("the certificate begins tomorrow: check the clock")
+            return who()
+
+        judge._who = refused
+        await FrameStream(1).append(shipped.lane, 1, {"a": 1}, 1)
+        await shipped.lane.drained()
+        assert [try_.headers.sequence for try_ in tries] == [1, 1, 1]
+        assert shipped.samples() == [("a", 1, 1.0)]
 
 
 async def test_a_415_is_remembered_and_the_samples_go_as_remote_write(tmp_path: Path) -> None:
