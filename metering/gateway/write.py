@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from collector.wire.errors import WireError
 from collector.wire.headers import PushHeaders, parse_push_headers
 from kernel.errors import Refuse, Retry, truncate
 from kernel.identity import Identity
@@ -63,8 +64,11 @@ class WriteEndpoint:
     async def _take(self, request: web.Request, identity: Identity, push: PushHeaders | None) -> Delivery:
         state = self._tenants.state(identity.tenant, self._intake.clock.monotonic())
         self._intake.check_rate(state)
-        protocol = self._frames if is_frames(request) else self._remote_write
-        return await protocol.take(request, identity, state, push)
+        if is_frames(request):
+            return await self._frames.take(request, identity, state, push)
+        if push is not None and push.resync:
+            raise WireError.at("request headers", "a resync that is no frames", "frames, or a push of its own")
+        return await self._remote_write.take(request, identity, state, push)
 
     def _accepted(self, identity: Identity, push: PushHeaders | None, delivery: Delivery) -> web.Response:
         written = written_headers(delivery.samples, delivery.histograms, delivery.exemplars)

@@ -143,6 +143,13 @@ async def test_a_resync_holds_no_samples(world: GatewayWorld, collector: Collect
     assert await stored(world) == []
 
 
+async def test_a_resync_of_remote_write_is_none(world: GatewayWorld, sender: Sender) -> None:
+    """Its samples would be read as state, and counted by nobody."""
+    answer = await sender.write([((("__name__", "up"),), [(NOW, 1.0)])], PushHeaders(7, 1, resync=True))
+    assert (answer.status, answer.written[0]) == (400, "0")
+    assert await stored(world) == []
+
+
 async def test_a_repeat_is_appended_again(world: GatewayWorld, collector: Collector) -> None:
     """Its answer was lost perhaps; the lake knows what it has."""
     first, second = collector.scrape(entries(0, 9)), collector.scrape(entries(3, 12))

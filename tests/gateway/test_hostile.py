@@ -198,3 +198,23 @@ async def test_the_same_mistake_is_logged_once_in_a_while(
     said = capsys.readouterr().out
     assert said.count("push_refused") == 1
     assert said.count("turned_away") == 1
+
+
+async def test_who_is_over_a_limit_waits_for_the_refusal_and_takes_nobodys_turn(tmp_path: Path) -> None:
+    """Who floods heeds no Retry-After; answered at once it would come again at once."""
+    clock = SkewedClock()
+    settings = GatewaySettings(concurrent_pushes=1, tenant=TenantLimits(samples_per_second=0.1, burst_samples=1))
+    async with (
+        gateway_world(tmp_path, settings, clock) as world,
+        Sender(world, world.context(world.credentials())) as sender,
+        Sender(world, world.context(world.credentials(OTHER))) as other,
+    ):
+        assert (await sender.write(ROWS)).status == 204
+        held = asyncio.create_task(sender.write(ROWS))
+        for _ in range(1000):
+            if clock.slept:
+                break
+            await asyncio.sleep(0.005)
+        assert clock.slept == [1.0]
+        assert (await other.write(ROWS)).status == 204
+        assert (await held).status == 429
