@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
-from collector.errors import SpoolFull
+import numpy as np
+
+from collector.errors import RootNeeded, SpoolFull
 from collector.history.table import HistoryRow, HistoryTable
 from collector.labels import METRIC_NAME, Labels, make_labels
 from collector.left_meta import FrameMeta, listed, parse_meta, tally
@@ -19,11 +20,9 @@ from collector.policy import Policy
 from collector.spool.files import load_checked, save_checked
 from collector.spool.frame import Frame
 from collector.spool.lane import LaneSpool
-from collector.spool.options import PayloadDraft
+from collector.spool.options import Draft
 from collector.spool.segment import list_segments, scan
-from collector.wire.encode_rw2 import encode_rw2
-from collector.wire.series import WireSeries
-from collector.wire.snappy import compress
+from collector.wire.frames import Block, Dated, EntryTable, StreamEncoder, Tick
 
 CHUNK_SAMPLES = 10_000
 _SAMPLE_BYTES = 18
@@ -71,7 +70,11 @@ class Backfill:
         self._spool = spool
         self._name = table.sha256
         self._allowed = allowed
-        self._listed: set[Labels] = set()
+        self._slots: dict[Labels, int] = {}
+        self._table = EntryTable()
+        self._encoder = StreamEncoder(
+            int(self._name[:8] or "0", 16), self._table
+        )  # a stream of its own for each file
         self._journal = spool.folder / "imports.json"
 
     async def run(self, done: int | None = None) -> int:
@@ -85,8 +88,7 @@ class Backfill:
         for number, rows in enumerate(self._chunks(), 1):
             if number <= done:
                 continue
-            draft = await asyncio.to_thread(self._draft, number, rows)
-            await self._append(draft)
+            await self._append(number, rows)
             await asyncio.to_thread(self._note, number)
             appended += len(rows)
         return appended
@@ -99,10 +101,17 @@ class Backfill:
     def _note(self, number: int) -> None:
         save_checked(self._journal, {**(load_checked(self._journal) or {}), self._name: number})
 
-    async def _append(self, draft: PayloadDraft) -> None:
+    async def _append(self, number: int, rows: Sequence[HistoryRow]) -> None:
+        tick, meta = await asyncio.to_thread(self._tick, number, rows)
+        generation, blocks = -1, list[Block]()
         while True:
+            if generation != self._spool.generation:
+                generation = self._spool.generation
+                blocks = await asyncio.to_thread(self._encoder.encode, tick, generation)
             try:
-                await self._spool.append(draft)
+                await self._spool.append(Draft(blocks, meta, len(rows)), generation)
+            except RootNeeded:
+                continue
             except SpoolFull:
                 await self._spool.space.wait()
             else:
@@ -113,18 +122,31 @@ class Backfill:
         for start in range(0, len(rows), CHUNK_SAMPLES):
             yield rows[start : start + CHUNK_SAMPLES]
 
-    def _draft(self, number: int, rows: Sequence[HistoryRow]) -> PayloadDraft:
+    def _tick(self, number: int, rows: Sequence[HistoryRow]) -> tuple[Tick, bytes]:
+        """The rows as one scrape that has no time of its own: every sample is dated."""
         ordered = sorted(rows, key=lambda row: (row.labels, row.timestamp_ms))
-        series = [
-            WireSeries(labels, tuple((row.timestamp_ms, row.value) for row in group))
-            for labels, group in groupby(ordered, key=lambda row: row.labels)
-        ]
+        first = {row.labels: row.value for row in reversed(ordered) if row.labels not in self._slots}
+        born = self._table.take([_entry(labels) for labels in first])
+        self._slots.update(zip(first, born.tolist(), strict=True))
+        values = np.zeros(self._table.capacity)
+        values[born] = np.fromiter(first.values(), np.float64, len(first))
+        dated = Dated(
+            np.fromiter((self._slots[row.labels] for row in ordered), np.int32, len(ordered)),
+            np.fromiter((row.timestamp_ms for row in ordered), np.int64, len(ordered)),
+            np.fromiter((row.value for row in ordered), np.float64, len(ordered)),
+        )
+        nothing = np.zeros(0, np.int32)
+        absent = np.zeros(self._table.capacity, np.bool_)
+        tick = Tick(max(row.timestamp_ms for row in rows), values, absent, nothing, nothing, born, dated)
         families = self._allowed.families
-        counts = tally((families[one.labels], _SAMPLE_BYTES) for one in series for _ in one.samples)
-        new = [listed(families[one.labels], one.labels) for one in series if one.labels not in self._listed]
-        self._listed.update(one.labels for one in series)
-        meta = FrameMeta(counts, new, f"{self._name}:{number}")
-        return PayloadDraft(len(rows), meta.render(), compress(encode_rw2(series)))
+        counts = tally((families[row.labels], _SAMPLE_BYTES) for row in ordered)
+        new = [listed(families[labels], labels) for labels in first]
+        return tick, FrameMeta(counts, new, f"{self._name}:{number}").render()
+
+
+def _entry(labels: Labels) -> bytes:
+    """Of a series whose type is not known."""
+    return b"\0" + b"".join(name.encode() + b"\xff" + value.encode() + b"\xff" for name, value in labels)
 
 
 def newest_chunk(folder: Path, name: str) -> int:
@@ -134,7 +156,8 @@ def newest_chunk(folder: Path, name: str) -> int:
         path = folder / str(segment)
         for found in scan(path, segment, path.stat().st_size):
             if isinstance(found, Frame):
-                tag, _, number = parse_meta(found.meta).tag.rpartition(":")
-                if tag == name:
-                    newest = max(newest, int(number))
+                for meta in found.metas:
+                    tag, _, number = parse_meta(meta).tag.rpartition(":")
+                    if tag == name:
+                        newest = max(newest, int(number))
     return newest

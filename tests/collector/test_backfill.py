@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,14 +14,11 @@ from collector.history.command import backfill
 from collector.history.table import load_history, parse_history
 from collector.labels import render_labels
 from collector.settings import load_collector_settings
-from collector.spool.frame import Frame
-from collector.spool.segment import list_segments, scan
-from collector.wire.headers import PushLane
-from collector.wire.rw2 import decode_request
-from collector.wire.snappy import decompress
+from collector.spool.export import Range, stored_rows
+from collector.wire.headers import CONTENT_TYPE_FRAMES, PushLane
 from kernel.errors import InvalidInput
 from tests.collector.crasher import append_history, append_history_and_die, run_until_killed
-from tests.collector.world import LIMITS, Rows, rows_of, run_gateway, write_config
+from tests.collector.world import ScriptedGateway, run_gateway, write_config
 
 NOW = 1_800_000_000_000
 HEADER = "timestamp_ms,metric,value,cluster\n"
@@ -95,7 +93,16 @@ def write_csv(folder: Path, rows: int) -> Path:
 async def test_history_arrives_in_its_own_lane_without_a_promise_and_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At a gateway that knows remote write alone."""
     monkeypatch.setattr(backfill_module, "CHUNK_SAMPLES", 10)
+    write = ScriptedGateway.write
+
+    async def without_frames(gateway: ScriptedGateway, request: web.Request) -> web.Response:
+        if request.headers["Content-Type"] == CONTENT_TYPE_FRAMES:
+            return web.Response(status=415)
+        return await write(gateway, request)
+
+    monkeypatch.setattr(ScriptedGateway, "write", without_frames)
     async with run_gateway(tmp_path) as gateway:
         loaded = load_collector_settings(write_config(tmp_path, gateway.url))
         first = await backfill(loaded, write_csv(tmp_path, 25))
@@ -126,11 +133,6 @@ async def test_after_a_kill_the_rest_is_appended_and_no_chunk_twice(
     run_until_killed(append_history_and_die, place, path, 3)
     monkeypatch.setattr(backfill_module, "CHUNK_SAMPLES", 3)
     await append_history(tmp_path, load_history(path, NOW))
-    folder, values = tmp_path / "history", []
-    for name in list_segments(folder):
-        file = folder / str(name)
-        for frame in scan(file, name, file.stat().st_size):
-            if isinstance(frame, Frame):
-                rows: Rows = rows_of(decode_request(decompress(frame.payload, 2**31), LIMITS))
-                values += [row[2] for row in rows if row[0] != 'private{cluster="c"}']
+    rows = list(stored_rows(tmp_path / "history", Range(None)))
+    values = [value for labels, _, value in rows if dict(labels)["__name__"] != "private"]
     assert sorted(values) == [float(number) for number in range(11)]

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from collector.cli import app
+from collector.history import backfill as backfill_module
+from collector.history.command import backfill
 from collector.metrics import CollectorMetrics
 from collector.settings import load_collector_settings
 from collector.shipping import Shipping
@@ -16,14 +19,14 @@ from collector.wire.headers import PushLane
 from kernel.clock import SystemClock
 from kernel.ids import CollectorId, Tenant
 from metering.frames import SourceReaders
-from metering.record import LIVE_TOPIC, decode_header
+from metering.record import HISTORY_TOPIC, LIVE_TOPIC, decode_header
 from tests.collector.frames import FrameStream
 from tests.collector.world import write_config
 from tests.gateway.world import GatewayWorld, gateway_world
 from tests.identity.world import ACME, COLLECTOR
 
 
-async def stored(world: GatewayWorld) -> list[tuple[str, str, int, float]]:
+async def stored(world: GatewayWorld, topic: str = LIVE_TOPIC) -> list[tuple[str, str, int, float]]:
     """(lane, name, timestamp ms, value) of all that the log holds of frames, in its order."""
     names: list[bytes] = []
 
@@ -32,7 +35,7 @@ async def stored(world: GatewayWorld) -> list[tuple[str, str, int, float]]:
         return np.arange(len(names) - len(new), len(names), dtype=np.int64)
 
     readers, found = SourceReaders(assign), []
-    for record in await world.records(LIVE_TOPIC):
+    for record in await world.records(topic):
         header = decode_header(record)
         for one in readers.read(header, record.value, record.offset):
             rows = one.rows if hasattr(one, "rows") else one
@@ -76,3 +79,20 @@ async def test_both_lanes_arrive_with_receipts_that_prove_it(tmp_path: Path) -> 
     result = CliRunner().invoke(app, ["verify", "-c", str(config)])
     assert result.exit_code == 0, result.output
     assert result.output.count("10 with a receipt") == 4
+
+
+async def test_a_backfill_arrives_in_frames_with_receipts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfill_module, "CHUNK_SAMPLES", 100)
+    async with gateway_world(tmp_path) as world:
+        (tmp_path / "ca.pem").write_bytes(world.identity.authority.certificate_pem)
+        (tmp_path / "token").write_text(world.identity.tokens.create(ACME, COLLECTOR))
+        config = write_config(tmp_path, world.url)
+        begin = SystemClock().now_ms() - 10_000_000
+        rows = [f"{begin + number},byoc_x{number % 7},{number / 4}" for number in range(350)]
+        (tmp_path / "history.csv").write_text("\n".join(["timestamp_ms,metric,value", *rows]) + "\n")
+        outcome = await backfill(load_collector_settings(config), tmp_path / "history.csv")
+        found = await stored(world, HISTORY_TOPIC)
+    assert (outcome.appended, outcome.rejected) == (350, 0)
+    expected = [("history", f"byoc_x{number % 7}", begin + number, number / 4) for number in range(350)]
+    assert sorted(found) == sorted(expected)
+    assert CliRunner().invoke(app, ["verify", "-c", str(config)]).exit_code == 0
