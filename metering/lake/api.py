@@ -15,6 +15,7 @@ from kernel.ids import CollectorId, OrganizationId, ProjectId
 from kernel.log import TopicPartition
 from kernel.objects import ObjectStore
 from kernel.window import Window
+from metering.lake.histograms import scan_histograms
 from metering.lake.horizon import Horizon, Source, SourceState
 from metering.lake.horizon_store import HorizonStore
 from metering.lake.lineage import origins
@@ -123,6 +124,14 @@ class Lake:
         )
         state = await asyncio.to_thread(self.tables.samples, chosen.snapshot_id)
         return await asyncio.to_thread(scan_samples, self.tables, state, request)
+
+    async def histograms(self, organization: str, window: Window) -> pa.Table:
+        """The native histograms of an organization in `[start, end)`, each once, by series_id, then timestamp_ms.
+
+        Columns: series_id, timestamp_ms, start_ms (0: not told), schema, count, sum, zero_threshold, zero_count,
+        message (`io.prometheus.write.v2.Histogram`). Raises LakeUnavailable.
+        """
+        return await asyncio.to_thread(scan_histograms, self.tables, organization, window)
 
     async def files(
         self, window: Window, organization: str, snapshot_id: int | None = None

@@ -23,7 +23,7 @@ from metering.lake.errors import Fenced, LakeUnavailable
 from metering.lake.horizon import Horizon, Source, SourceState
 from metering.lake.horizon_store import HorizonStore
 from metering.lake.positions import COMMIT, HORIZON, POSITIONS, REPLAY, Standing, render_positions
-from metering.lake.tables import SERIES, SamplesState, Tables, has_commit
+from metering.lake.tables import SamplesState, Tables, has_commit
 
 ATTEMPTS = 20
 _log = logger("lake")
@@ -48,16 +48,18 @@ class SamplesCommit:
     states: Mapping[Source, SourceState]
 
 
-async def commit_series(tables: Tables, commit_id: str, locations: tuple[str, ...]) -> None:
-    """Add files to the series table, once. Raises LakeUnavailable."""
+async def commit_files(
+    tables: Tables, identifier: tuple[str, str], commit_id: str, locations: tuple[str, ...]
+) -> None:
+    """Add files to a table beside the samples, once. Raises LakeUnavailable."""
     for _ in range(ATTEMPTS):
-        table = await asyncio.to_thread(tables.load, SERIES)
+        table = await asyncio.to_thread(tables.load, identifier)
         if has_commit(table, commit_id):
             return
         outcome = await asyncio.to_thread(attempt, table, locations, {COMMIT: commit_id})
         if outcome is Outcome.DONE:
             return
-    raise LakeUnavailable(f"the series table did not take a commit in {ATTEMPTS} attempts; trying again later")
+    raise LakeUnavailable(f"{identifier[1]} did not take a commit in {ATTEMPTS} attempts; trying again later")
 
 
 async def commit_samples(tables: Tables, horizons: HorizonStore, commit: SamplesCommit) -> Horizon:

@@ -13,6 +13,7 @@ import numpy as np
 
 from kernel.log import TopicPartition
 from kernel.window import DAY_MS
+from metering.lake.histograms import write_histograms
 from metering.lake.intake import Pending
 from metering.lake.ordering import Integers, Rows, distinct, order_rows
 from metering.lake.parquet import write_samples, write_series
@@ -77,9 +78,19 @@ def series_files(
         yield NewFile(f"{organization}/{_name(source, pending, content)}", content, len(members))
 
 
+def histogram_files(source: TopicPartition, pending: Pending, series: SeriesIndex) -> Iterator[NewFile]:
+    """The Parquet files of one partition's pending histograms."""
+    for tenant, parts in sorted(pending.histograms.items()):
+        for day, rows, content in write_histograms(parts, tenant, series):
+            folder = f"{np.datetime64(day, 'D')}/{tenant.organization}/{tenant.project}"
+            yield NewFile(f"{folder}/{_name(source, pending, content)}", content, rows)
+
+
 def used_slots(pending: Pending) -> Integers:
-    """The slots that pending rows refer to, ascending."""
-    return distinct([rows for listed in pending.rows.values() for rows in listed])
+    """The slots that pending rows and histograms refer to, ascending."""
+    slots = distinct([rows for listed in pending.rows.values() for rows in listed])
+    parts = [part.slots for listed in pending.histograms.values() for part in listed]
+    return np.unique(np.concatenate([slots, *parts])) if parts else slots
 
 
 def _name(source: TopicPartition, pending: Pending, content: bytes) -> FileName:

@@ -15,6 +15,7 @@ from kernel.ids import CollectorId, Tenant
 from kernel.log import StoredRecord
 from kernel.window import DAY_MS
 from metering.frames import FrameRows, SourceReaders
+from metering.lake.histogram_head import parse_head
 from metering.lake.ordering import Integers, Rows
 from metering.lake.series import SeriesIndex
 from metering.record import BatchHeader, RecordFormat, decode_batch, decode_header
@@ -57,7 +58,7 @@ class SampleDecoder:
         columns = decode_columns(value)
         check_times(columns.timestamps_ms, self._days_per_record)
         slots = self._page_slots(columns.pages, header)
-        histograms = _histograms(columns.histograms, slots)
+        histograms = check_histograms(_histograms(columns.histograms, slots), self._days_per_record)
         return Decoded([self._rows(columns, slots, header, is_foreign=is_foreign)], histograms)
 
     def _rows(self, columns: SampleColumns, slots: Integers, header: BatchHeader, *, is_foreign: bool) -> Rows:
@@ -117,6 +118,13 @@ def check_times(timestamps_ms: Integers, days_allowed: int) -> None:
             raise DeadLetter(f"samples of {days} days in one record; allowed: {days_allowed}")
 
 
+def check_histograms(rows: HistogramRows, days_allowed: int) -> HistogramRows:
+    """Raises DeadLetter for what is no message, and for times without a date."""
+    times = [parse_head(message).timestamp_ms for message in rows.messages]
+    check_times(np.array(times, np.int64), days_allowed)
+    return rows
+
+
 def _histograms(rows: Sequence[HistogramRow], slots: Integers) -> HistogramRows:
     if not rows:
         return HistogramRows()
@@ -139,11 +147,12 @@ class Decoder:
         for each in found:
             check_times(each.timestamps_ms, self._days_per_record)
         histograms = [row for each in found for row in each.histograms]
+        rows = HistogramRows(
+            np.array([slot for slot, _ in histograms], np.int64), tuple(message for _, message in histograms)
+        )
         return Decoded(
             [_frame_rows(each, header, is_foreign=is_foreign) for each in found],
-            HistogramRows(
-                np.array([slot for slot, _ in histograms], np.int64), tuple(message for _, message in histograms)
-            ),
+            check_histograms(rows, self._days_per_record),
         )
 
     def replay(self, record: StoredRecord) -> None:

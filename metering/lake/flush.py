@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from kernel.crashpoints import crash_point
 from kernel.log import TopicPartition
 from kernel.objects import ObjectStore, check_name
-from metering.lake.commit import SamplesCommit, check_fence, commit_samples, commit_series
-from metering.lake.data_files import NewFile, sample_files, series_files, used_slots
+from metering.lake.commit import SamplesCommit, check_fence, commit_files, commit_samples
+from metering.lake.data_files import NewFile, histogram_files, sample_files, series_files, used_slots
 from metering.lake.horizon import Horizon
 from metering.lake.intake import DeadRecord, Intake
 from metering.lake.places import Places
 from metering.lake.positions import Standing
 from metering.lake.refusals import Refusals
-from metering.lake.tables import SAMPLES, SERIES, Tables, has_commit, storage, translated_errors
+from metering.lake.tables import HISTOGRAMS, SAMPLES, SERIES, Tables, has_commit, storage, translated_errors
 
 DEAD_LETTERS = "dead-letter/"
 
@@ -30,6 +30,8 @@ class Flush:
     commit: SamplesCommit
     sample_files: tuple[NewFile, ...]
     series_files: tuple[NewFile, ...]
+    histogram_files: tuple[NewFile, ...]
+    histogram_locations: tuple[str, ...]
     series_slots: tuple[int, ...]
     series_locations: tuple[str, ...]
     dead: tuple[DeadRecord, ...]
@@ -39,16 +41,20 @@ class Flush:
 
 def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int) -> Flush:
     """Encode everything pending. Blocks; changes nothing."""
-    samples_folder, series_folder = (f"{tables.load(name).location()}/data" for name in (SAMPLES, SERIES))
+    samples_folder, series_folder, histograms_folder = (
+        f"{tables.load(name).location()}/data" for name in (SAMPLES, SERIES, HISTOGRAMS)
+    )
     taken = {source: pending for source, pending in intake.pending.items() if not pending.is_empty}
     samples: list[NewFile] = []
     series: list[NewFile] = []
+    histograms: list[NewFile] = []
     slots: set[int] = set()
     duplicates = 0
     for source, pending in sorted(taken.items()):
         made = sample_files(source, pending, intake.series, row_group_rows)
         samples.extend(made.files)
         duplicates += made.duplicates
+        histograms.extend(histogram_files(source, pending, intake.series))
         new = [slot for slot in intake.series.unstored(used_slots(pending)).tolist() if slot not in slots]
         slots.update(new)
         series.extend(series_files(source, pending, intake.series, new))
@@ -65,10 +71,12 @@ def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int)
         commit=commit,
         sample_files=tuple(samples),
         series_files=tuple(series),
+        histogram_files=tuple(histograms),
+        histogram_locations=tuple(f"{histograms_folder}/{file.path}" for file in histograms),
         series_slots=tuple(sorted(slots)),
         series_locations=tuple(f"{series_folder}/{file.path}" for file in series),
         dead=tuple(dead for pending in taken.values() for dead in pending.dead),
-        samples=sum(file.rows for file in samples),
+        samples=sum(file.rows for file in [*samples, *histograms]),
         duplicates=duplicates,
     )
 
@@ -85,8 +93,11 @@ async def store(flush: Flush, places: Places, refusals: Refusals) -> Horizon:
     crash_point("lake.files-written")
     if flush.series_locations:
         await asyncio.to_thread(_check_early, places.tables, flush.commit)
-        await commit_series(places.tables, flush.commit.commit_id, flush.series_locations)
+        await commit_files(places.tables, SERIES, flush.commit.commit_id, flush.series_locations)
     crash_point("lake.series-committed")
+    if flush.histogram_locations:
+        await commit_files(places.tables, HISTOGRAMS, flush.commit.commit_id, flush.histogram_locations)
+        crash_point("lake.histograms-committed")
     horizon = await commit_samples(places.tables, places.horizons, flush.commit)
     crash_point("lake.samples-committed")
     return horizon
@@ -105,6 +116,8 @@ def _write_files(tables: Tables, flush: Flush) -> None:
         for location, file in zip(flush.commit.locations, flush.sample_files, strict=True):
             warehouse.write(location, file.content)
         for location, file in zip(flush.series_locations, flush.series_files, strict=True):
+            warehouse.write(location, file.content)
+        for location, file in zip(flush.histogram_locations, flush.histogram_files, strict=True):
             warehouse.write(location, file.content)
 
 

@@ -24,7 +24,7 @@ from metering.lake import lineage
 from metering.lake.horizon_store import PREFIX, object_name
 from metering.lake.positions import HORIZON, parse_compacted_name, parse_file_name
 from metering.lake.settings import LakeSettings
-from metering.lake.tables import SAMPLES, SERIES, Tables, storage, translated_errors
+from metering.lake.tables import HISTOGRAMS, SAMPLES, SERIES, Tables, storage, translated_errors
 
 if TYPE_CHECKING:
     from metering.lake.api import Lake
@@ -76,7 +76,7 @@ class Sweeper:
 def expire_snapshots(tables: Tables, keep: int) -> int:
     """Expire all untagged snapshots but the newest `keep`, of both tables. Blocks. Raises LakeUnavailable."""
     expired = 0
-    for identifier in (SAMPLES, SERIES):
+    for identifier in (SAMPLES, SERIES, HISTOGRAMS):
         table = tables.load(identifier)
         protected = {reference.snapshot_id for reference in table.metadata.refs.values()}
         loose = [each for each in table.metadata.snapshots if each.snapshot_id not in protected]
@@ -97,13 +97,13 @@ def sweep_tables(tables: Tables, older_than_ms: int) -> tuple[int, int]:
     """Delete unreferenced files of both tables; how many, and their bytes. Blocks. Raises LakeUnavailable."""
     files = size = 0
     with translated_errors("sweeping"):
-        for identifier in (SAMPLES, SERIES):
+        for identifier in (SAMPLES, SERIES, HISTOGRAMS):
             table = tables.load(identifier)
             listed = list(storage(table).list_files(table.location()))
             # Read after the listing: what was committed meanwhile is referenced here.
             table = tables.load(identifier)
             keep = referenced_files(table)
-            positions = tables.samples().positions if identifier == SAMPLES else None
+            positions = tables.samples().positions if identifier != SERIES else None
             for found in listed:
                 old = to_ms(found.modified_at) <= older_than_ms
                 if old and _path(found.location) not in keep and not _may_be_committed(found.location, positions):

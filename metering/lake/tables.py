@@ -21,7 +21,16 @@ from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.transforms import IdentityTransform
-from pyiceberg.types import BinaryType, DateType, DoubleType, FixedType, LongType, NestedField, StringType
+from pyiceberg.types import (
+    BinaryType,
+    DateType,
+    DoubleType,
+    FixedType,
+    IntegerType,
+    LongType,
+    NestedField,
+    StringType,
+)
 
 from kernel.errors import InvalidInput
 from kernel.log import TopicPartition
@@ -32,6 +41,7 @@ from metering.lake.storage import IMPLEMENTATION, LakeFileIO
 NAMESPACE = "byoc"
 SAMPLES = (NAMESPACE, "samples")
 SERIES = (NAMESPACE, "series")
+HISTOGRAMS = (NAMESPACE, "histograms")
 CATALOG = "byoc"
 
 SAMPLES_SCHEMA = Schema(
@@ -49,6 +59,22 @@ SERIES_SCHEMA = Schema(
     NestedField(5, "name", StringType(), required=False),
     NestedField(6, "labels", BinaryType(), required=False),
 )
+HISTOGRAMS_SCHEMA = Schema(
+    NestedField(1, "series_id", FixedType(16), required=False),
+    NestedField(2, "timestamp_ms", LongType(), required=False),
+    NestedField(3, "start_ms", LongType(), required=False),
+    NestedField(4, "schema", IntegerType(), required=False),
+    NestedField(5, "count", DoubleType(), required=False),
+    NestedField(6, "sum", DoubleType(), required=False),
+    NestedField(7, "zero_threshold", DoubleType(), required=False),
+    NestedField(8, "zero_count", DoubleType(), required=False),
+    NestedField(9, "message", BinaryType(), required=False),
+    NestedField(10, "day", DateType(), required=False),
+    NestedField(11, "tenant", StringType(), required=False),
+)
+HISTOGRAMS_SPEC = PartitionSpec(
+    PartitionField(10, 1000, IdentityTransform(), "day"), PartitionField(11, 1001, IdentityTransform(), "tenant")
+)
 SAMPLES_SPEC = PartitionSpec(
     PartitionField(4, 1000, IdentityTransform(), "day"), PartitionField(5, 1001, IdentityTransform(), "tenant")
 )
@@ -61,6 +87,7 @@ PROPERTIES = {
     "commit.manifest.min-count-to-merge": "30",
     "write.metadata.metrics.column.value": "none",
     "write.metadata.metrics.column.labels": "none",
+    "write.metadata.metrics.column.message": "none",
     "write.metadata.metrics.column.tenant": "full",
     "write.metadata.metrics.column.organization": "full",
 }
@@ -105,6 +132,7 @@ class Tables:
             self.catalog = _open_catalog(merged)
             _ensure(self.catalog, SAMPLES, SAMPLES_SCHEMA, SAMPLES_SPEC)
             _ensure(self.catalog, SERIES, SERIES_SCHEMA, SERIES_SPEC)
+            _ensure(self.catalog, HISTOGRAMS, HISTOGRAMS_SCHEMA, HISTOGRAMS_SPEC)
 
     def load(self, identifier: tuple[str, str]) -> Table:
         """The table as it is now. Raises LakeUnavailable."""

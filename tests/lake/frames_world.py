@@ -49,6 +49,13 @@ class Sender:
             self.records.append(record)
         return record
 
+    def push_histogram(self, of: bytes, message: bytes) -> Record:
+        """A push with one native histogram and nothing else."""
+        self.number += 1
+        target = self.targets[0]
+        tick, _ = target.scrape({}, histograms=[(of, message)])
+        return self._record(join_blocks(1, target.encoder.encode(tick, 1)))
+
     def _record(self, body: bytes) -> Record:
         self.received_ms += 1000
         header = BatchHeader(
