@@ -8,7 +8,6 @@ by segment, once settled. A boot has an epoch, greater than all before; sequence
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import os
 from dataclasses import dataclass
@@ -20,9 +19,9 @@ from collector.spool.bodies import Join, PendingBody, join_drafts
 from collector.spool.epochs import Epochs
 from collector.spool.frame import Frame
 from collector.spool.gaps import Gap, GapReason, GapRecords
+from collector.spool.losses import Losses
 from collector.spool.options import Draft, LaneOptions, PayloadDraft
 from collector.spool.reader import SegmentReader
-from collector.spool.segment import Damage, SegmentName
 from collector.spool.settled import Settled
 from collector.spool.shelf import Shelf
 from collector.spool.writer import SegmentWriter
@@ -51,13 +50,14 @@ class LaneSpool:
         self.settled = Settled(folder / "settled.json")
         self.shelf = Shelf(folder, options, clock, self.gaps, self.settled)
         self.epochs = Epochs(folder / "epoch.json")
-        self.reader = SegmentReader(self.shelf, self.settled, self._damaged)
         self.boundary = (0, 0)  # groups below it are the backlog
         self.arrived = asyncio.Event()
         self.backlog = asyncio.Event()
         self.space = asyncio.Event()
         self.empty = asyncio.Event()
         self._writer = SegmentWriter(folder, options, clock, self.shelf, join)
+        self._losses = Losses(self.shelf, self.settled, self.gaps, self._writer, clock)
+        self.reader = SegmentReader(self.shelf, self.settled, self._losses.damaged)
         self._clock = clock
         self._lock: int | None = None
         self._pending: list[_Waiting] = []
@@ -76,16 +76,8 @@ class LaneSpool:
         self.epochs.load()
         found = [*self.shelf.ends(self.epochs.ends), self.settled.newest]
         self._writer.epoch = self.epochs.begin(self._clock.now_ms(), found)
-        self._find_lost_segments()
+        self._losses.find_lost_segments()
         self.gaps.reserve()
-
-    def _find_lost_segments(self) -> None:
-        """Numbers before the first segment of an epoch that nobody settled: a file is gone."""
-        begun: set[int] = set()
-        for name in self.shelf.names() if self.settled.is_known else ():
-            if name.epoch not in begun and name.first > 1 and name.epoch >= self.settled.floor:
-                self._damaged(name, Damage(0, 0, "a segment is gone", torn=False), 0, name.first)
-            begun.add(name.epoch)
 
     def _take_lock(self) -> None:
         self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -267,36 +259,6 @@ class LaneSpool:
         with self.shelf.lock:
             oldest = min((name.epoch for name, one in self.shelf.segments.items() if not one.is_done), default=0)
             return oldest in (0, frame.epoch) and self.settled.is_complete_below(*frame.position)
-
-    def _damaged(self, name: SegmentName, damage: Damage, before: int | None, after: int | None) -> None:
-        """The reader met bytes that are no frame, between sequences `before` and `after`."""
-        _log.error("segment_damaged", segment=str(name), offset=damage.offset, bytes=damage.length)
-        first = None if before is None else before + 1
-        if name.group == (self.epoch, self._writer.generation()):
-            self._writer.roll()  # later blocks may build on what is lost
-        now_ms = self._clock.now_ms()
-        with self.shelf.lock:
-            numbers = self.settled.epochs.get(name.epoch)
-            if first is None:
-                unknown = Gap(GapReason.DAMAGE, now_ms, name.epoch, None, after and after - 1, detail=damage.reason)
-                self.gaps.record(unknown)
-                return
-            if after is None:
-                self._cut(name.epoch, first, damage.reason)
-            else:
-                for low, high in numbers.missing(first, after - 1) if numbers else [(first, after - 1)]:
-                    self.gaps.record(Gap(GapReason.DAMAGE, now_ms, name.epoch, low, high, detail=damage.reason))
-                    self.settled.add(name.epoch, low, high)
-            with contextlib.suppress(OSError):  # then it is recorded again after a restart
-                self.settled.save()
-
-    def _cut(self, epoch: int, first: int, reason: str) -> None:
-        """The end of an epoch is damaged: how many numbers it held is not known. Recorded once."""
-        if self.settled.cut.get(epoch, first + 1) <= first:
-            return
-        self.gaps.record(Gap(GapReason.DAMAGE, self._clock.now_ms(), epoch, first, None, detail=reason))
-        self.settled.cut[epoch] = first
-        self.settled.add(epoch, first)
 
     # -- what is seen from outside ---------------------------------------------------------------------------
 
