@@ -32,9 +32,9 @@ class LakeSettings(Section):
         "commit is made early; default 134217728. Bounds memory when records carry many labels and few samples.",
     )
     poll_records: int = Field(
-        64,
+        16,
         ge=1,
-        description="Records asked of the log at once; default 64. With the log's record limit this bounds the "
+        description="Records asked of the log at once; default 16. With the log's record limit this bounds the "
         "memory of one poll.",
     )
     cached_series: int = Field(
