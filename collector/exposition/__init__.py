@@ -1,30 +1,33 @@
-"""Scraped bodies: text 0.0.4 and OpenMetrics, strict as Prometheus is."""
+"""Scraped bodies: text 0.0.4 and OpenMetrics, strict as Prometheus is, read by column."""
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-from collector.exposition.columns import Columns, KeyCache, MetricType, RawSeries
+from collector.exposition.columnar import ColumnReader, Reading, grammar_of
+from collector.exposition.columns import MetricType, RawExemplar, RawSeries, Rows, family_of
 from collector.exposition.errors import ExpositionError
+from collector.exposition.lexing import OPENMETRICS
 from collector.exposition.openmetrics import parse_openmetrics
 from collector.exposition.text import parse_text
-
-E = TypeVar("E")
 
 ACCEPT = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
     "text/plain;version=0.0.4;escaping=allow-utf-8;q=0.3,*/*;q=0.1"
 )
 
-__all__ = ["ACCEPT", "Columns", "ExpositionError", "KeyCache", "MetricType", "RawSeries", "parse_exposition"]
+__all__ = [
+    "ACCEPT",
+    "ColumnReader",
+    "ExpositionError",
+    "MetricType",
+    "RawExemplar",
+    "RawSeries",
+    "Reading",
+    "Rows",
+    "family_of",
+    "parse_strictly",
+]
 
 
-def parse_exposition(body: bytes, content_type: str, cache: KeyCache[E]) -> Columns[E]:
-    """The samples of a scraped body, by its Content-Type (anything but OpenMetrics is read as text 0.0.4).
-
-    Raises ExpositionError; then nothing of the body counts.
-    """
-    media = content_type.partition(";")[0].strip().lower()
-    if media == "application/openmetrics-text":
-        return parse_openmetrics(body, cache)
-    return parse_text(body, cache)
+def parse_strictly(body: bytes, content_type: str) -> Rows:
+    """The rows of a body, read line by line: the reference for `ColumnReader`. Raises ExpositionError."""
+    return parse_openmetrics(body) if grammar_of(content_type) is OPENMETRICS else parse_text(body)

@@ -1,13 +1,10 @@
-"""What a parser fills: samples by column, and the cache that makes a repeated key cost one look-up."""
+"""What a parser gives: rows by column, metric families and their types."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, TypeVar
-
-E = TypeVar("E")
 
 
 class MetricType(StrEnum):
@@ -33,53 +30,40 @@ class RawSeries:
     type: MetricType
 
 
-Admit = Callable[[RawSeries], E]
+@dataclass(frozen=True, slots=True)
+class RawExemplar:
+    """An exemplar as the target wrote it; `timestamp_ms` None: it is of the scrape."""
+
+    labels: Mapping[str, str]
+    value: float
+    timestamp_ms: int | None
 
 
 @dataclass(slots=True)
-class KeyCache(Generic[E]):
-    """Raw bytes of a series (`name{...}`) -> what `admit` made of it, once.
+class Rows:
+    """Rows in the order of the body, and the types that the whole body declares.
 
-    A key that is here has passed the strict parser as a whole, so a line that begins with it needs only its
-    number read. `limit` bounds the memory: over it the cache is emptied and filled anew.
+    A key is the raw bytes of a series, `name{...}` as the target wrote it. Timestamps are in ms, by row, for the
+    rows that carry one. A row with a native histogram has no value of its own (its place holds 0).
     """
 
-    admit: Admit[E]
-    limit: int = 2_000_000
-    entries: dict[bytes, E] = field(default_factory=dict)
-    types: dict[str, MetricType] = field(default_factory=dict)
-    comments: dict[bytes, tuple[str, MetricType] | None] = field(default_factory=dict)
-
-    def begin(self) -> None:
-        """Called at the start of a body: types are what this body declares; the caches stay bounded."""
-        self.types = {}
-        if len(self.entries) > self.limit:
-            self.entries.clear()
-        if len(self.comments) > self.limit // 10:
-            self.comments.clear()
-
-    def miss(self, key: bytes | None, name: str, labels: dict[str, str]) -> E:
-        """Admit a series that was parsed in full; `key` None: do not keep it."""
-        family = family_of(name, self.types)
-        entry = self.admit(RawSeries(name, labels, family, self.types.get(family, MetricType.UNKNOWN)))
-        if key is not None:
-            self.entries[key] = entry
-        return entry
-
-
-@dataclass(slots=True)
-class Columns(Generic[E]):
-    """Samples in the order of the body; timestamps in ms, None where the target gave none."""
-
-    entries: list[E] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
-    timestamps: dict[int, int] = field(default_factory=dict)  # row -> ms, for the rows that carry one
+    timestamps: dict[int, int] = field(default_factory=dict)
+    exemplars: dict[int, list[RawExemplar]] = field(default_factory=dict)
+    histograms: dict[int, bytes] = field(default_factory=dict)  # io.prometheus.write.v2.Histogram messages
+    types: dict[str, MetricType] = field(default_factory=dict)
 
-    def add(self, entry: E, value: float, timestamp_ms: int | None = None) -> None:
+    def add(self, key: bytes, value: float, timestamp_ms: int | None = None) -> None:
         if timestamp_ms is not None:
             self.timestamps[len(self.values)] = timestamp_ms
-        self.entries.append(entry)
+        self.keys.append(key)
         self.values.append(value)
+
+    def declare(self, declared: tuple[str, MetricType] | None) -> None:
+        """Take in what a comment said."""
+        if declared is not None:
+            self.types[declared[0]] = declared[1]
 
 
 _SUFFIXES: tuple[tuple[str, frozenset[MetricType]], ...] = (
@@ -95,7 +79,7 @@ _SUFFIXES: tuple[tuple[str, frozenset[MetricType]], ...] = (
 
 
 def family_of(name: str, types: Mapping[str, MetricType]) -> str:
-    """The metric family a sample belongs to, by the types declared before it."""
+    """The metric family a sample belongs to, by the types that its body declares."""
     if name in types:
         return name
     for suffix, of in _SUFFIXES:

@@ -21,6 +21,10 @@ _ESCAPE = re.compile(r'\\([\\"n])')
 _ESCAPED = {"\\": "\\", '"': '"', "n": "\n"}
 _SPELLED = re.compile(rb"(?:[+-]?inf(?:inity)?|nan)", re.IGNORECASE)
 _DECIMAL = b"0123456789.eE+-"
+_SIMPLE_KEY = re.compile(
+    r'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{([a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*"(?:,[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*")*)\})?'
+)
+_SIMPLE_PAIR = re.compile(r'([a-zA-Z_][a-zA-Z0-9_]*)="([^"]*)"')
 NORMAL_NAN: float = struct.unpack("<d", struct.pack("<Q", 0x7FF8000000000001))[0]  # the one that is stored
 
 
@@ -122,6 +126,43 @@ def parse_labels(cursor: Cursor, grammar: Grammar, name: str | None) -> tuple[st
             cursor.at += 1
         elif cursor.peek() != b"}" and grammar.comma_required:
             raise SyntaxFault("a comma or }")
+
+
+def parse_key(key: bytes, grammar: Grammar) -> tuple[str, dict[str, str]]:
+    """Name and labels (empty values included) of a whole key, `name{...}`. Raises SyntaxFault."""
+    simple = _parse_simple_key(key)
+    if simple is not None:
+        return simple
+    cursor = Cursor(key)
+    found = cursor.take(METRIC)
+    name = found.decode() if found is not None else None
+    if grammar.blanks:
+        cursor.blanks()
+    labels: dict[str, str] = {}
+    if cursor.peek() == b"{":
+        cursor.at += 1
+        name, labels = parse_labels(cursor, grammar, name)
+    if not name:
+        raise SyntaxFault("a metric name")
+    if cursor.at != len(key):
+        raise SyntaxFault("a blank and a value after the metric name")
+    return name, labels
+
+
+def _parse_simple_key(key: bytes) -> tuple[str, dict[str, str]] | None:
+    """The usual spelling, which means the same in both formats; None: it may be right all the same."""
+    try:
+        found = _SIMPLE_KEY.fullmatch(key.decode())
+    except UnicodeDecodeError:
+        raise SyntaxFault("UTF-8") from None
+    if found is None:
+        return None
+    inner = found[2]
+    if inner is None:
+        return found[1], {}
+    pairs = _SIMPLE_PAIR.findall(inner)
+    labels: dict[str, str] = dict(pairs)
+    return None if len(labels) < len(pairs) or "__name__" in labels else (found[1], labels)
 
 
 def _bare_label(cursor: Cursor) -> str:

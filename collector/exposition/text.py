@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Container
 
-from collector.exposition.columns import Columns, KeyCache, MetricType
+from collector.exposition.columns import MetricType, Rows
 from collector.exposition.errors import ExpositionError, SyntaxFault, Unterminated
 from collector.exposition.lexing import METRIC, TEXT, Cursor, parse_labels, parse_number
-
-E = TypeVar("E")
 
 MAX_JOINED_LINES = 64  # a label value may hold raw newlines; this many
 MAX_TIMESTAMP_MS = 2**63 - 1
@@ -21,52 +19,62 @@ _TYPES = {
 }
 
 
-def parse_text(body: bytes, cache: KeyCache[E]) -> Columns[E]:
-    """The samples of a body. Raises ExpositionError; then nothing of the body counts."""
-    cache.begin()
-    columns: Columns[E] = Columns()
-    known = cache.entries
+def parse_text(body: bytes, known: Container[bytes] = frozenset()) -> Rows:
+    """The rows of a body. A key in `known` was read before, so only its number is looked at.
+
+    Raises ExpositionError; then nothing of the body counts.
+    """
+    rows = Rows()
     lines = body.split(b"\n")
     number, last = 0, len(lines)
     try:
         while number < last:
             line = lines[number]
             number += 1
-            end = line.rfind(b"}") + 1 or line.find(b" ")
-            if end > 0:
-                entry = known.get(line[:end])
-                if entry is not None:
-                    _add_known(columns, entry, line[end:])
-                    continue
-            number += _parse_line(lines, number - 1, cache, columns)
+            if not read_known_line(line, known, rows):
+                number += _parse_line(lines, number - 1, rows)
     except SyntaxFault as fault:
         raise ExpositionError.at(number, lines[number - 1], fault.allowed) from None
-    return columns
+    return rows
 
 
-def _add_known(columns: Columns[E], entry: E, rest: bytes) -> None:
+def read_known_line(line: bytes, known: Container[bytes], rows: Rows) -> bool:
+    """Add the row of a line that begins with a known key; False: it does not. Raises SyntaxFault."""
+    end = line.rfind(b"}") + 1 or line.find(b" ")
+    if end <= 0:
+        return False
+    key = line[:end]
+    if key not in known:
+        return False
+    _add_rest(rows, key, line[end:])
+    return True
+
+
+def read_line(line: bytes, rows: Rows) -> None:
+    """Add what a line says that needs no other. Raises SyntaxFault."""
+    _parse_line([line], 0, rows)
+
+
+def _add_rest(rows: Rows, key: bytes, rest: bytes) -> None:
     tokens = rest.replace(b"\t", b" ").strip(b" ").split(b" ", 1)
-    if len(tokens) == 1:
-        columns.values.append(parse_number(tokens[0]))
-        columns.entries.append(entry)
-    else:
-        columns.add(entry, parse_number(tokens[0]), _parse_timestamp(tokens[1].lstrip(b" ")))
+    timestamp_ms = None if len(tokens) == 1 else _parse_timestamp(tokens[1].lstrip(b" "))
+    rows.add(key, parse_number(tokens[0]), timestamp_ms)
 
 
-def _parse_line(lines: list[bytes], index: int, cache: KeyCache[E], columns: Columns[E]) -> int:
+def _parse_line(lines: list[bytes], index: int, rows: Rows) -> int:
     """One line that is no known key; returns how many lines after it belong to it."""
     line = lines[index].lstrip(b" \t")
     if not line:
         return 0
     if line.startswith(b"#"):
-        _parse_comment(line, cache)
+        rows.declare(read_comment(line))
         return 0
     if len(line) < len(lines[index]):
         raise SyntaxFault("no blanks before a metric name")
     joined = 0
     while True:
         try:
-            _parse_sample(line, cache, columns)
+            _parse_sample(line, rows)
         except Unterminated:
             joined += 1
             if joined > MAX_JOINED_LINES or index + joined >= len(lines):
@@ -76,25 +84,21 @@ def _parse_line(lines: list[bytes], index: int, cache: KeyCache[E], columns: Col
             return joined
 
 
-def _parse_sample(line: bytes, cache: KeyCache[E], columns: Columns[E]) -> None:
+def _parse_sample(line: bytes, rows: Rows) -> None:
     cursor = Cursor(line)
     found = cursor.take(METRIC)
     name = found.decode() if found is not None else None
     separated = cursor.blanks()
-    labels: dict[str, str] = {}
     end = len(found or b"")
     if cursor.peek() == b"{":
         cursor.at += 1
-        name, labels = parse_labels(cursor, TEXT, name)
+        name, _ = parse_labels(cursor, TEXT, name)
         separated, end = True, cursor.at
     if not name:
         raise SyntaxFault("a metric name")
     if not separated:
         raise SyntaxFault("a blank and a value after the metric name")
-    rest = line[cursor.at :]
-    probe: Columns[None] = Columns()
-    _add_known(probe, None, rest)
-    columns.add(cache.miss(line[:end], name, labels), probe.values[0], probe.timestamps.get(0))
+    _add_rest(rows, line[:end], line[cursor.at :])
 
 
 def _parse_timestamp(token: bytes) -> int:
@@ -103,16 +107,8 @@ def _parse_timestamp(token: bytes) -> int:
     return int(token)
 
 
-def _parse_comment(line: bytes, cache: KeyCache[E]) -> None:
-    if line in cache.comments:
-        declared = cache.comments[line]
-    else:
-        declared = cache.comments[line] = _read_comment(line)
-    if declared is not None:
-        cache.types[declared[0]] = declared[1]
-
-
-def _read_comment(line: bytes) -> tuple[str, MetricType] | None:
+def read_comment(line: bytes) -> tuple[str, MetricType] | None:
+    """What a line that begins with # declares: a family and its type. Raises SyntaxFault."""
     cursor = Cursor(line, 1)
     cursor.blanks()
     word = line[cursor.at : cursor.at + 4]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -11,25 +12,30 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_witness
 from prometheus_client.parser import text_string_to_metric_families as text_witness
 
-from collector.exposition import Columns, ExpositionError, KeyCache, RawSeries, parse_exposition
+from collector.exposition import ExpositionError, family_of
+from collector.exposition.columnar import grammar_of
+from collector.exposition.lexing import parse_key
+from tests.collector.exposing import Parsed, read_both_ways
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 OM = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 TEXT = "text/plain; version=0.0.4"
 
 
-def cache() -> KeyCache[Key]:
-    return KeyCache(lambda raw: (raw.name, tuple(sorted(raw.labels.items()))))
+@dataclass(frozen=True)
+class Columns:
+    """Rows with their keys read: (name, sorted labels)."""
+
+    entries: list[Key]
+    values: list[float]
+    timestamps: dict[int, int]
 
 
-def parse(body: bytes, content_type: str = TEXT) -> Columns[Key]:
-    """Read twice with one cache: the second time all keys are known, and nothing may differ."""
-    keys = cache()
-    first = parse_exposition(body, content_type, keys)
-    second = parse_exposition(body, content_type, keys)
-    assert (first.entries, first.timestamps) == (second.entries, second.timestamps)
-    assert list(map(bits, first.values)) == list(map(bits, second.values))
-    return first
+def parse(body: bytes, content_type: str = TEXT) -> Columns:
+    """Read line by line and by column, and again when all keys are known: nothing may differ."""
+    found: Parsed = read_both_ways([body, body], content_type)[0]
+    keys = [parse_key(key, grammar_of(content_type)) for key in found.keys]
+    return Columns([(name, tuple(sorted(labels.items()))) for name, labels in keys], found.values, found.timestamps)
 
 
 def bits(value: float) -> bytes:
@@ -81,13 +87,10 @@ def test_comments_of_every_kind_are_no_samples(comment: bytes) -> None:
 
 
 def test_types_name_the_family_of_a_sample() -> None:
-    seen: list[RawSeries] = []
     body = b'# TYPE h histogram\nh_bucket{le="1"} 1\nh_sum 1\nh_count 1\n# TYPE g gauge\ng_count 1\n'
-    parse_exposition(body, TEXT, KeyCache(seen.append))
-    assert [(raw.family, raw.type.value) for raw in seen] == [
-        *[("h", "histogram")] * 3,
-        ("g_count", "unknown"),
-    ]
+    found = read_both_ways([body], TEXT)[0]
+    names = [key.decode().partition("{")[0] for key in found.keys]
+    assert [family_of(name, found.types) for name in names] == ["h", "h", "h", "g_count"]
 
 
 @pytest.mark.parametrize(
@@ -145,13 +148,6 @@ def test_accepted_in_openmetrics(line: bytes, key: Key, value: float, timestamp:
 def test_refused_in_openmetrics(body: bytes) -> None:
     with pytest.raises(ExpositionError):
         parse(body, OM)
-
-
-def test_a_refused_body_leaves_the_cache_usable() -> None:
-    keys = cache()
-    with pytest.raises(ExpositionError):
-        parse_exposition(b"a 1\nb{", TEXT, keys)
-    assert parse_exposition(b"a 2\n", TEXT, keys).values == [2]
 
 
 def test_an_ordinary_nan_is_the_one_that_prometheus_stores() -> None:
@@ -218,17 +214,9 @@ FRAGMENTS = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.one_of(FRAGMENTS, st.binary(max_size=60)), st.sampled_from([TEXT, OM]))
-def test_any_bytes_are_read_or_refused_and_a_warm_cache_says_the_same(body: bytes, content_type: str) -> None:
-    warm = cache()
-    parse_exposition(b'a{b="c"} 1\na 1\nb_total 2\n{"q"} 2\n', TEXT, warm)
-    outcomes: list[object] = []
-    for keys in (cache(), warm):
-        try:
-            columns = parse_exposition(body, content_type, keys)
-        except ExpositionError:
-            outcomes.append(None)
-        else:
-            outcomes.append((columns.entries, [bits(value) for value in columns.values], columns.timestamps))
-    assert outcomes[0] == outcomes[1]
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.one_of(FRAGMENTS, st.binary(max_size=60)), max_size=3), st.sampled_from([TEXT, OM]))
+def test_any_bytes_are_read_or_refused_the_same_line_by_line_and_by_column(
+    bodies: list[bytes], content_type: str
+) -> None:
+    read_both_ways([b'a{b="c"} 1\na 1\nb_total 2\n{"q"} 2\n', *bodies], content_type, or_refused=True)

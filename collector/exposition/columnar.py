@@ -1,0 +1,322 @@
+"""Bodies read by column: what a target says again costs no look at its text.
+
+`pyarrow.csv` cuts the body into keys and numbers. A line that is not just a key, one space and a number goes to the
+strict parser of its format, line by line; and so does the whole body when anything about it is unusual. The strict
+parser is the reference: this reader accepts what it accepts and gives the same bits (tests/collector/test_columnar).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from collector.exposition import openmetrics, text
+from collector.exposition.columns import MetricType, RawExemplar, Rows
+from collector.exposition.comments import Comments, blank_comments
+from collector.exposition.errors import ExpositionError, SyntaxFault
+from collector.exposition.finite import check_not_finite, count_newlines
+from collector.exposition.keys import NO_ROW, KeyColumn, KeyMatcher, Memory, RowNumbers
+from collector.exposition.lexing import OPENMETRICS, TEXT, Grammar, parse_key
+
+ParsedKey = tuple[str, dict[str, str]]
+Floats = npt.NDArray[np.float64]
+BLOCK_BYTES = 1 << 20
+_BOM = b"\xef\xbb\xbf"
+_WIDEST_STRIDE = 32
+_MOST_COLLISIONS = 0.005  # of the rows; more, and marks are made of more bytes
+_MOST_PARSED = 5_000  # keys are kept parsed: a kilobyte each
+_MOST_RETYPED = 50  # families that change their type at once before every key counts as new
+_READ = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=["key", "value"])
+_CONVERT = csv.ConvertOptions(
+    check_utf8=False,
+    column_types={"key": pa.binary(), "value": pa.float64()},
+    null_values=[],
+    strings_can_be_null=False,
+)
+
+
+@dataclass(slots=True)
+class Reading:
+    """The rows of a body: first the plain ones, in their order, then the odd ones, in theirs.
+
+    `previous[i]`: which row of the last kept reading has the key of row i, NO_ROW: none; None: the rows are those of
+    the last kept reading, one by one. `fresh`: (row, key) of every row without a previous one. `places`: where in the
+    body each odd row stands, counted in rows. Maps are by row.
+    """
+
+    column: KeyColumn
+    values: Floats
+    previous: RowNumbers | None
+    fresh: Sequence[tuple[int, bytes]]
+    odd_keys: Sequence[bytes]
+    places: Sequence[int]
+    types: Mapping[str, MetricType]
+    grammar: Grammar
+    comments: bytes | None
+    timestamps: Mapping[int, int] = field(default_factory=dict)
+    exemplars: Mapping[int, Sequence[RawExemplar]] = field(default_factory=dict)
+    histograms: Mapping[int, bytes] = field(default_factory=dict)
+    parsed: Mapping[bytes, ParsedKey] = field(default_factory=dict)
+    collisions: int = 0
+
+    def parse(self, key: bytes) -> ParsedKey:
+        """Name and labels of a key of this reading."""
+        return self.parsed.get(key) or parse_key(key, self.grammar)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def key(self, row: int) -> bytes:
+        plain = len(self.column)
+        return self.column.key(row) if row < plain else self.odd_keys[row - plain]
+
+    def order(self) -> npt.NDArray[np.int64] | None:
+        """The place of each row in the body; None: as they are numbered."""
+        if not self.places:
+            return None
+        places = np.array(self.places, np.int64)
+        is_plain = np.ones(len(self), np.bool_)
+        is_plain[places] = False
+        return np.concatenate([np.flatnonzero(is_plain), places])
+
+
+class ColumnReader:
+    """Reads the bodies of one target, and remembers the keys of the last one that was kept."""
+
+    def __init__(self) -> None:
+        self._last = _nothing(TEXT)
+        self._odd: dict[bytes, int] = {}  # key of an odd row -> its row in the last kept reading
+        self._spare: Memory | None = None
+        self._stride = _WIDEST_STRIDE
+
+    def read(self, body: bytearray, content_type: str) -> Reading:
+        """The rows of a body, by its Content-Type (anything but OpenMetrics is read as text 0.0.4).
+
+        `body` is used as scratch space; it is as it was when this returns. Raises ExpositionError; then nothing of
+        the body counts.
+        """
+        grammar = grammar_of(content_type)
+        if grammar is not self._last.grammar:
+            self._last, self._odd = _nothing(grammar), {}  # a key that one format allows, the other may not
+        reading = self._read_columns(body, grammar)
+        if reading is not None:
+            return reading
+        parse = openmetrics.parse_openmetrics if grammar is OPENMETRICS else text.parse_text
+        return self.take(parse(bytes(body), self._odd), grammar)
+
+    def keep(self, reading: Reading) -> None:
+        """The next body is compared with this one."""
+        if reading.previous is None:
+            self._last.comments, self._last.types = reading.comments, reading.types
+            return
+        if reading.column is not self._last.column:
+            self._spare = self._last.column.memory
+        if reading.collisions > _MOST_COLLISIONS * len(reading) and self._stride > 8:
+            self._stride //= 2
+            reading.column = replace(reading.column, marks=None)
+        self._last = reading
+        reading.fresh, reading.parsed = [], {}
+        plain = len(reading.column)
+        self._odd = {key: plain + row for row, key in enumerate(reading.odd_keys)}
+
+    def take(self, rows: Rows, grammar: Grammar) -> Reading:
+        """Rows that were read one by one."""
+        column = KeyColumn.empty()
+        values = np.array(rows.values, np.float64)
+        reading = Reading(
+            column, values, np.empty(0, np.int32), [], rows.keys, range(len(rows.keys)), rows.types, grammar, None,
+            rows.timestamps, rows.exemplars, rows.histograms,
+        )  # fmt: skip
+        return self._compared(reading)
+
+    def _read_columns(self, body: bytearray, grammar: Grammar) -> Reading | None:
+        """None: the strict parser has to look at it."""
+        end = _end_of_rows(body, grammar)
+        if end is None:
+            return None
+        newlines = count_newlines(body, end) if grammar is OPENMETRICS else 0
+        comments = blank_comments(body, end)
+        try:
+            return self._read_rows(body, end, comments, newlines, grammar)
+        except (SyntaxFault, pa.ArrowInvalid):
+            return None
+        finally:
+            comments.put_back(body)
+
+    def _read_rows(
+        self, body: bytearray, end: int, comments: Comments, newlines: int, grammar: Grammar
+    ) -> Reading | None:
+        declared = self._declared(comments, grammar)
+        odd_lines: list[tuple[int, str]] = []
+        matcher = KeyMatcher(self._last.column, self._spare, self._stride)
+        values = _read_pieces(body, end, odd_lines, matcher)
+        if grammar is OPENMETRICS and newlines != len(values) + len(odd_lines) + len(comments.lines()):
+            return None  # an empty line
+        check_not_finite(body, end, values, [number for number, _ in odd_lines], b"\t" if grammar is TEXT else b"")
+        odd = Rows()
+        for _, line in odd_lines:
+            self._read_odd(line.encode(), odd, grammar)
+        if odd.types or len(odd.keys) != len(odd_lines):
+            return None  # a comment behind blanks, or a line of blanks
+        matched = matcher.finish()
+        parsed = _parse_keys(matched.fresh, grammar)
+        plain = len(values)
+        reading = Reading(
+            matched.column,
+            np.concatenate([values, np.array(odd.values, np.float64)]) if odd.keys else values,
+            matched.previous, matched.fresh, odd.keys, [number - 1 for number, _ in odd_lines], declared, grammar,
+            comments.text(),
+            {plain + row: at for row, at in odd.timestamps.items()},
+            {plain + row: some for row, some in odd.exemplars.items()},
+            parsed=parsed, collisions=matched.collisions,
+        )  # fmt: skip
+        return self._compared(reading)
+
+    def _read_odd(self, line: bytes, rows: Rows, grammar: Grammar) -> None:
+        if grammar is OPENMETRICS:
+            openmetrics.read_line(line, self._odd, rows)
+        elif not text.read_known_line(line, self._odd, rows):
+            text.read_line(line, rows)
+
+    def _declared(self, comments: Comments, grammar: Grammar) -> Mapping[str, MetricType]:
+        """The types that the comments declare. Raises SyntaxFault."""
+        if self._last.comments is not None and comments.text() == self._last.comments:
+            return self._last.types
+        read = openmetrics.read_comment if grammar is OPENMETRICS else text.read_comment
+        rows = Rows()
+        for line in comments.lines():
+            rows.declare(read(line))
+        return rows.types
+
+    def _compared(self, reading: Reading) -> Reading:
+        """Say of every row which one it was; of the plain ones that is known but for what the odd ones and the types say."""
+        retyped = self._retyped(reading)
+        if reading.previous is None and not retyped and self._has_same_odd_rows(reading):
+            return reading
+        plain = len(reading.column)
+        of_plain = np.arange(plain, dtype=np.int32) if reading.previous is None else reading.previous
+        of_odd = [self._odd.get(key, NO_ROW) for key in reading.odd_keys]
+        previous = np.concatenate([of_plain, np.array(of_odd, np.int32)])
+        for row, key in reading.fresh:
+            previous[row] = self._odd.get(key, NO_ROW)
+        _forget(previous, retyped, reading)
+        reading.previous = previous
+        reading.fresh = [(row, reading.key(row)) for row in np.flatnonzero(previous < 0).tolist()]
+        return reading
+
+    def _has_same_odd_rows(self, reading: Reading) -> bool:
+        last = self._last
+        return (
+            list(reading.odd_keys) == list(last.odd_keys)
+            and list(reading.places) == list(last.places)
+            and reading.timestamps.keys() == last.timestamps.keys()
+            and reading.histograms.keys() == last.histograms.keys()
+        )
+
+    def _retyped(self, reading: Reading) -> set[str]:
+        """Families whose type is another than in the last body."""
+        old, new = self._last.types, reading.types
+        return set() if old is new else {name for name in {*old, *new} if old.get(name) != new.get(name)}
+
+
+def grammar_of(content_type: str) -> Grammar:
+    """Which text format a Content-Type names."""
+    media = content_type.partition(";")[0].strip().lower()
+    return OPENMETRICS if media == "application/openmetrics-text" else TEXT
+
+
+def _forget(previous: RowNumbers, retyped: set[str], reading: Reading) -> None:
+    """Rows whose key may belong to one of these families count as new: what was decided about them depended on it."""
+    if not retyped:
+        return
+    starts = tuple(name.encode() for name in retyped) + (b"{",)
+    if len(retyped) > _MOST_RETYPED:
+        previous[:] = NO_ROW
+        return
+    plain = len(reading.column)
+    keys = reading.column.array()
+    for start in starts:
+        previous[:plain][pc.starts_with(keys, pattern=start).to_numpy(zero_copy_only=False)] = NO_ROW
+    for row, key in enumerate(reading.odd_keys, plain):
+        if key.startswith(starts):
+            previous[row] = NO_ROW
+
+
+def _nothing(grammar: Grammar) -> Reading:
+    return Reading(KeyColumn.empty(), np.empty(0), np.empty(0, np.int32), [], [], [], {}, grammar, None)
+
+
+def _parse_keys(fresh: Sequence[tuple[int, bytes]], grammar: Grammar) -> Mapping[bytes, ParsedKey]:
+    """Check each new key; some stay parsed for whoever asks next. Raises SyntaxFault."""
+    parsed: dict[bytes, ParsedKey] = {}
+    for _, key in fresh:
+        found = parse_key(key, grammar)
+        if len(parsed) < _MOST_PARSED:
+            parsed[key] = found
+    return parsed
+
+
+def _end_of_rows(body: bytearray, grammar: Grammar) -> int | None:
+    """Where the rows end, before # EOF; None: the columns can't be trusted with this body."""
+    if body.startswith(_BOM) or b"\r" in body or len(body) >= 2**31 or not _is_utf8(body):
+        return None
+    if grammar is TEXT:
+        return len(body)
+    if b"\t" in body:
+        return None
+    for ending in (openmetrics.EOF + b"\n", openmetrics.EOF):
+        end = len(body) - len(ending)
+        if body.endswith(ending) and (end == 0 or body[end - 1] == 10):
+            return end
+    return None
+
+
+def _is_utf8(body: bytearray) -> bool:
+    if body.isascii():
+        return True
+    bounds = pa.py_buffer(np.array([0, len(body)], np.int64))
+    try:
+        pa.Array.from_buffers(pa.large_string(), 1, [None, bounds, pa.py_buffer(body)]).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _read_pieces(body: bytearray, end: int, odd: list[tuple[int, str]], matcher: KeyMatcher) -> Floats:
+    """The numbers of the lines that are a key, a space and a number; of the others (line number, line) into `odd`.
+
+    Lines are numbered from 1, empty ones left out. Raises pyarrow.ArrowInvalid.
+    """
+
+    def set_aside(row: csv.InvalidRow) -> str:
+        odd.append((row.number, row.text))
+        return "skip"
+
+    if end == 0:
+        return np.empty(0)
+    parse = csv.ParseOptions(
+        delimiter=" ", quote_char=False, double_quote=False, escape_char=False, newlines_in_values=False,
+        ignore_empty_lines=True, invalid_row_handler=set_aside,
+    )  # fmt: skip
+    source = pa.BufferReader(pa.py_buffer(memoryview(body)[:end]))
+    values = []
+    with csv.open_csv(source, read_options=_READ, parse_options=parse, convert_options=_CONVERT) as pieces:
+        for piece in pieces:
+            if piece.num_rows:
+                matcher.add(_key_column(piece.column(0)))
+                values.append(piece.column(1).to_numpy())
+    return np.concatenate(values) if values else np.empty(0)
+
+
+def _key_column(keys: pa.Array) -> KeyColumn:
+    _, offsets, data = keys.buffers()
+    assert offsets is not None
+    bounds = np.frombuffer(offsets, np.int32, len(keys) + 1, keys.offset * 4)
+    data = data if data is not None else pa.py_buffer(b"")
+    return KeyColumn(bounds - bounds[0], data.slice(int(bounds[0])))

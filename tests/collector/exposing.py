@@ -1,0 +1,92 @@
+"""A body read line by line and by column, and compared: rows, their order, types, and which row was which before."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from collector.exposition import ColumnReader, ExpositionError, MetricType, RawExemplar, Reading, parse_strictly
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The rows of a body in its order; a NaN is compared by its bits."""
+
+    keys: list[bytes]
+    values: list[float]
+    bits: list[bytes]
+    timestamps: dict[int, int]
+    exemplars: dict[int, list[RawExemplar]]
+    types: dict[str, MetricType]
+
+
+def read_both_ways(bodies: Iterable[bytes], content_type: str, *, or_refused: bool = False) -> list[Parsed]:
+    """What the bodies say, one after the other of one target. Raises ExpositionError, unless `or_refused`.
+
+    Fails when the reader of columns and the strict parser disagree about anything.
+    """
+    reader, read, last = ColumnReader(), [], []
+    for body in bodies:
+        try:
+            expected = _strict(body, content_type)
+        except ExpositionError as refusal:
+            expected = refusal
+        scratch = bytearray(body)
+        try:
+            reading = reader.read(scratch, content_type)
+        except ExpositionError as refusal:
+            assert isinstance(expected, ExpositionError), (body, refusal)
+            if or_refused:
+                continue
+            raise
+        finally:
+            assert scratch == body
+        assert _by_column(reading) == expected, body
+        _check_previous(reading, last)
+        if reading.previous is not None:
+            last = [reading.key(row) for row in range(len(reading))]
+        reader.keep(reading)
+        assert not isinstance(expected, ExpositionError)
+        read.append(expected)
+    return read
+
+
+def _strict(body: bytes, content_type: str) -> Parsed:
+    rows = parse_strictly(body, content_type)
+    bits = [struct.pack("<d", value) for value in rows.values]
+    return Parsed(rows.keys, rows.values, bits, rows.timestamps, rows.exemplars, rows.types)
+
+
+class _Nothing:
+    """Equal to any list: of values that were compared by their bits."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _by_column(reading: Reading) -> Parsed:
+    order = reading.order()
+    rows = list(range(len(reading))) if order is None else sorted(range(len(reading)), key=order.__getitem__)
+    place = {row: at for at, row in enumerate(rows)}
+    values = [float(reading.values[row]) for row in rows]
+    return Parsed(
+        [reading.key(row) for row in rows],
+        _Nothing(),  # type: ignore[arg-type]
+        [struct.pack("<d", value) for value in values],
+        {place[row]: at for row, at in reading.timestamps.items()},
+        {place[row]: list(some) for row, some in reading.exemplars.items()},
+        dict(reading.types),
+    )
+
+
+def _check_previous(reading: Reading, last: list[bytes]) -> None:
+    if reading.previous is None:
+        assert [reading.key(row) for row in range(len(reading))] == last
+        return
+    fresh = dict(reading.fresh)
+    for row, previous in enumerate(reading.previous.tolist()):
+        key = reading.key(row)
+        assert (fresh.get(row) if previous < 0 else last[previous]) == key
