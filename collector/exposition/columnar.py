@@ -102,8 +102,7 @@ class ColumnReader:
         the body counts.
         """
         grammar = grammar_of(content_type)
-        if grammar is not self._last.grammar:
-            self._last, self._odd = _nothing(grammar), {}  # a key that one format allows, the other may not
+        self._begin(grammar)
         reading = self._read_columns(body, grammar)
         if reading is not None:
             return reading
@@ -125,8 +124,13 @@ class ColumnReader:
         plain = len(reading.column)
         self._odd = {key: plain + row for row, key in enumerate(reading.odd_keys)}
 
-    def take(self, rows: Rows, grammar: Grammar) -> Reading:
-        """Rows that were read one by one."""
+    def _begin(self, grammar: Grammar) -> None:
+        if grammar is not self._last.grammar:
+            self._last, self._odd = _nothing(grammar), {}  # a key that one format allows, the other may not
+
+    def take(self, rows: Rows, grammar: Grammar = TEXT) -> Reading:
+        """Rows that were read one by one, whose keys are spelled in this grammar."""
+        self._begin(grammar)
         column = KeyColumn.empty()
         values = np.array(rows.values, np.float64)
         reading = Reading(

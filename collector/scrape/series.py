@@ -1,44 +1,47 @@
-"""What a target's state keeps of a series, and what is decided once when a series is first seen."""
+"""What is decided once when a series is first seen: its labels, its lane, whether it may leave."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from struct import pack, unpack
 
-from collector.exposition.columns import MetricType, RawSeries
-from collector.labels import METRIC_NAME, Labels, make_labels
+from collector.exposition import MetricType, RawSeries
+from collector.labels import METRIC_NAME, Labels, render_labels
 from collector.policy import Policy
 from collector.relabel import RelabelRule, relabel
-from collector.wire.encode_rw2 import PreparedSeries, SymbolTable
+from collector.wire.frames import MAX_ENTRY_BYTES
 
 STALE: float = unpack("<d", pack("<Q", 0x7FF0000000000002))[0]
+_TYPE_BYTES = {
+    MetricType.UNKNOWN: b"\0",
+    MetricType.COUNTER: b"\1",
+    MetricType.GAUGE: b"\2",
+    MetricType.HISTOGRAM: b"\3",
+    MetricType.GAUGEHISTOGRAM: b"\4",
+    MetricType.SUMMARY: b"\5",
+    MetricType.INFO: b"\6",
+    MetricType.STATESET: b"\7",
+}  # io.prometheus.write.v2.Metadata.MetricType
 
 
-class Series:
-    """A series that may leave. `seen`: number of the last scrape it was in."""
+class Outcome(Enum):
+    """Why a series does not leave."""
 
-    __slots__ = ("collided", "family", "labels", "listed", "origin", "prepared", "seen", "type")
-
-    def __init__(self, labels: Labels, family: str, kind: MetricType, origin: int) -> None:
-        self.labels = labels
-        self.family = family
-        self.type = kind
-        self.origin = origin  # hash of the labels before the policy: another origin, same labels, is a collision
-        self.seen = 0
-        self.collided = False
-        self.listed = False  # the ledger has its labels
-        self.prepared: PreparedSeries | None = None
-
-    def ready(self, table: SymbolTable) -> PreparedSeries:
-        """Its bytes, prepared against this table."""
-        if self.prepared is None:
-            self.prepared = PreparedSeries(table, self.labels, self.type)
-        return self.prepared
+    DROPPED = "dropped"  # by metric_relabel_configs
+    DENIED = "denied"  # by the policy
+    TOO_LONG = "too_long"  # its labels do not fit into a frame
 
 
-DROPPED = Series((), "", MetricType.UNKNOWN, 0)  # by metric_relabel_configs
-DENIED = Series((), "", MetricType.UNKNOWN, 0)  # by the policy
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A series that may leave. `entry`: its type and canonical labels, as frames carry them."""
+
+    entry: bytes
+    family: str
+    origin: int  # hash of the labels before the policy: another origin, same labels, is a collision
+    is_billing: bool
 
 
 class LimitExceeded(Exception):
@@ -57,35 +60,33 @@ class SeriesRules:
     label_limit: int = 0
     name_bytes: int = 0
     value_bytes: int = 0
+    is_billing: Callable[[str], bool] = lambda name: True
 
-    def scraped(self, raw: RawSeries, known: dict[Labels, Series]) -> Series:
-        """The series of a raw one: known already, new (and added to `known`), DROPPED or DENIED."""
+    def scraped(self, raw: RawSeries) -> Admitted | Outcome:
+        """What becomes of a series of the target. Raises LimitExceeded."""
         labels = {**raw.labels, METRIC_NAME: raw.name}
         self.check_limits(labels)
         self.add_target(labels)
         changed = relabel(labels, self.metric_relabel)
         if not changed or not changed.get(METRIC_NAME):
-            return DROPPED
-        return self._admit(changed, raw.family, raw.type, known)
+            return Outcome.DROPPED
+        return self._admit(changed, raw.family, raw.type)
 
-    def reported(self, name: str, known: dict[Labels, Series]) -> Series:
-        """A series about the scrape itself, such as `up`."""
-        return self._admit({**dict(self.target), METRIC_NAME: name}, name, MetricType.GAUGE, known)
+    def reported(self, name: str) -> Admitted | Outcome:
+        """What becomes of a series about the scrape itself, such as `up`."""
+        return self._admit({**dict(self.target), METRIC_NAME: name}, name, MetricType.GAUGE)
 
-    def _admit(self, labels: dict[str, str], family: str, kind: MetricType, known: dict[Labels, Series]) -> Series:
+    def _admit(self, labels: dict[str, str], family: str, kind: MetricType) -> Admitted | Outcome:
         for name, value in self.external:
             labels.setdefault(name, value)
-        origin = hash(make_labels(labels))
+        origin = hash(frozenset(labels.items()))
         allowed = self.policy.admit(family, labels)
         if allowed is None:
-            return DENIED
-        final = make_labels(allowed)
-        series = known.get(final)
-        if series is None:
-            series = known[final] = Series(final, family, kind, origin)
-        elif series.origin != origin:
-            series.collided = True
-        return series
+            return Outcome.DENIED
+        entry = _TYPE_BYTES[kind] + _canonical(allowed)
+        if len(entry) > MAX_ENTRY_BYTES:
+            return Outcome.TOO_LONG
+        return Admitted(entry, family, origin, self.is_billing(allowed.get(METRIC_NAME, "")))
 
     def add_target(self, labels: dict[str, str]) -> None:
         """Put the target's labels in, in place; one that is there already is kept or becomes `exported_`."""
@@ -111,3 +112,18 @@ class SeriesRules:
                 raise LimitExceeded(f"a label name longer than label_name_length_limit {self.name_bytes}")
             if self.value_bytes and len(value.encode()) > self.value_bytes:
                 raise LimitExceeded(f"a label value longer than label_value_length_limit {self.value_bytes}")
+
+
+def _canonical(labels: Mapping[str, str]) -> bytes:
+    return b"".join([b"%b\xff%b\xff" % (name.encode(), value.encode()) for name, value in sorted(labels.items()) if value])
+
+
+def labels_of(entry: bytes) -> Labels:
+    """The labels of an entry."""
+    parts = entry[1:].split(b"\xff")
+    return tuple((name.decode(), value.decode()) for name, value in zip(parts[:-1:2], parts[1::2], strict=True))
+
+
+def shown(entry: bytes) -> str:
+    """As Prometheus prints a series."""
+    return render_labels(labels_of(entry))

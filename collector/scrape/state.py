@@ -1,17 +1,25 @@
 """What one target's series are from scrape to scrape: new, known, vanished. Pure: no clock, no I/O.
 
-Each method makes a `Scrape`: the rows to send. The caller stores it and then calls `stored`; only what was stored
-counts as sent when the next scrape asks what vanished.
+Each method makes a `Scrape`: ticks to send, one a lane. The caller encodes and stores them lane by lane and then
+calls `stored`; only what was stored counts as sent when the next scrape asks what vanished. One call at a time, on
+any thread.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from collector.exposition import Columns, KeyCache, RawSeries, parse_exposition
-from collector.labels import Labels
-from collector.scrape.series import DENIED, DROPPED, STALE, Series, SeriesRules
-from collector.wire.encode_rw2 import SymbolTable, encode_scrape
+import numpy as np
+
+from collector.exposition import ColumnReader, Reading, Rows
+from collector.scrape.extras import exemplar_rows, histogram_rows
+from collector.scrape.placing import Placing
+from collector.scrape.plan import HELD, LANES, Codes, LanePlan, Plan, RowFacts, make_plan
+from collector.scrape.series import Outcome, SeriesRules, shown
+from collector.scrape.stream import NO_SLOTS, Bools, Slots, Stream
+from collector.wire.frames import Block, Dated, Tick
+from collector.wire.headers import PushLane
 
 AUTO_METRICS = (
     "up",
@@ -21,182 +29,277 @@ AUTO_METRICS = (
     "scrape_series_added",
 )
 MAX_AHEAD_MS = 600_000  # of a target's own timestamps over our clock; Prometheus' bound
+LANE_NAMES = (PushLane.BILLING, PushLane.BULK)
+
+
+@dataclass(slots=True)
+class LaneScrape:
+    """One lane's part of a scrape. `sent`: slots that can go stale once this is stored. `counts`: by family."""
+
+    tick: Tick
+    sent: Bools
+    counts: Mapping[int, int]
+    new: list[tuple[int, int]] = field(default_factory=list)  # (slot, family), for the ledger
 
 
 @dataclass(slots=True)
 class Scrape:
-    """Rows of one scrape of one target, by column, and what becomes of the target's state once they are stored."""
+    """What one scrape of one target gives, and what became of the rows."""
 
     at_ms: int
-    series: list[Series] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    timestamps_ms: list[int] = field(default_factory=list)
-    present: dict[Series, None] = field(default_factory=dict)  # without explicit timestamps: these can go stale
+    lanes: list[LaneScrape] = field(default_factory=list)
     scraped: int = 0
-    denied: int = 0  # samples the policy kept inside
+    denied: int = 0  # rows the policy kept inside
     over_limit: int = 0
     duplicates: int = 0
-    collided: int = 0  # samples whose labels the policy made equal to another's
-    too_new: int = 0  # samples that the target dated far ahead of our clock
+    collided: int = 0  # rows whose labels the policy made equal to another's
+    too_new: int = 0  # rows that the target dated far ahead of our clock
+    too_long: int = 0  # rows whose labels do not fit into a frame
     added: int = 0
     relabelled: int = 0
-
-    def add(self, series: Series, value: float, timestamp_ms: int) -> None:
-        self.series.append(series)
-        self.values.append(value)
-        self.timestamps_ms.append(timestamp_ms)
 
 
 class TargetState:
     """The series of one target."""
 
-    def __init__(self, rules: SeriesRules, *, honor_timestamps: bool, sample_limit: int) -> None:
+    def __init__(
+        self, rules: SeriesRules, *, honor_timestamps: bool, sample_limit: int, exemplars: bool = False
+    ) -> None:
         self._rules = rules
         self._honor_timestamps = honor_timestamps
         self._limit = sample_limit
-        self._known: dict[Labels, Series] = {}
-        self._policy = rules.policy.version
-        self._cache: KeyCache[Series] = KeyCache(self._admit)
-        self._auto = [rules.reported(name, self._known) for name in AUTO_METRICS]
-        self._present: dict[Series, None] = {}
+        self._exemplars = exemplars
+        self._reader = ColumnReader()
+        self.streams = tuple(Stream() for _ in LANES)
+        self._placing = Placing(rules, self.streams, holds_all=sample_limit > 0)
+        self._codes = np.empty(0, np.int32)
+        self._plan = make_plan(self._codes, RowFacts(None, None, None), self.streams)
+        self._auto: list[tuple[int, int] | None] = []  # (lane, slot) of each of AUTO_METRICS; None: denied
         self._auto_sent = False
-        self._scrapes = 0
-        self._table = SymbolTable()
-
-    def _follow_policy(self) -> None:
-        """Under another policy every series is decided anew; one that may leave no more ends."""
-        version = self._rules.policy.version  # before any decision, so that a change meanwhile is seen next time
-        if version == self._policy:
-            return
-        self._policy = version
-        self._cache.entries = {}
-        for series in self._known.values():
-            series.collided = False
-        old, self._auto = self._auto, [self._rules.reported(name, self._known) for name in AUTO_METRICS]
-        if self._auto_sent:
-            self._present |= dict.fromkeys(one for one in old if one is not DENIED and one not in self._auto)
-
-    def _admit(self, raw: RawSeries) -> Series:
-        return self._rules.scraped(raw, self._known)
-
-    def scraped(self, body: bytes, content_type: str, at_ms: int, seconds: float) -> Scrape:
-        """The rows of a body. Raises ExpositionError, LimitExceeded; then call `failed`."""
+        self._may_free = False
+        self._policy: object = None
         self._follow_policy()
-        columns = parse_exposition(body, content_type, self._cache)
-        self._scrapes += 1
-        scrape = Scrape(at_ms, scraped=len(columns.values))
-        self._take_rows(scrape, columns)
-        self._count_added(scrape)
-        self._add_stale(scrape)
-        self._add_auto(scrape, (1.0, seconds, scrape.scraped, scrape.relabelled, scrape.added))
-        return scrape
+
+    def scraped(self, body: bytearray, content_type: str, at_ms: int, seconds: float) -> Scrape:
+        """What a body gives. `body` is scratch space. Raises ExpositionError, LimitExceeded; then call `failed`."""
+        self._follow_policy()
+        return self._take(self._reader.read(body, content_type), at_ms, seconds)
+
+    def scraped_rows(self, rows: Rows, at_ms: int, seconds: float) -> Scrape:
+        """The same for rows that were read from another format. Raises LimitExceeded."""
+        self._follow_policy()
+        return self._take(self._reader.take(rows), at_ms, seconds)
 
     def failed(self, at_ms: int, seconds: float) -> Scrape:
-        """The target did not answer: every series ends, `up` is 0."""
+        """The target did not answer: every series ends, `up` is 0. Their slots are kept for when it is back."""
         self._follow_policy()
-        self._scrapes += 1
         scrape = Scrape(at_ms)
-        self._add_stale(scrape)
-        self._add_auto(scrape, (0.0, seconds, 0, 0, 0))
+        self._make_lanes(scrape, None, None, (0.0, seconds, 0.0, 0.0, 0.0))
         return scrape
 
     def ended(self, at_ms: int) -> Scrape:
         """The target is gone, or the collector stops: every series ends, `up` too."""
-        self._follow_policy()
-        self._scrapes += 1
         scrape = Scrape(at_ms)
-        self._add_stale(scrape)
-        if self._auto_sent:
-            self._add_auto(scrape, (STALE,) * len(AUTO_METRICS))
+        for stream in self.streams:
+            stale = stream.sent | stream.reported if self._auto_sent else stream.sent
+            nothing = np.zeros(stream.capacity, np.bool_)
+            slots = np.flatnonzero(stale[: stream.capacity]).astype(np.int32)
+            tick = stream.tick(at_ms, nothing, slots)
+            scrape.lanes.append(LaneScrape(tick, nothing, _added({}, stream, slots), stream.unlisted))
         return scrape
 
-    def stored(self, scrape: Scrape) -> None:
-        """The rows are safe in the spool."""
-        self._present = scrape.present
+    def encode(self, scrape: Scrape, lane: int, group: int) -> list[Block]:
+        """The blocks of one lane for a group of the spool; none: there is nothing to say."""
+        return self.streams[lane].encode(scrape.lanes[lane].tick, group)
+
+    def stored(self, scrape: Scrape, lane: int) -> None:
+        """This lane of the scrape is safe in the spool."""
+        stream, ours = self.streams[lane], scrape.lanes[lane]
+        stream.stored(ours.sent)
+        stream.unlisted = stream.unlisted[len(ours.new) :]
         self._auto_sent = True
-        for series in scrape.series:
-            series.listed = True
-        if scrape.scraped:
-            self._forget_vanished(scrape)
 
-    def encode(self, scrape: Scrape) -> bytes:
-        """The rows as a remote write 2.0 body, not compressed."""
-        table = self._table
-        prepared = [one.prepared or one.ready(table) for one in scrape.series]
-        return encode_scrape(table, prepared, scrape.values, scrape.timestamps_ms)
+    def families(self, scrape: Scrape, lane: int) -> dict[str, int]:
+        """Samples of a lane by metric family."""
+        names = self._placing.families
+        return {names[family]: count for family, count in scrape.lanes[lane].counts.items()}
 
-    def _take_rows(self, scrape: Scrape, columns: Columns[Series]) -> None:
-        newcomers: list[tuple[Series, float]] = []
-        number, at_ms, limit, present = self._scrapes, scrape.at_ms, self._limit, scrape.present
-        explicit = columns.timestamps if self._honor_timestamps else {}
-        for row, (series, value) in enumerate(zip(columns.entries, columns.values, strict=True)):
-            if series is DROPPED or series is DENIED:
-                scrape.denied += series is DENIED
-                scrape.relabelled += series is DENIED
+    def new_series(self, scrape: Scrape, lane: int) -> list[tuple[str, str]]:
+        """(family, series) of those that the ledger does not have yet."""
+        names, table = self._placing.families, self.streams[lane].table
+        return [(names[family], shown(table.entry(slot))) for slot, family in scrape.lanes[lane].new]
+
+    # -- rows ------------------------------------------------------------------------------------------------
+
+    def _follow_policy(self) -> None:
+        """Under another policy every series is decided anew; one that may leave no more ends."""
+        version = getattr(self._rules.policy, "version", "")  # read before any decision
+        if version == self._policy:
+            return
+        self._policy = version
+        self._reader = ColumnReader()
+        self._may_free = True
+        for stream in self.streams:
+            stream.collided[:] = False
+            if self._auto_sent:
+                stream.sent |= stream.reported
+            stream.reported[:] = False
+        self._auto = [self._report(name) for name in AUTO_METRICS]
+
+    def _report(self, name: str) -> tuple[int, int] | None:
+        admitted = self._rules.reported(name)
+        if isinstance(admitted, Outcome):
+            return None
+        lane = 0 if admitted.is_billing else 1
+        stream = self.streams[lane]
+        (slot,) = stream.find([admitted])
+        if slot < 0:
+            slot = int(stream.take([admitted], [self._placing.family(name)])[0])
+        stream.reported[slot] = True
+        stream.sent[slot] = False
+        return lane, slot
+
+    def _take(self, reading: Reading, at_ms: int, seconds: float) -> Scrape:
+        if reading.previous is None:
+            plan = self._plan if not self._limit or self._is_as_sent() else self._replan(reading, self._codes)
+        else:
+            self._free_unused()
+            codes = np.empty(len(reading), np.int32)
+            is_known = reading.previous >= 0
+            codes[is_known] = self._codes[reading.previous[is_known]]
+            self._placing.place(reading, codes)
+            plan = self._replan(reading, codes)
+            self._reader.keep(reading)
+        self._plan = plan
+        scrape = Scrape(
+            at_ms, [], plan.row_count, plan.denied, plan.over_limit, plan.duplicates, plan.collided,
+            too_long=plan.too_long, relabelled=plan.relabelled,
+        )  # fmt: skip
+        scrape.added = sum(self._count_added(stream, ours) for stream, ours in zip(self.streams, plan.lanes, strict=True))
+        self._make_lanes(scrape, plan, reading, (1.0, seconds, plan.row_count, plan.relabelled, scrape.added))
+        return scrape
+
+    def _replan(self, reading: Reading, codes: Codes) -> Plan:
+        is_dated = None
+        if self._honor_timestamps and reading.timestamps:
+            is_dated = np.zeros(len(codes), np.bool_)
+            is_dated[list(reading.timestamps)] = True
+        order = reading.order()
+        over = self._apply_limit(codes, order, is_dated) if self._limit else None
+        self._placing.prune(codes)
+        self._codes = codes
+        self._may_free = True
+        return make_plan(codes, RowFacts(order, is_dated, over), self.streams)
+
+    def _apply_limit(
+        self, codes: Codes, order: object, is_dated: Bools | None
+    ) -> Bools:
+        """Known series stay; new ones, in the order of the body, as long as there is room. True: left out."""
+        held = self._placing.held
+        rows = np.arange(len(codes)) if order is None else np.argsort(order, kind="stable")  # type: ignore[call-overload]
+        dated = np.zeros(len(codes), np.bool_) if is_dated is None else is_dated
+        known = np.zeros(len(codes), np.bool_)
+        for lane, stream in enumerate(self.streams):
+            ours = np.flatnonzero((codes >= 0) & ((codes & 1) == lane))
+            known[ours] = stream.sent[codes[ours] >> 1]
+        room = self._limit - len(np.unique(codes[known & ~dated])) - int(np.count_nonzero(dated & (codes != -1)))
+        over = np.zeros(len(codes), np.bool_)
+        seen: dict[int, bool] = {}
+        release: list[int] = []
+        for row in rows[~known[rows]].tolist():
+            code = int(codes[row])
+            is_held = code <= HELD
+            if code < 0 and not is_held:
                 continue
-            scrape.relabelled += 1
-            if explicit and row in explicit:
-                if explicit[row] > at_ms + MAX_AHEAD_MS:
-                    scrape.too_new += 1
-                elif series.collided:
-                    scrape.collided += 1
-                else:
-                    scrape.add(series, value, explicit[row])
-            elif series.seen == number:
-                scrape.duplicates += 1
-            else:
-                series.seen = number
-                if limit and series not in self._present:
-                    newcomers.append((series, value))
-                    continue
-                present[series] = None
-                scrape.add(series, value, at_ms)
-        self._take_newcomers(scrape, newcomers)
-        self._leave_out_collided(scrape)
+            if is_held and held[HELD - code].is_collided:
+                continue
+            if code not in seen:
+                seen[code] = bool(dated[row]) or room > 0
+                room -= not dated[row]
+                if seen[code] and is_held:
+                    release.append(HELD - code)
+            over[row] = not seen[code]
+        self._placing.release(release, codes)
+        return over
 
-    def _take_newcomers(self, scrape: Scrape, newcomers: list[tuple[Series, float]]) -> None:
-        room = max(0, self._limit - len(scrape.series))
-        for series, value in newcomers[:room]:
-            scrape.present[series] = None
-            scrape.add(series, value, scrape.at_ms)
-        scrape.over_limit = max(0, len(newcomers) - room)
+    def _is_as_sent(self) -> bool:
+        """Whether the last stored scrape was of the rows that the plan is for."""
+        return all(
+            np.array_equal(stream.sent[: len(ours.present)], ours.present)
+            for stream, ours in zip(self.streams, self._plan.lanes, strict=True)
+        )
 
-    @staticmethod
-    def _leave_out_collided(scrape: Scrape) -> None:
-        collided = {series for series in scrape.present if series.collided}
-        if not collided:
+    def _count_added(self, stream: Stream, ours: LanePlan) -> int:
+        return int(np.count_nonzero(ours.present & ~stream.sent[: len(ours.present)]))
+
+    def _free_unused(self) -> None:
+        """Slots that no row of the last body was about, whose stale markers are stored."""
+        if not self._may_free:
             return
-        rows = zip(scrape.series, scrape.values, scrape.timestamps_ms, strict=True)
-        kept = [row for row in rows if row[0] not in collided]
-        scrape.collided += len(scrape.series) - len(kept)
-        scrape.series = [row[0] for row in kept]
-        scrape.values = [row[1] for row in kept]
-        scrape.timestamps_ms = [row[2] for row in kept]
-        for series in collided:
-            del scrape.present[series]
+        self._may_free = False
+        for stream, ours in zip(self.streams, self._plan.lanes, strict=True):
+            kept = stream.padded(ours.referenced) | stream.padded(stream.sent) | stream.padded(stream.reported)
+            stream.free(np.flatnonzero(stream.table.live() & ~kept).astype(np.int32))
 
-    def _count_added(self, scrape: Scrape) -> None:
-        scrape.added = len(scrape.present.keys() - self._present.keys())
+    # -- ticks -----------------------------------------------------------------------------------------------
 
-    def _add_stale(self, scrape: Scrape) -> None:
-        for series in self._present:
-            if series not in scrape.present:
-                scrape.add(series, STALE, scrape.at_ms)
+    def _make_lanes(
+        self, scrape: Scrape, plan: Plan | None, reading: Reading | None, auto: tuple[float, ...]
+    ) -> None:
+        for lane, stream in enumerate(self.streams):
+            ours = None if plan is None else plan.lanes[lane]
+            present = np.zeros(stream.capacity, np.bool_) if ours is None else stream.padded(ours.present)
+            extras: dict[str, object] = {}
+            counts: dict[int, int] = {}
+            if ours is not None and reading is not None:
+                stream.values[ours.slots] = reading.values[ours.rows]
+                counts = dict(ours.counts)
+                extras = self._extras(scrape, ours, reading, counts, stream)
+            stale = np.flatnonzero(stream.padded(stream.sent) & ~present).astype(np.int32)
+            _added(counts, stream, stale)
+            valued = present.copy()
+            if reading is not None and reading.histograms and ours is not None:
+                valued[ours.slots[np.isin(ours.rows, list(reading.histograms))]] = False
+            for place, value in zip(self._auto, auto, strict=True):
+                if place is not None and place[0] == lane and not present[place[1]]:
+                    stream.values[place[1]] = value
+                    valued[place[1]] = True
+                    family = int(stream.families[place[1]])
+                    counts[family] = counts.get(family, 0) + 1
+            everything = int(np.count_nonzero(valued)) == len(stream.table)
+            tick = stream.tick(scrape.at_ms, None if everything else valued, stale, **extras)
+            scrape.lanes.append(LaneScrape(tick, present, counts, list(stream.unlisted)))
 
-    def _add_auto(self, scrape: Scrape, values: tuple[float, ...]) -> None:
-        for series, value in zip(self._auto, values, strict=True):
-            if series is not DENIED and series not in scrape.present:
-                scrape.add(series, float(value), scrape.at_ms)
+    def _extras(
+        self, scrape: Scrape, ours: LanePlan, reading: Reading, counts: dict[int, int], stream: Stream
+    ) -> dict[str, object]:
+        """Dated rows, histograms and exemplars of a lane."""
+        extras: dict[str, object] = {}
+        if len(ours.dated_rows):
+            times = np.array([reading.timestamps[row] for row in ours.dated_rows.tolist()], np.int64)
+            is_apart = ~stream.collided[ours.dated_slots]
+            in_time = times <= scrape.at_ms + MAX_AHEAD_MS
+            scrape.too_new += int(np.count_nonzero(~in_time))
+            scrape.collided += int(np.count_nonzero(in_time & ~is_apart))
+            is_number = np.array([row not in reading.histograms for row in ours.dated_rows.tolist()], np.bool_)
+            kept = in_time & is_apart & is_number
+            slots: Slots = ours.dated_slots[kept]
+            extras["dated"] = Dated(slots, times[kept], reading.values[ours.dated_rows[kept]])
+            _added(counts, stream, slots)
+        if reading.histograms:
+            extras["histograms"] = histogram_rows(ours, reading, scrape.at_ms)
+        if self._exemplars and reading.exemplars:
+            extras["exemplars"] = exemplar_rows(ours, reading, scrape.at_ms)
+        return extras
 
-    def _forget_vanished(self, scrape: Scrape) -> None:
-        """Bound the caches by what is there, not by all that ever was."""
-        cache = self._cache.entries
-        if len(cache) <= 2 * scrape.scraped + 1000 and len(self._known) <= 2 * len(scrape.present) + 1000:
-            return
-        number = self._scrapes
-        self._cache.entries = {key: one for key, one in cache.items() if one.seen == number}
-        kept = {*self._cache.entries.values(), *scrape.present, *self._auto} - {DENIED, DROPPED}
-        self._known = {one.labels: one for one in kept}
-        self._table = SymbolTable()
-        for series in (*kept, *scrape.series):
-            series.prepared = None
+
+def _added(counts: dict[int, int], stream: Stream, slots: Slots) -> dict[int, int]:
+    """Count one sample more of the family of each slot."""
+    if len(slots):
+        families, numbers = np.unique(stream.families[slots], return_counts=True)
+        for family, number in zip(families.tolist(), numbers.tolist(), strict=True):
+            counts[family] = counts.get(family, 0) + number
+    return counts
+
+
+__all__ = ["AUTO_METRICS", "LANE_NAMES", "MAX_AHEAD_MS", "NO_SLOTS", "LaneScrape", "Scrape", "TargetState"]
