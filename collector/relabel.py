@@ -11,6 +11,7 @@ from typing import Any
 
 import re2
 
+_MOST_VERDICTS = 5_000
 _REFERENCE = re.compile(r"\$(?:(\$)|\{([^}]*)\}|([A-Za-z0-9_]+))", re.ASCII)
 
 
@@ -57,6 +58,7 @@ class RelabelRule:
     target_label: str = ""
     replacement: str = "$1"
     _compiled: Any = field(init=False, repr=False, compare=False)
+    _verdicts: dict[str, bool] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_compiled", compile_anchored(self.regex))
@@ -87,7 +89,13 @@ class RelabelRule:
         return True
 
     def _matches(self, text: str) -> bool:
-        return self._compiled.fullmatch(text) is not None
+        """Remembered: rules that keep and drop look at what many series have in common."""
+        found = self._verdicts.get(text)
+        if found is None:
+            if len(self._verdicts) >= _MOST_VERDICTS:
+                self._verdicts.clear()
+            found = self._verdicts[text] = self._compiled.fullmatch(text) is not None
+        return found
 
     def _replace(self, labels: dict[str, str], joined: str) -> None:
         found = self._compiled.fullmatch(joined)

@@ -211,7 +211,9 @@ class ColumnReader:
             previous[row] = self._odd.get(key, NO_ROW)
         _forget(previous, retyped, reading)
         reading.previous = previous
-        reading.fresh = [(row, reading.key(row)) for row in np.flatnonzero(previous < 0).tolist()]
+        keys = dict(reading.fresh)
+        rows = np.flatnonzero(previous < 0).tolist()
+        reading.fresh = [(row, keys.get(row) or reading.key(row)) for row in rows]
         return reading
 
     def _has_same_odd_rows(self, reading: Reading) -> bool:

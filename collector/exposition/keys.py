@@ -104,6 +104,7 @@ class Matched:
 class _Unmatched:
     rows: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
+    marks: list[Marks] = field(default_factory=list)
 
 
 class KeyMatcher:
@@ -170,6 +171,7 @@ class KeyMatcher:
         rows = np.flatnonzero(found < 0)
         self._unmatched.rows += (rows + self._rows).tolist()
         self._unmatched.keys += [piece.key(row) for row in rows.tolist()]
+        self._unmatched.marks.append(marks[rows])
 
     def _look_up_rest(self, previous: RowNumbers) -> list[tuple[int, bytes]]:
         """Keys that moved out of their window get their row in `previous`; the others are new."""
@@ -177,7 +179,10 @@ class KeyMatcher:
             return []
         is_left = np.ones(len(self._old), np.bool_)
         is_left[previous[previous >= 0]] = False
-        left = {self._old.key(row): row for row in np.flatnonzero(is_left).tolist()}
+        places = np.flatnonzero(is_left)
+        marks = self._old.known_marks(0, len(self._old))[places]
+        places = places[(marks == 0) | np.isin(marks, np.concatenate(self._unmatched.marks))]
+        left = {self._old.key(row): row for row in places.tolist()}
         fresh = []
         for row, key in zip(self._unmatched.rows, self._unmatched.keys, strict=True):
             place = left.get(key)

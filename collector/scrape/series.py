@@ -26,6 +26,10 @@ _TYPE_BYTES = {
 }  # io.prometheus.write.v2.Metadata.MetricType
 
 
+_MOST_NAMES = 10_000
+_NAMES: dict[str, bytes] = {}  # label names, encoded
+
+
 class Outcome(Enum):
     """Why a series does not leave."""
 
@@ -115,7 +119,19 @@ class SeriesRules:
 
 
 def _canonical(labels: Mapping[str, str]) -> bytes:
-    return b"".join([b"%b\xff%b\xff" % (name.encode(), value.encode()) for name, value in sorted(labels.items()) if value])
+    parts: list[bytes] = []
+    for name in sorted(labels):
+        value = labels[name]
+        if value:
+            parts += (_NAMES.get(name) or _encoded_name(name), value.encode())
+    return b"\xff".join(parts) + b"\xff"
+
+
+def _encoded_name(name: str) -> bytes:
+    if len(_NAMES) > _MOST_NAMES:
+        _NAMES.clear()
+    encoded = _NAMES[name] = name.encode()
+    return encoded
 
 
 def labels_of(entry: bytes) -> Labels:
