@@ -8,12 +8,13 @@ from pathlib import Path
 from collector.errors import EnrolmentFailed, PolicyRefused
 from collector.identity.client import IdentityClient
 from collector.identity.renewal import Renewal
+from collector.lanes import BillingNames
 from collector.metrics import CollectorMetrics
 from collector.policy import Policy
 from collector.policy_keeper import PolicyKeeper, load_policy
 from collector.reload import Reloader
 from collector.scrape.horizon import Horizon
-from collector.scrape.loop import ScrapeContext
+from collector.scrape.loop import Lane, ScrapeContext
 from collector.scrape.pool import ScrapePools
 from collector.settings import CollectorSettings
 from collector.shipping import Shipping, Way, ledger_path
@@ -41,8 +42,11 @@ class CollectorService:
         self.bulk = Shipping(settings, PushLane.BULK, self.clock, self.metrics, way)
         self.renewal = Renewal(way.identity, way, self.metrics, self.clock)
         self.keeper = PolicyKeeper(way.gate, way.ledger, self.metrics)
-        context = ScrapeContext(self.clock, self.shipping.spool, Horizon(self.clock), self.metrics)
-        self._context = context
+        lanes = [
+            Lane(lane.spool.options.lane, lane.spool, Horizon(self.clock)) for lane in (self.shipping, self.bulk)
+        ]
+        billing = BillingNames(settings.lanes.billing)
+        self._context = ScrapeContext(self.clock, lanes, self.metrics, billing)
         self.pools: ScrapePools | None = None
         self.health_port = 0
 

@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from collector.client.settings import check_proxy_url
 from collector.client.tls import check_tls_files
+from collector.lanes import LaneSettings
 from collector.policy_settings import PolicyFileSettings, PolicySettings, PseudonymSettings
 from collector.scrape.settings import GlobalSettings, ScrapeConfig
 from collector.spelling import Duration, Size
@@ -178,6 +179,7 @@ class CollectorSettings(Settings):
         PolicyFileSettings(), description="The policy as a file of its own, instead of the section `policy`."
     )
     pseudonyms: PseudonymSettings = Field(PseudonymSettings(), description="The key behind the pseudonyms.")
+    lanes: LaneSettings = Field(LaneSettings(), description="Which series travel in the lane of what is billed.")
     gateway: GatewaySettings = Field(description="Where pushes go.")
     spool: SpoolSettings = Field(SpoolSettings(), description="The disk between scrape and push.")
     left: LeftSettings = Field(LeftSettings(), description="The ledger of what left.")

@@ -4,51 +4,64 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import cramjam
-
-from collector.errors import ScrapeFailed, SpoolUnavailable
+from collector.errors import RootNeeded, ScrapeFailed, SpoolUnavailable
 from collector.exposition import ExpositionError
-from collector.left_meta import FrameMeta, listed, tally
+from collector.left_meta import FrameMeta
 from collector.metrics import CollectorMetrics
 from collector.scrape.fetch import Fetcher, Page
 from collector.scrape.horizon import Horizon
 from collector.scrape.series import LimitExceeded
 from collector.scrape.state import Scrape, TargetState
 from collector.scrape.target import Target
-from collector.spool.options import PayloadDraft
+from collector.spool.options import Draft
+from collector.wire.headers import PushLane
 from kernel.clock import Clock
 from kernel.errors import truncate
 from kernel.logs import logger
 
 T = TypeVar("T")
 _log = logger("scrape")
-_SAMPLE_BYTES = 18
 SMALL_BODY_BYTES = 64 * 1024  # below it, the work costs less than the hop to a thread
+SMALL_SCRAPE = 2_000  # rows, as above
 _LEFT_OUT = {
     "too_new": "dated by the target over 10 minutes ahead: set its clock, or honor_timestamps: false",
     "over_limit": "new series over sample_limit: known ones stay, these do not leave",
+    "too_long": "labels of over 32 kB: they fit into no frame",
 }
 
 
 class FrameSink(Protocol):
-    """Where scrapes are stored: the live lane of the spool."""
+    """Where scrapes are stored: a lane of the spool."""
 
-    async def append(self, draft: PayloadDraft) -> int:
-        """Durable when it returns. Raises SpoolUnavailable."""
+    @property
+    def generation(self) -> int:
+        """The group that blocks encoded now must belong to."""
+
+    async def append(self, draft: Draft, generation: int) -> int:
+        """Durable when it returns. Raises SpoolUnavailable; RootNeeded, before anything else runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A lane of the spool, and up to when all of it is there."""
+
+    name: PushLane
+    sink: FrameSink
+    horizon: Horizon
 
 
 @dataclass(frozen=True, slots=True)
 class ScrapeContext:
-    """What all targets share."""
+    """What all targets share. `lanes`: billing, then bulk."""
 
     clock: Clock
-    sink: FrameSink
-    horizon: Horizon
+    lanes: Sequence[Lane]
     metrics: CollectorMetrics
+    is_billing: Callable[[str], bool] = lambda name: True
 
 
 class TargetLoop:
@@ -87,16 +100,19 @@ class TargetLoop:
         """One scrape, stored or recorded as a gap."""
         context = self._context
         at_ms, started = context.clock.now_ms(), context.clock.monotonic()
-        token = context.horizon.begin(at_ms)
+        tokens = [lane.horizon.begin(at_ms) for lane in context.lanes]
         try:
             page = await self._unless_stopped(self._fetch())
             seconds = context.clock.monotonic() - started
             if page is None:
                 return
-            scrape = await self._read(page, at_ms, seconds)
-            await self._store(scrape, token)
+            await self._store(await self._read(page, at_ms, seconds), tokens)
         finally:
-            context.horizon.abandon(token)
+            self._abandon(tokens)
+
+    def _abandon(self, tokens: Sequence[int]) -> None:
+        for lane, token in zip(self._context.lanes, tokens, strict=True):
+            lane.horizon.abandon(token)
 
     async def _fetch(self) -> Page | ScrapeFailed:
         try:
@@ -108,7 +124,7 @@ class TargetLoop:
         self.last_scrape_ms, self.last_seconds, self.last_samples = at_ms, seconds, 0
         if isinstance(page, ScrapeFailed):
             return self._failed(str(page), at_ms, seconds)
-        arguments = (page.body, page.content_type, at_ms, seconds)
+        arguments = (bytearray(page.body), page.content_type, at_ms, seconds)
         try:
             if len(page.body) <= SMALL_BODY_BYTES:
                 scrape = self._state.scraped(*arguments)
@@ -127,7 +143,7 @@ class TargetLoop:
 
     def _tell_left_out(self, scrape: Scrape) -> None:
         """A warning when it begins, not at each scrape."""
-        numbers = {"too_new": scrape.too_new, "over_limit": scrape.over_limit}
+        numbers = {"too_new": scrape.too_new, "over_limit": scrape.over_limit, "too_long": scrape.too_long}
         left_out = {fate for fate, number in numbers.items() if number}
         for fate in sorted(left_out - self._left_out):
             _log.warning(
@@ -146,40 +162,60 @@ class TargetLoop:
         self._context.metrics.scrapes.labels("failed").inc()
         return self._state.failed(at_ms, seconds)
 
-    async def _store(self, scrape: Scrape, token: int) -> None:
-        if not scrape.series:
-            return
-        if len(scrape.series) > 1000:
-            draft = await asyncio.to_thread(self._draft, scrape)
-        else:
-            draft = self._draft(scrape)
-        through = self._context.horizon.complete(token)
-        try:
-            await self._context.sink.append(
-                PayloadDraft(draft.samples, draft.meta, draft.payload, through),
-            )
-        except SpoolUnavailable as error:
-            self.last_error = truncate(str(error))
-            self._context.metrics.spool_failures.labels("billing").inc()
-            return
-        self._state.stored(scrape)
-        self._context.metrics.frames.labels("billing").inc()
+    async def _store(self, scrape: Scrape, tokens: list[int]) -> None:
+        """Both lanes at once: each waits for its own disk."""
+        stored = (self._store_lane(scrape, lane, tokens) for lane in range(len(tokens)))
+        await asyncio.gather(*stored)
 
-    def _draft(self, scrape: Scrape) -> PayloadDraft:
-        payload = bytes(cramjam.snappy.compress_raw(self._state.encode(scrape)))
-        families = tally(
-            (one.family, len(one.prepared.head) + _SAMPLE_BYTES) for one in scrape.series if one.prepared
-        )
-        new = [listed(one.family, one.labels) for one in scrape.series if not one.listed]
-        return PayloadDraft(len(scrape.series), FrameMeta(families, new).render(), payload)
+    async def _store_lane(self, scrape: Scrape, number: int, tokens: list[int]) -> None:
+        lane = self._context.lanes[number]
+        while True:
+            generation = lane.sink.generation
+            draft = await self._encode(scrape, number, generation)
+            if draft is None:
+                self._state.stored(scrape, number)
+                return
+            if lane.sink.generation != generation:
+                continue
+            # From here to where `append` has queued the draft, nothing else runs: what is queued behind it may say
+            # that everything up to its own time is there.
+            draft = Draft(draft.blocks, draft.meta, draft.samples, lane.horizon.complete(tokens[number]))
+            try:
+                await lane.sink.append(draft, generation)
+            except RootNeeded:
+                tokens[number] = lane.horizon.begin(scrape.at_ms)
+                continue
+            except SpoolUnavailable as error:
+                self.last_error = truncate(str(error))
+                self._context.metrics.spool_failures.labels(lane.name.value).inc()
+                return
+            self._state.stored(scrape, number)
+            self._context.metrics.frames.labels(lane.name.value).inc()
+            return
+
+    async def _encode(self, scrape: Scrape, number: int, generation: int) -> Draft | None:
+        if scrape.size(number) > SMALL_SCRAPE:
+            return await asyncio.to_thread(self._draft, scrape, number, generation)
+        return self._draft(scrape, number, generation)
+
+    def _draft(self, scrape: Scrape, number: int, generation: int) -> Draft | None:
+        blocks = self._state.encode(scrape, number, generation)
+        if not blocks:
+            return None
+        samples, size = sum(block.samples for block in blocks), sum(len(block.content) for block in blocks)
+        families = {
+            name: (count, size * count // max(1, samples))
+            for name, count in self._state.families(scrape, number).items()
+        }
+        return Draft(blocks, FrameMeta(families, self._state.new_series(scrape, number)).render(), samples)
 
     async def _end(self) -> None:
         at_ms = self._context.clock.now_ms()
-        token = self._context.horizon.begin(at_ms)
+        tokens = [lane.horizon.begin(at_ms) for lane in self._context.lanes]
         try:
-            await self._store(self._state.ended(at_ms), token)
+            await self._store(self._state.ended(at_ms), tokens)
         finally:
-            self._context.horizon.abandon(token)
+            self._abandon(tokens)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
         """The result of `work`; None, and the work given up, when `stop` comes first."""
@@ -209,6 +245,7 @@ class TargetLoop:
             ("duplicate", scrape.duplicates),
             ("collided", scrape.collided),
             ("too_new", scrape.too_new),
+            ("too_long", scrape.too_long),
         ):
             if number:
                 samples.labels(fate).inc(number)

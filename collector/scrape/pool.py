@@ -80,6 +80,7 @@ class JobPool:
             job.label_limit,
             job.label_name_length_limit,
             job.label_value_length_limit,
+            self._context.is_billing,
         )
 
     async def _end(self, targets: Sequence[Target]) -> None:

@@ -58,6 +58,10 @@ class Scrape:
     added: int = 0
     relabelled: int = 0
 
+    def size(self, lane: int) -> int:
+        """About how much there is to encode of a lane."""
+        return len(self.lanes[lane].tick.values)
+
 
 class TargetState:
     """The series of one target."""
