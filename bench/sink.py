@@ -1,7 +1,7 @@
 """Where agents push: a TLS server that counts what comes, answers as the specification says, keeps nothing.
 
-A series of a scrape carries one sample. The first push is decoded whole to see that it is so; to decode them all
-would take a core from the target that shares it.
+Of our own frames the head says how many samples there are. In remote write, a series of a scrape carries one; the
+first push is decoded whole to see that it is so: to decode them all would take a core from the target that shares it.
 
 `python -m bench.sink FOLDER` prints its TLS port and the port of its counts. Bytes are those of the connection as
 the kernel counts them: TLS records and HTTP heads too, so that nothing on the wire is left out.
@@ -14,14 +14,30 @@ import json
 import socket
 import struct
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 from aiohttp import web
 
 from bench.identity import COLLECTOR, FILES, TENANT
 from collector.wire import rw1, rw2
-from collector.wire.headers import EXEMPLARS_WRITTEN, HISTOGRAMS_WRITTEN, SAMPLES_WRITTEN
+from collector.wire.frames import FrameLimits, open_body
+from collector.wire.headers import (
+    CONTENT_TYPE_FRAMES,
+    EXEMPLARS_WRITTEN,
+    HISTOGRAMS_WRITTEN,
+    SAMPLES_WRITTEN,
+    parse_push_headers,
+)
 from collector.wire.model import DecodeLimits
+from collector.wire.receipt import (
+    CONTENT_TYPE_RECEIPT,
+    RECEIPT_KEYS_PATH,
+    PushName,
+    Receipt,
+    ReceiptSigner,
+    render_key_set,
+)
 from collector.wire.snappy import decompress
 from kernel.clock import SystemClock
 from kernel.identity import CertificateAuthority, server_context
@@ -39,11 +55,14 @@ class Sink:
         self._received: dict[int, int] = {}  # bytes of each connection so far
         self.pushes = self.samples = self.body_bytes = 0
         self.ciphers: set[str] = set()
+        self._signer = ReceiptSigner(authority.receipt_key())
 
     async def write(self, request: web.Request) -> web.Response:
         body = await request.read()
         self._note_connection(request)
         kind = request.headers["Content-Type"]
+        if kind == CONTENT_TYPE_FRAMES:
+            return self._take_frames(request, body)
         is_version_2, is_checked = "v2.Request" in kind, self.pushes < CHECKED_PUSHES
         samples = await asyncio.to_thread(count_samples, body, is_version_2=is_version_2, is_checked=is_checked)
         self.pushes += 1
@@ -51,6 +70,24 @@ class Sink:
         self.body_bytes += len(body)
         written = {SAMPLES_WRITTEN: str(samples), HISTOGRAMS_WRITTEN: "0", EXEMPLARS_WRITTEN: "0"}
         return web.Response(status=204, headers=written)
+
+    def _take_frames(self, request: web.Request, body: bytes) -> web.Response:
+        """As a gateway answers: with a receipt, so that the collector believes that all of it arrived."""
+        samples = open_body(body, FrameLimits()).samples
+        push = parse_push_headers(request.headers.items())
+        assert push is not None
+        self.pushes += 1
+        self.samples += samples
+        self.body_bytes += len(body)
+        name = PushName(
+            TENANT.organization, TENANT.project, COLLECTOR, push.lane.value, push.epoch, push.sequence, push.part
+        )
+        now_ms = SystemClock().now_ms()
+        receipt = Receipt(name, sha256(body).hexdigest(), samples, now_ms, (("bench", 0, self.pushes),))
+        return web.Response(body=self._signer.answer(receipt), content_type=CONTENT_TYPE_RECEIPT)
+
+    async def keys(self, request: web.Request) -> web.Response:
+        return web.Response(body=render_key_set([self._signer.public], self._authority.sign_statement))
 
     def _note_connection(self, request: web.Request) -> None:
         transport = request.transport
@@ -120,6 +157,7 @@ async def serve(folder: Path) -> None:
             web.post("/enrol", sink.sign),
             web.post("/renew", sink.sign),
             web.get("/counts", sink.counts),
+            web.get(RECEIPT_KEYS_PATH, sink.keys),
         ]
     )
     runner = web.AppRunner(app, access_log=None)

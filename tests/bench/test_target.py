@@ -8,7 +8,7 @@ import pytest
 
 from bench.exposition import Exposition
 from bench.sink import BodyNotUnderstood, count_samples
-from collector.exposition import KeyCache, RawSeries, parse_exposition
+from collector.exposition import ColumnReader
 from collector.wire.snappy import compress
 from tests.gateway.messages import encode_rw1, encode_rw2
 
@@ -49,11 +49,12 @@ def test_about_half_of_the_values_move() -> None:
 
 
 def test_the_collector_reads_the_pages_whole() -> None:
-    cache: KeyCache[RawSeries] = KeyCache(lambda raw: raw)
+    reader = ColumnReader()
     exposition = Exposition(SERIES, 0.05)
     for _ in range(3):
-        columns = parse_exposition(exposition.page(), TEXT, cache)
-        assert len(columns.values) == SERIES
+        reading = reader.read(bytearray(exposition.page()), TEXT)
+        assert len(reading) == SERIES
+        reader.keep(reading)
 
 
 def test_the_sink_counts_samples_of_both_versions() -> None:
