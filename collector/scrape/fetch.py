@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from collector.client.session import authorization_of
 from collector.client.tls import tls_context
 from collector.errors import ScrapeFailed
 from collector.exposition import ACCEPT
+from collector.scrape.plain_http import HungUp, NotPlain, PlainClient
 from collector.scrape.settings import ScrapeConfig
 from collector.scrape.target import Target
 from kernel.errors import truncate
@@ -30,7 +32,7 @@ _CHUNK = 256 * 1024
 class Page:
     """A body as the target sent it, unpacked."""
 
-    body: bytes
+    body: bytearray
     content_type: str
 
 
@@ -43,6 +45,17 @@ class Fetcher:
         self._files: bytes | None = None  # digest of the TLS files that the session was made with
         self._opening = asyncio.Lock()
         self._in_use: Counter[aiohttp.ClientSession] = Counter()
+        self._tls: ssl.SSLContext | None = None
+        self._plain = PlainClient()
+        self._not_plain: set[str] = set()  # URLs that redirect, or send packed bodies
+        self._has_authorization = any(
+            one is not None
+            for one in (job.basic_auth, job.authorization, job.bearer_token, job.bearer_token_file)
+        )
+
+    def done(self, page: Page) -> None:
+        """No one uses this page any more: its memory serves for the next one."""
+        self._plain.bodies.give(page.body)
 
     async def fetch(self, target: Target) -> Page:
         """The target's page. Raises ScrapeFailed."""
@@ -56,7 +69,7 @@ class Fetcher:
 
     def _hint(self, target: Target, error: Exception) -> str:
         """With TLS 1.3 a target judges our certificate after the handshake: all we see is that it hangs up."""
-        hung_up = isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError)
+        hung_up = isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError | HungUp)
         if not hung_up or not target.url.startswith("https:"):
             return ""
         if self._job.tls_config.cert_file is None:
@@ -70,16 +83,28 @@ class Fetcher:
             "User-Agent": USER_AGENT,
             "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_seconds:g}",
         }
-        authorization = await asyncio.to_thread(authorization_of, self._job)
-        if authorization:
-            headers["Authorization"] = authorization
+        if self._has_authorization:
+            authorization = await asyncio.to_thread(authorization_of, self._job)
+            if authorization:
+                headers["Authorization"] = authorization
         session = self._session or await self.open()
+        if target.url not in self._not_plain and not proxy_arguments(self._job, target.url):
+            try:
+                return await self._get_plain(target, headers)
+            except NotPlain:
+                self._not_plain.add(target.url)
         self._in_use[session] += 1
         try:
             return await self._get(session, target, headers)
         finally:
             self._in_use[session] -= 1
             await self._close_if_idle(session)
+
+    async def _get_plain(self, target: Target, headers: dict[str, str]) -> Page:
+        assert self._tls is not None
+        name, limit = self._job.tls_config.server_name, self._job.body_size_limit
+        head, body = await self._plain.get(target.url, headers, limit, self._tls, name)
+        return Page(body, head.headers.get("content-type", "text/plain"))
 
     async def _get(self, session: aiohttp.ClientSession, target: Target, headers: dict[str, str]) -> Page:
         async with session.get(
@@ -93,7 +118,7 @@ class Fetcher:
                 raise ScrapeFailed(f"HTTP status {response.status}; 200 is expected")
             return Page(await self._read(response), response.headers.get("Content-Type", "text/plain"))
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, response: aiohttp.ClientResponse) -> bytearray:
         limit = self._job.body_size_limit
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
@@ -101,7 +126,7 @@ class Fetcher:
             if limit and len(body) > limit:
                 response.close()
                 raise ScrapeFailed(f"the body is longer than body_size_limit {limit} bytes")
-        return bytes(body)
+        return body
 
     async def open(self) -> aiohttp.ClientSession:
         """The session; a new one when the content of a TLS file changed. Raises OSError when there is none yet.
@@ -121,7 +146,8 @@ class Fetcher:
             if self._session is None:
                 raise
             return self._session
-        old, self._files = self._session, files
+        old, self._files, self._tls = self._session, files, context
+        self._plain.close()
         connector = aiohttp.TCPConnector(ssl=context, limit=0)
         self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         if old is not None:
@@ -136,6 +162,7 @@ class Fetcher:
 
     async def close(self) -> None:
         """Close the connections. Idempotent."""
+        self._plain.close()
         session, self._session = self._session, None
         for one in {session, *self._in_use}:
             if one is not None:

@@ -106,7 +106,10 @@ class TargetLoop:
             seconds = context.clock.monotonic() - started
             if page is None:
                 return
-            await self._store(await self._read(page, at_ms, seconds), tokens)
+            scrape = await self._read(page, at_ms, seconds)
+            if isinstance(page, Page):
+                self._fetcher.done(page)
+            await self._store(scrape, tokens)
         finally:
             self._abandon(tokens)
 
@@ -124,7 +127,7 @@ class TargetLoop:
         self.last_scrape_ms, self.last_seconds, self.last_samples = at_ms, seconds, 0
         if isinstance(page, ScrapeFailed):
             return self._failed(str(page), at_ms, seconds)
-        arguments = (bytearray(page.body), page.content_type, at_ms, seconds)
+        arguments = (page.body, page.content_type, at_ms, seconds)
         try:
             if len(page.body) <= SMALL_BODY_BYTES:
                 scrape = self._state.scraped(*arguments)

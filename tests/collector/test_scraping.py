@@ -93,7 +93,9 @@ async def fetch(page: Page, **fields: Any) -> str:
         try:
             (target,) = make_targets(config, GlobalSettings(), [Discovered(f"127.0.0.1:{port}", {})])
             got = await fetcher.fetch(target)
-            return f"{got.body.decode()}|{got.content_type}"
+            text = f"{got.body.decode()}|{got.content_type}"
+            fetcher.done(got)
+            return text
         finally:
             await fetcher.close()
 

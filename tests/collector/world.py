@@ -5,18 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import yaml
 from aiohttp import web
 
 from collector.labels import render_labels
+from collector.scrape.series import labels_of
 from collector.wire import rw1, rw2
-from collector.wire.headers import SAMPLES_WRITTEN, PushHeaders, parse_push_headers
+from collector.wire.frames import FrameLimits, GroupReader, open_body
+from collector.wire.frames.model import Integers
+from collector.wire.headers import CONTENT_TYPE_FRAMES, SAMPLES_WRITTEN, PushHeaders, parse_push_headers
 from collector.wire.model import Decoded, DecodeLimits
+from collector.wire.receipt import (
+    CONTENT_TYPE_RECEIPT,
+    RECEIPT_KEYS_PATH,
+    PushName,
+    Receipt,
+    ReceiptSigner,
+    render_key_set,
+)
 from collector.wire.series import series_of
 from collector.wire.snappy import decompress
 from kernel.clock import Clock, SystemClock
@@ -61,6 +74,8 @@ class ScriptedGateway:
     wire: bytearray = field(default_factory=bytearray)  # every byte of every request, heads and bodies
     port: int = 0
     lifetime_seconds: float | None = None
+    readers: dict[tuple[str, int, int], GroupReader] = field(default_factory=dict)
+    entries: list[bytes] = field(default_factory=list)  # of all dictionaries that came
 
     @property
     def url(self) -> str:
@@ -68,7 +83,7 @@ class ScriptedGateway:
 
     @property
     def taken(self) -> list[Received]:
-        return [one for one in self.requests if one.status == 204]
+        return [one for one in self.requests if one.status in (200, 204)]
 
     def rows(self) -> Rows:
         """What the lake would hold: each (lane, epoch, sequence, part) once."""
@@ -88,6 +103,8 @@ class ScriptedGateway:
             return web.Response(status=401, text="no certificate")
         push = parse_push_headers(request.headers.items())
         assert push is not None
+        if request.headers["Content-Type"] == CONTENT_TYPE_FRAMES:
+            return self._take_frames(push, body, request)
         version_2 = "proto=io.prometheus.write.v2.Request" in request.headers["Content-Type"]
         content = decompress(body, 2**31)
         decoded = rw2.decode_request(content, LIMITS) if version_2 else rw1.decode_write_request(content, LIMITS)
@@ -99,6 +116,46 @@ class ScriptedGateway:
         received.status = answer.status
         self.requests.append(received)
         return answer
+
+    def _take_frames(self, push: PushHeaders, body: bytes, request: web.Request) -> web.Response:
+        key = (push.lane.value, push.epoch, open_body(body, FrameLimits()).group)
+        reader = self.readers.setdefault(key, GroupReader(self._assign))
+        first = len(self.entries)
+        read = reader.read(body)
+        self.wire += b"".join(self.entries[first:])
+        rows = [
+            (render_labels(labels_of(self.entries[number])), at, value)
+            for one in read
+            for number, at, value in zip(
+                one.series.tolist(), one.timestamps_ms.tolist(), one.values.tolist(), strict=True
+            )
+        ]
+        self.wire += repr(rows).encode()
+        received = Received(push, False, rows, body, body, dict(request.headers), 200)
+        answer = self.script(received) if self.script else None
+        if answer is None:
+            answer = web.Response(body=self._receipt(push, body, len(rows)), content_type=CONTENT_TYPE_RECEIPT)
+        received.status = answer.status
+        self.requests.append(received)
+        return answer
+
+    def _assign(self, entries: Sequence[bytes]) -> Integers:
+        first = len(self.entries)
+        self.entries += entries
+        return np.arange(first, first + len(entries), dtype=np.int64)
+
+    def _receipt(self, push: PushHeaders, body: bytes, samples: int) -> bytes:
+        name = PushName(
+            ACME.organization, ACME.project, COLLECTOR, push.lane.value, push.epoch, push.sequence, push.part
+        )
+        log = (("byoc.live", 0, len(self.requests)),)
+        receipt = Receipt(name, sha256(body).hexdigest(), samples, SystemClock().now_ms(), log)
+        return ReceiptSigner(self.authority.receipt_key()).answer(receipt)
+
+    async def receipt_keys(self, request: web.Request) -> web.Response:
+        self._note(request, b"")
+        signer = ReceiptSigner(self.authority.receipt_key())
+        return web.Response(body=render_key_set([signer.public], self.authority.sign_statement))
 
     async def enrol(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -151,6 +208,7 @@ async def serve_gateway(gateway: ScriptedGateway, folder: Path, port: int = 0) -
             web.post("/api/v1/write", gateway.write),
             web.post("/enrol", gateway.enrol),
             web.post("/renew", gateway.renew),
+            web.get(RECEIPT_KEYS_PATH, gateway.receipt_keys),
         ]
     )
     async with serve(app, context, port) as bound:
