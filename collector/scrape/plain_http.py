@@ -10,6 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import urlsplit
 
 from collector.errors import ScrapeFailed
@@ -127,8 +128,7 @@ class PlainConnection(asyncio.BufferedProtocol):
     # -- what the transport calls ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

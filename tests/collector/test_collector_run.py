@@ -6,6 +6,7 @@ from pathlib import Path
 
 from collector.app import CollectorService
 from collector.settings import load_collector_settings
+from collector.wire.headers import PushLane
 from tests.collector.world import Page, run_gateway, run_target, static_job, until, write_config
 
 
@@ -15,7 +16,7 @@ async def test_what_is_scraped_arrives_with_up_and_is_listed_as_left(tmp_path: P
         config = write_config(tmp_path, gateway.url, scrape_configs=[static_job(port)])
         collector = CollectorService(load_collector_settings(config))
         await collector.start()
-        await until(lambda: len(gateway.taken) >= 3)
+        await until(lambda: sum(one.push.lane is PushLane.BULK for one in gateway.taken) >= 3)
         await collector.service.shutdown()
 
     names = {series.partition("{")[0] for series, _, _ in gateway.rows()}
@@ -29,7 +30,9 @@ async def test_what_is_scraped_arrives_with_up_and_is_listed_as_left(tmp_path: P
     }
     values = [value for series, _, value in gateway.rows() if series.startswith("milvus_rows")]
     assert values[:3] == [1.0, 2.0, 3.0]
-    assert [one.push.sequence for one in gateway.taken] == list(range(1, len(gateway.taken) + 1))
+    for lane in (PushLane.BILLING, PushLane.BULK):
+        sequences = [one.push.sequence for one in gateway.taken if one.push.lane is lane]
+        assert sequences == list(range(1, len(sequences) + 1))
     assert b"secret-name" not in gateway.wire
     assert b"private" not in gateway.wire
     left = {family.name: family for family in collector.shipping.ledger.families()}

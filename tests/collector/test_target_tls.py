@@ -20,6 +20,7 @@ from collector.scrape.fetch import Fetcher
 from collector.scrape.settings import GlobalSettings
 from collector.scrape.target import Discovered, make_targets
 from collector.settings import load_collector_settings
+from collector.wire.headers import PushLane
 from kernel.errors import InvalidInput
 from tests.collector.proxy import run_proxy
 from tests.collector.world import Page, run_gateway, run_target, serve, until, write_config
@@ -210,13 +211,15 @@ async def test_a_target_of_a_wrong_authority_is_down_with_the_reason(
         settings = load_collector_settings(write_config(tmp_path, gateway.url, scrape_configs=[job]))
         collector = CollectorService(settings)
         await collector.start()
-        await until(lambda: len(gateway.taken) >= 1)
+        await until(lambda: {one.push.lane for one in gateway.taken} == {PushLane.BILLING, PushLane.BULK})
         assert collector.pools is not None
         ((loop, _),) = collector.pools.jobs[0].loops.values()
         reason = loop.last_error
         await collector.service.shutdown()
     assert "certificate verify failed" in (reason or "")
-    values = {series.partition("{")[0]: value for series, _, value in gateway.taken[0].rows}
+    values: dict[str, float] = {}
+    for series, _, value in gateway.rows():
+        values.setdefault(series.partition("{")[0], value)
     assert values["up"] == 0.0
     assert values["scrape_samples_scraped"] == 0.0
 
