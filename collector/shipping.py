@@ -50,6 +50,7 @@ class Way:
         self.receipt_keys = ReceiptKeys(self.identity.folder)
         self.gaps = {lane.value: GapRecords(lane_folder(settings, lane)) for lane in PushLane}
         self.senders: list[HttpsSender] = []
+        self._who: tuple[tuple[int, int, int], Identity] | None = None
 
     def sender(self) -> HttpsSender:
         """A new connection of its own, renewed with the others."""
@@ -58,7 +59,18 @@ class Way:
         return sender
 
     def who(self) -> Identity:
-        """Whose certificate we hold. Blocking. Raises IdentityRefused."""
+        """Whose certificate we hold; looked at again when its file is another. Blocking. Raises IdentityRefused."""
+        try:
+            found = self.identity.folder.certificate_path.stat()
+        except OSError:
+            self._who = None
+        else:
+            stamp = found.st_ino, found.st_mtime_ns, found.st_size
+            if self._who is not None and self._who[0] == stamp:
+                return self._who[1]
+            who = self.identity.folder.check(self.clock.now(), to_renew=True).identity
+            self._who = stamp, who
+            return who
         return self.identity.folder.check(self.clock.now(), to_renew=True).identity
 
     async def close(self) -> None:

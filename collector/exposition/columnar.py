@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import csv
 
 from collector.exposition import openmetrics, text
@@ -245,6 +244,8 @@ def _forget(previous: RowNumbers, retyped: set[str], reading: Reading) -> None:
     if len(retyped) > _MOST_RETYPED:
         previous[:] = NO_ROW
         return
+    from pyarrow import compute as pc  # 7 MB that most collectors never need
+
     plain = len(reading.column)
     keys = reading.column.array()
     for start in starts:
