@@ -7,8 +7,10 @@ parser is the reference: this reader accepts what it accepts and gives the same 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,7 @@ from collector.exposition.columns import MetricType, RawExemplar, Rows
 from collector.exposition.comments import Comments, blank_comments
 from collector.exposition.errors import ExpositionError, SyntaxFault
 from collector.exposition.finite import check_not_finite, count_newlines
-from collector.exposition.keys import NO_ROW, KeyColumn, KeyMatcher, Memory, RowNumbers
+from collector.exposition.keys import NO_ROW, NO_ROWS, KeyColumn, KeyMatcher, Matched, Memory, RowNumbers
 from collector.exposition.lexing import OPENMETRICS, TEXT, Grammar, parse_key
 
 ParsedKey = tuple[str, dict[str, str]]
@@ -45,14 +47,14 @@ class Reading:
     """The rows of a body: first the plain ones, in their order, then the odd ones, in theirs.
 
     `previous[i]`: which row of the last kept reading has the key of row i, NO_ROW: none; None: the rows are those of
-    the last kept reading, one by one. `fresh`: (row, key) of every row without a previous one. `places`: where in the
+    the last kept reading, one by one. `fresh`: every row without a previous one. `places`: where in the
     body each odd row stands, counted in rows. Maps are by row.
     """
 
     column: KeyColumn
     values: Floats
     previous: RowNumbers | None
-    fresh: Sequence[tuple[int, bytes]]
+    fresh: RowNumbers
     odd_keys: Sequence[bytes]
     places: Sequence[int]
     types: Mapping[str, MetricType]
@@ -119,7 +121,7 @@ class ColumnReader:
             self._stride //= 2
             reading.column = replace(reading.column, marks=None)
         self._last = reading
-        reading.fresh, reading.parsed = [], {}
+        reading.fresh, reading.parsed = NO_ROWS, {}
         plain = len(reading.column)
         self._odd = {key: plain + row for row, key in enumerate(reading.odd_keys)}
 
@@ -133,7 +135,7 @@ class ColumnReader:
         column = KeyColumn.empty()
         values = np.array(rows.values, np.float64)
         reading = Reading(
-            column, values, np.empty(0, np.int32), [], rows.keys, range(len(rows.keys)), rows.types, grammar, None,
+            column, values, NO_ROWS, NO_ROWS, rows.keys, range(len(rows.keys)), rows.types, grammar, None,
             rows.timestamps, rows.exemplars, rows.histograms,
         )  # fmt: skip
         return self._compared(reading)
@@ -168,7 +170,7 @@ class ColumnReader:
         if odd.types or len(odd.keys) != len(odd_lines):
             return None  # a comment behind blanks, or a line of blanks
         matched = matcher.finish()
-        parsed = _parse_keys(matched.fresh, grammar)
+        parsed = _parse_keys(matched, grammar)
         plain = len(values)
         reading = Reading(
             matched.column,
@@ -206,13 +208,12 @@ class ColumnReader:
         of_plain = np.arange(plain, dtype=np.int32) if reading.previous is None else reading.previous
         of_odd = [self._odd.get(key, NO_ROW) for key in reading.odd_keys]
         previous = np.concatenate([of_plain, np.array(of_odd, np.int32)])
-        for row, key in reading.fresh:
-            previous[row] = self._odd.get(key, NO_ROW)
+        if self._odd:
+            for row in reading.fresh.tolist():
+                previous[row] = self._odd.get(reading.key(row), NO_ROW)
         _forget(previous, retyped, reading)
         reading.previous = previous
-        keys = dict(reading.fresh)
-        rows = np.flatnonzero(previous < 0).tolist()
-        reading.fresh = [(row, keys.get(row) or reading.key(row)) for row in rows]
+        reading.fresh = np.flatnonzero(previous < 0).astype(np.int32)
         return reading
 
     def _has_same_odd_rows(self, reading: Reading) -> bool:
@@ -249,20 +250,22 @@ def _forget(previous: RowNumbers, retyped: set[str], reading: Reading) -> None:
     plain = len(reading.column)
     keys = reading.column.array()
     for start in starts:
-        previous[:plain][pc.starts_with(keys, pattern=start).to_numpy(zero_copy_only=False)] = NO_ROW
+        begins = pc.starts_with(keys, pattern=start)  # type: ignore[call-overload]  # it takes bytes too
+        previous[:plain][begins.to_numpy(zero_copy_only=False)] = NO_ROW
     for row, key in enumerate(reading.odd_keys, plain):
         if key.startswith(starts):
             previous[row] = NO_ROW
 
 
 def _nothing(grammar: Grammar) -> Reading:
-    return Reading(KeyColumn.empty(), np.empty(0), np.empty(0, np.int32), [], [], [], {}, grammar, None)
+    return Reading(KeyColumn.empty(), np.empty(0), NO_ROWS, NO_ROWS, [], [], {}, grammar, None)
 
 
-def _parse_keys(fresh: Sequence[tuple[int, bytes]], grammar: Grammar) -> Mapping[bytes, ParsedKey]:
+def _parse_keys(matched: Matched, grammar: Grammar) -> Mapping[bytes, ParsedKey]:
     """Check each new key; some stay parsed for whoever asks next. Raises SyntaxFault."""
     parsed: dict[bytes, ParsedKey] = {}
-    for _, key in fresh:
+    for row in matched.fresh.tolist():
+        key = matched.column.key(row)
         found = parse_key(key, grammar)
         if len(parsed) < _MOST_PARSED:
             parsed[key] = found
@@ -287,7 +290,7 @@ def _end_of_rows(body: bytearray, grammar: Grammar) -> int | None:
 def _is_utf8(body: bytearray) -> bool:
     if body.isascii():
         return True
-    bounds = pa.py_buffer(np.array([0, len(body)], np.int64))
+    bounds = pa.py_buffer(struct.pack("=2q", 0, len(body)))
     try:
         pa.Array.from_buffers(pa.large_string(), 1, [None, bounds, pa.py_buffer(body)]).validate(full=True)
     except pa.ArrowInvalid:
@@ -301,7 +304,8 @@ def _read_pieces(body: bytearray, end: int, odd: list[tuple[int, str]], matcher:
     Lines are numbered from 1, empty ones left out. Raises pyarrow.ArrowInvalid.
     """
 
-    def set_aside(row: csv.InvalidRow) -> str:
+    def set_aside(row: csv.InvalidRow) -> Literal["skip", "error"]:
+        assert row.number is not None  # it is, without threads
         odd.append((row.number, row.text))
         return "skip"
 
@@ -311,7 +315,7 @@ def _read_pieces(body: bytearray, end: int, odd: list[tuple[int, str]], matcher:
         delimiter=" ", quote_char=False, double_quote=False, escape_char=False, newlines_in_values=False,
         ignore_empty_lines=True, invalid_row_handler=set_aside,
     )  # fmt: skip
-    source = pa.BufferReader(pa.py_buffer(memoryview(body)[:end]))
+    source: Any = pa.BufferReader(pa.py_buffer(memoryview(body)[:end]))
     values = []
     with csv.open_csv(source, read_options=_READ, parse_options=parse, convert_options=_CONVERT) as pieces:
         for piece in pieces:
@@ -321,9 +325,9 @@ def _read_pieces(body: bytearray, end: int, odd: list[tuple[int, str]], matcher:
     return np.concatenate(values) if values else np.empty(0)
 
 
-def _key_column(keys: pa.Array) -> KeyColumn:
+def _key_column(keys: pa.Array[Any]) -> KeyColumn:
     _, offsets, data = keys.buffers()
     assert offsets is not None
-    bounds = np.frombuffer(offsets, np.int32, len(keys) + 1, keys.offset * 4)
+    bounds = np.frombuffer(memoryview(offsets), np.int32, len(keys) + 1, keys.offset * 4)
     data = data if data is not None else pa.py_buffer(b"")
     return KeyColumn(bounds - bounds[0], data.slice(int(bounds[0])))

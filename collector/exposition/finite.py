@@ -46,7 +46,8 @@ def _usual(text: Bytes, ends: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     is_nan = (last[0] == ord("n")) & (last[1] == ord("a")) & (last[2] == ord("n")) & (before == _SPACE)
     is_inf = (last[0] == ord("i")) & (last[1] == ord("n")) & (last[2] == ord("f"))
     is_signed = ((before == _PLUS) | (before == _MINUS)) & (before_sign == _SPACE)
-    return is_nan | (is_inf & ((before == _SPACE) | is_signed))
+    usual: npt.NDArray[np.bool_] = is_nan | (is_inf & ((before == _SPACE) | is_signed))
+    return usual
 
 
 def _ends_of_lines(body: bytearray, end: int) -> npt.NDArray[np.int64]:

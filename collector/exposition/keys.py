@@ -9,7 +9,7 @@ up, by its bytes, among the old rows that found none.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ RowNumbers = npt.NDArray[np.int32]
 Memory = npt.NDArray[np.uint8]
 Marks = npt.NDArray[np.uint64]
 NO_ROW = -1
+NO_ROWS: RowNumbers = np.empty(0, np.int32)
 _SHIFTS = [0, *(sign * far for far in range(1, 64) for sign in (1, -1))]  # in rows, from where a key stood
 _IDLE_SHIFTS = 12  # this many that gave nothing in a row, and no more are tried
 _SLACK = 512  # rows of the window behind the length of a piece
@@ -57,7 +58,8 @@ class KeyColumn:
 
     def array(self) -> pa.BinaryArray:
         """As an Arrow array that shares the memory."""
-        array = pa.Array.from_buffers(pa.binary(), len(self), [None, pa.py_buffer(self.offsets), self.data])
+        bounds = pa.py_buffer(memoryview(self.offsets))
+        array = pa.Array.from_buffers(pa.binary(), len(self), [None, bounds, self.data])
         assert isinstance(array, pa.BinaryArray)
         return array
 
@@ -96,15 +98,8 @@ class Matched:
 
     column: KeyColumn
     previous: RowNumbers | None
-    fresh: list[tuple[int, bytes]]  # (row, key) of the rows whose key is not in the old column
+    fresh: RowNumbers  # rows whose key is not in the old column
     collisions: int = 0  # rows whose mark was that of another key
-
-
-@dataclass(slots=True)
-class _Unmatched:
-    rows: list[int] = field(default_factory=list)
-    keys: list[bytes] = field(default_factory=list)
-    marks: list[Marks] = field(default_factory=list)
 
 
 class KeyMatcher:
@@ -122,7 +117,8 @@ class KeyMatcher:
         self._at = 0  # the old row that is expected next
         self._rows = 0
         self._previous: list[RowNumbers] = []  # once they differ
-        self._unmatched = _Unmatched()
+        self._unmatched: list[RowNumbers] = []
+        self._unmatched_marks: list[Marks] = []
         self._writer: _ColumnWriter | None = None
 
     def add(self, piece: KeyColumn) -> None:
@@ -142,12 +138,16 @@ class KeyMatcher:
         """The result, after the last piece."""
         if self._writer is None:
             if self._at == len(self._old):
-                return Matched(self._old, None, [])
+                return Matched(self._old, None, NO_ROWS)
             self._differ()
         assert self._writer is not None
-        previous = np.concatenate([*self._previous, np.empty(0, np.int32)])
-        fresh = self._look_up_rest(previous)
-        return Matched(self._writer.column(), previous, fresh, self._collisions)
+        column = self._writer.column()
+        previous = np.concatenate([NO_ROWS, *self._previous])
+        rows = np.concatenate([NO_ROWS, *self._unmatched])
+        if len(rows) and len(self._old):
+            self._look_up(column, rows, previous)
+            rows = rows[previous[rows] < 0]
+        return Matched(column, previous, rows, self._collisions)
 
     def _differ(self) -> None:
         """From here on a new column is written; what was equal so far begins it."""
@@ -169,28 +169,19 @@ class KeyMatcher:
         self._previous.append(found)
         self._at = max(first, int(found.max(initial=NO_ROW)) + 1)
         rows = np.flatnonzero(found < 0)
-        self._unmatched.rows += (rows + self._rows).tolist()
-        self._unmatched.keys += [piece.key(row) for row in rows.tolist()]
-        self._unmatched.marks.append(marks[rows])
+        self._unmatched.append((rows + self._rows).astype(np.int32))
+        self._unmatched_marks.append(marks[rows])
 
-    def _look_up_rest(self, previous: RowNumbers) -> list[tuple[int, bytes]]:
+    def _look_up(self, column: KeyColumn, rows: RowNumbers, previous: RowNumbers) -> None:
         """Keys that moved out of their window get their row in `previous`; the others are new."""
-        if not self._unmatched.rows:
-            return []
         is_left = np.ones(len(self._old), np.bool_)
         is_left[previous[previous >= 0]] = False
         places = np.flatnonzero(is_left)
         marks = self._old.known_marks(0, len(self._old))[places]
-        places = places[(marks == 0) | np.isin(marks, np.concatenate(self._unmatched.marks))]
+        places = places[(marks == 0) | np.isin(marks, np.concatenate(self._unmatched_marks))]
         left = {self._old.key(row): row for row in places.tolist()}
-        fresh = []
-        for row, key in zip(self._unmatched.rows, self._unmatched.keys, strict=True):
-            place = left.get(key)
-            if place is None:
-                fresh.append((row, key))
-            else:
-                previous[row] = place
-        return fresh
+        if left:
+            previous[rows] = [left.get(column.key(row), NO_ROW) for row in rows.tolist()]
 
 
 class _ColumnWriter:
@@ -209,7 +200,7 @@ class _ColumnWriter:
         size = int(piece.offsets[rows])
         if self._size + size > len(self._memory):
             self._memory = np.concatenate([self._memory[: self._size], np.empty(self._size // 2 + size, np.uint8)])
-        self._memory[self._size : self._size + size] = np.frombuffer(piece.data, np.uint8, size)
+        self._memory[self._size : self._size + size] = np.frombuffer(memoryview(piece.data), np.uint8, size)
         self._offsets.append(piece.offsets[1 : rows + 1] + np.int32(self._size))
         self._marks.append(piece.known_marks(0, rows) if marks is None else marks)
         self._size += size
@@ -219,7 +210,7 @@ class _ColumnWriter:
         if len(memory) > 2 * self._size + 65_536:
             memory = memory[: self._size].copy()
         offsets, marks = np.concatenate(self._offsets), np.concatenate(self._marks)
-        return KeyColumn(offsets, pa.py_buffer(memory[: self._size]), marks, memory)
+        return KeyColumn(offsets, pa.py_buffer(memoryview(memory[: self._size])), marks, memory)
 
 
 def _marks(column: KeyColumn, stride: int) -> Marks:
@@ -227,9 +218,9 @@ def _marks(column: KeyColumn, stride: int) -> Marks:
     lengths = np.diff(column.offsets)
     shortest, longest = int(lengths.min(initial=8)), int(lengths.max(initial=0))
     size = int(column.offsets[-1])
-    data: object = column.data
+    data = memoryview(column.data)
     if shortest < 8:
-        data = column.data.slice(0, size).to_pybytes() + bytes(8)
+        data = memoryview(column.data.slice(0, size).to_pybytes() + bytes(8))
         size += 8
     words = np.ndarray(shape=(size - 7,), dtype=np.uint64, buffer=data, strides=(1,))  # one at every byte
     starts = column.offsets[:-1].astype(np.int64)

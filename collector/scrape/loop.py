@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from collector.errors import RootNeeded, ScrapeFailed, SpoolUnavailable
@@ -127,12 +127,14 @@ class TargetLoop:
         self.last_scrape_ms, self.last_seconds, self.last_samples = at_ms, seconds, 0
         if isinstance(page, ScrapeFailed):
             return self._failed(str(page), at_ms, seconds)
-        arguments = (page.body, page.content_type, at_ms, seconds)
+        parts = self._state.scraped_in_parts(page.body, page.content_type, at_ms, seconds)
+        is_small = len(page.body) <= SMALL_BODY_BYTES
         try:
-            if len(page.body) <= SMALL_BODY_BYTES:
-                scrape = self._state.scraped(*arguments)
-            else:
-                scrape = await asyncio.to_thread(self._state.scraped, *arguments)
+            while True:
+                scrape = next(parts) if is_small else await asyncio.to_thread(next, parts)
+                if not scrape.is_announcement:
+                    break
+                await self._store(scrape, None)
         except (ExpositionError, LimitExceeded) as error:
             return self._failed(str(error), at_ms, seconds)
         if self.last_error is not None:
@@ -165,12 +167,12 @@ class TargetLoop:
         self._context.metrics.scrapes.labels("failed").inc()
         return self._state.failed(at_ms, seconds)
 
-    async def _store(self, scrape: Scrape, tokens: list[int]) -> None:
-        """Both lanes at once: each waits for its own disk."""
-        stored = (self._store_lane(scrape, lane, tokens) for lane in range(len(tokens)))
-        await asyncio.gather(*stored)
+    async def _store(self, scrape: Scrape, tokens: list[int] | None) -> None:
+        """Both lanes at once: each waits for its own disk. Without tokens nothing is said to be complete."""
+        lanes = range(len(self._context.lanes))
+        await asyncio.gather(*(self._store_lane(scrape, lane, tokens) for lane in lanes))
 
-    async def _store_lane(self, scrape: Scrape, number: int, tokens: list[int]) -> None:
+    async def _store_lane(self, scrape: Scrape, number: int, tokens: list[int] | None) -> None:
         lane = self._context.lanes[number]
         while True:
             generation = lane.sink.generation
@@ -182,11 +184,13 @@ class TargetLoop:
                 continue
             # From here to where `append` has queued the draft, nothing else runs: what is queued behind it may say
             # that everything up to its own time is there.
-            draft = Draft(draft.blocks, draft.meta, draft.samples, lane.horizon.complete(tokens[number]))
+            if tokens is not None:
+                draft = replace(draft, complete_through_ms=lane.horizon.complete(tokens[number]))
             try:
                 await lane.sink.append(draft, generation)
             except RootNeeded:
-                tokens[number] = lane.horizon.begin(scrape.at_ms)
+                if tokens is not None:
+                    tokens[number] = lane.horizon.begin(scrape.at_ms)
                 continue
             except SpoolUnavailable as error:
                 self.last_error = truncate(str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,10 +10,10 @@ import numpy as np
 from collector.exposition import RawSeries, Reading, family_of
 from collector.exposition.columns import MetricType
 from collector.scrape.plan import BILLING, BULK, DENIED, DROPPED, HELD, TOO_LONG, Codes, code_of
-from collector.scrape.series import Admitted, LimitExceeded, Outcome, SeriesRules
-from collector.scrape.stream import NO_SLOTS, Stream
+from collector.scrape.series import Admitted, Outcome, SeriesRules
+from collector.scrape.stream import Stream
 
-SLICE = 1_000  # new keys that are worked on before other threads get their turn
+SLICE = 2_000  # new keys that are worked on at a time
 _CODES = {Outcome.DROPPED: DROPPED, Outcome.DENIED: DENIED, Outcome.TOO_LONG: TOO_LONG}
 
 
@@ -38,20 +37,18 @@ class Placing:
         self._by_labels: dict[bytes, int] = {}  # of the held ones
         self._numbers: dict[str, int] = {}
 
-    def place(self, reading: Reading, codes: Codes) -> None:
-        """Fill in the codes of the fresh rows. Raises LimitExceeded; then no slot was taken."""
-        taken: list[Codes] = []
-        try:
-            for some in _slices(reading.fresh):
-                admitted = [(row, self._admit(reading, key)) for row, key in some]
-                taken.append(self._place(admitted, codes))
-                if len(reading.fresh) > SLICE:
-                    time.sleep(0)  # let go of the interpreter: the event loop is waiting for it
-        except LimitExceeded:
-            for lane, stream in enumerate(self._streams):
-                mine = np.concatenate([NO_SLOTS, *taken])
-                stream.free(mine[mine & 1 == lane] >> 1)
-            raise
+    def place(self, reading: Reading, codes: Codes) -> Iterator[None]:
+        """Fill in the codes of the fresh rows, a slice between two steps."""
+        for start in range(0, len(reading.fresh), SLICE):
+            rows = reading.fresh[start : start + SLICE].tolist()
+            self._place([(row, self._admit(reading, reading.key(row))) for row in rows], reading, codes)
+            yield
+
+    def check_limits(self, reading: Reading) -> None:
+        """Raises LimitExceeded when a new series has too many labels, or too long ones."""
+        if self._rules.has_limits:
+            for row in reading.fresh.tolist():
+                self._rules.check_limits(*reading.parse(reading.key(row)))
 
     def release(self, numbers: Sequence[int], codes: Codes) -> None:
         """Held series get slots, and their rows the codes of these."""
@@ -87,8 +84,7 @@ class Placing:
         family = family_of(name, reading.types)
         return self._rules.scraped(RawSeries(name, labels, family, reading.types.get(family, MetricType.UNKNOWN)))
 
-    def _place(self, some: Sequence[tuple[int, Admitted | Outcome]], codes: Codes) -> Codes:
-        """The codes of a slice; returns those of slots that were taken for it."""
+    def _place(self, some: Sequence[tuple[int, Admitted | Outcome]], reading: Reading, codes: Codes) -> None:
         waiting: dict[bytes, tuple[Admitted, list[int]]] = {}
         for row, one in some:
             if isinstance(one, Outcome):
@@ -103,11 +99,12 @@ class Placing:
                 codes[[*rows, row]] = self._hold(one)
             else:
                 waiting.setdefault(labels, (one, []))[1].append(row)
-        return self._place_apart(list(waiting.values()), codes)
+        self._place_apart(list(waiting.values()), reading, codes)
 
-    def _place_apart(self, some: Sequence[tuple[Admitted, list[int]]], codes: Codes) -> Codes:
+    def _place_apart(
+        self, some: Sequence[tuple[Admitted, list[int]]], reading: Reading, codes: Codes
+    ) -> None:
         """Series that differ from each other and from all that are held."""
-        taken = [NO_SLOTS]
         for lane, stream in enumerate(self._streams):
             ours = [pair for pair in some if _lane(pair[0]) == lane]
             new = []
@@ -123,10 +120,9 @@ class Placing:
                     codes[rows] = self._hold(one)
                 continue
             slots = stream.take([one for one, _ in new], [self.family(one.family) for one, _ in new])
-            taken.append(code_of(lane, slots))
-            for (_, rows), code in zip(new, taken[-1].tolist(), strict=True):
+            stream.values[slots] = reading.values[[rows[0] for _, rows in new]]
+            for (_, rows), code in zip(new, code_of(lane, slots).tolist(), strict=True):
                 codes[rows] = code
-        return np.concatenate(taken)
 
     def _hold(self, one: Admitted) -> int:
         labels = one.entry[1:]
@@ -141,8 +137,3 @@ class Placing:
 
 def _lane(one: Admitted) -> int:
     return BILLING if one.is_billing else BULK
-
-
-def _slices(fresh: Sequence[tuple[int, bytes]]) -> Iterator[Sequence[tuple[int, bytes]]]:
-    for start in range(0, len(fresh), SLICE):
-        yield fresh[start : start + SLICE]

@@ -309,9 +309,13 @@ class PlainClient:
         self, place: tuple[str, str, int], tls: ssl.SSLContext, server_name: str | None
     ) -> PlainConnection:
         scheme, host, port = place
-        secure = {"ssl": tls, "server_hostname": server_name or host} if scheme == "https" else {}
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: PlainConnection(self.bodies), host, port, **secure)  # type: ignore[arg-type]
+        if scheme == "https":
+            _, connection = await loop.create_connection(
+                lambda: PlainConnection(self.bodies), host, port, ssl=tls, server_hostname=server_name or host
+            )
+        else:
+            _, connection = await loop.create_connection(lambda: PlainConnection(self.bodies), host, port)
         return connection
 
     def close(self) -> None:

@@ -67,10 +67,9 @@ class SeriesRules:
     is_billing: Callable[[str], bool] = lambda name: True
 
     def scraped(self, raw: RawSeries) -> Admitted | Outcome:
-        """What becomes of a series of the target. Raises LimitExceeded."""
+        """What becomes of a series of the target. Its limits are looked at before, by `check_limits`."""
         labels = {**raw.labels, METRIC_NAME: raw.name}
-        self.check_limits(labels)
-        self.add_target(labels)
+        self._add_target(labels)
         changed = relabel(labels, self.metric_relabel)
         if not changed or not changed.get(METRIC_NAME):
             return Outcome.DROPPED
@@ -92,8 +91,7 @@ class SeriesRules:
             return Outcome.TOO_LONG
         return Admitted(entry, family, origin, self.is_billing(allowed.get(METRIC_NAME, "")))
 
-    def add_target(self, labels: dict[str, str]) -> None:
-        """Put the target's labels in, in place; one that is there already is kept or becomes `exported_`."""
+    def _add_target(self, labels: dict[str, str]) -> None:
         for name, value in self.target:
             own = labels.get(name)
             if self.honor_labels and own:
@@ -105,8 +103,13 @@ class SeriesRules:
                 labels[exported] = own
             labels[name] = value
 
-    def check_limits(self, labels: dict[str, str]) -> None:
-        """Raises LimitExceeded."""
+    @property
+    def has_limits(self) -> bool:
+        return bool(self.label_limit or self.name_bytes or self.value_bytes)
+
+    def check_limits(self, metric: str, own: Mapping[str, str]) -> None:
+        """Of a series as the target wrote it. Raises LimitExceeded."""
+        labels = {**own, METRIC_NAME: metric}
         if self.label_limit and len(labels) > self.label_limit:
             raise LimitExceeded(f"{len(labels)} labels in a series; label_limit is {self.label_limit}")
         if not self.name_bytes and not self.value_bytes:

@@ -7,7 +7,7 @@ any thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy as np
 from collector.exposition import ColumnReader, Reading, Rows
 from collector.scrape.extras import exemplar_rows, histogram_rows
 from collector.scrape.placing import Placing
-from collector.scrape.plan import HELD, LANES, Codes, LanePlan, Plan, RowFacts, make_plan
+from collector.scrape.plan import HELD, LANES, Codes, LanePlan, Plan, RowFacts, RowIndex, make_plan
 from collector.scrape.series import Outcome, SeriesRules, shown
 from collector.scrape.stream import NO_SLOTS, Bools, Slots, Stream
 from collector.wire.frames import Block, Dated, Tick
@@ -28,6 +28,7 @@ AUTO_METRICS = (
     "scrape_samples_post_metric_relabeling",
     "scrape_series_added",
 )
+PART = 10_000  # new series that are told at a time: of each there is a text for the ledger
 MAX_AHEAD_MS = 600_000  # of a target's own timestamps over our clock; Prometheus' bound
 LANE_NAMES = (PushLane.BILLING, PushLane.BULK)
 
@@ -57,6 +58,7 @@ class Scrape:
     too_long: int = 0  # rows whose labels do not fit into a frame
     added: int = 0
     relabelled: int = 0
+    is_announcement: bool = False  # of series whose samples come with a later one
 
     def size(self, lane: int) -> int:
         """About how much there is to encode of a lane."""
@@ -86,13 +88,21 @@ class TargetState:
 
     def scraped(self, body: bytearray, content_type: str, at_ms: int, seconds: float) -> Scrape:
         """What a body gives. `body` is scratch space. Raises ExpositionError, LimitExceeded; then call `failed`."""
+        return _last(self.scraped_in_parts(body, content_type, at_ms, seconds, part=0))
+
+    def scraped_in_parts(
+        self, body: bytearray, content_type: str, at_ms: int, seconds: float, part: int = PART
+    ) -> Iterator[Scrape]:
+        """The same, the last that comes; before it, scrapes that only say which series there are, `part` of them
+        each (0: none such). Store each before you ask for the next. Raises before the first of them.
+        """
         self._follow_policy()
-        return self._take(self._reader.read(body, content_type), at_ms, seconds)
+        yield from self._take(self._reader.read(body, content_type), at_ms, seconds, part)
 
     def scraped_rows(self, rows: Rows, at_ms: int, seconds: float) -> Scrape:
         """The same for rows that were read from another format. Raises LimitExceeded."""
         self._follow_policy()
-        return self._take(self._reader.take(rows), at_ms, seconds)
+        return _last(self._take(self._reader.take(rows), at_ms, seconds, 0))
 
     def failed(self, at_ms: int, seconds: float) -> Scrape:
         """The target did not answer: every series ends, `up` is 0. Their slots are kept for when it is back."""
@@ -121,7 +131,7 @@ class TargetState:
         stream, ours = self.streams[lane], scrape.lanes[lane]
         stream.stored(ours.sent)
         stream.unlisted = stream.unlisted[len(ours.new) :]
-        self._auto_sent = True
+        self._auto_sent = self._auto_sent or not scrape.is_announcement
 
     def families(self, scrape: Scrape, lane: int) -> dict[str, int]:
         """Samples of a lane by metric family."""
@@ -163,15 +173,18 @@ class TargetState:
         stream.sent[slot] = False
         return lane, slot
 
-    def _take(self, reading: Reading, at_ms: int, seconds: float) -> Scrape:
+    def _take(self, reading: Reading, at_ms: int, seconds: float, part: int) -> Iterator[Scrape]:
         if reading.previous is None:
             plan = self._plan if not self._limit or self._is_as_sent() else self._replan(reading, self._codes)
         else:
+            self._placing.check_limits(reading)
             self._free_unused()
             codes = np.empty(len(reading), np.int32)
             is_known = reading.previous >= 0
             codes[is_known] = self._codes[reading.previous[is_known]]
-            self._placing.place(reading, codes)
+            for _ in self._placing.place(reading, codes):
+                if part and sum(len(stream.unlisted) for stream in self.streams) >= part:
+                    yield self._announce(at_ms)
             plan = self._replan(reading, codes)
             self._reader.keep(reading)
         self._plan = plan
@@ -181,6 +194,15 @@ class TargetState:
         )  # fmt: skip
         scrape.added = sum(self._count_added(stream, ours) for stream, ours in zip(self.streams, plan.lanes, strict=True))
         self._make_lanes(scrape, plan, reading, (1.0, seconds, plan.row_count, plan.relabelled, scrape.added))
+        yield scrape
+
+    def _announce(self, at_ms: int) -> Scrape:
+        """The series that got a slot so far, without a sample."""
+        scrape = Scrape(at_ms, is_announcement=True)
+        for stream in self.streams:
+            tick = stream.tick(at_ms, np.zeros(stream.capacity, np.bool_), NO_SLOTS)
+            sent = stream.sent[: stream.capacity].copy()
+            scrape.lanes.append(LaneScrape(tick, sent, {}, list(stream.unlisted)))
         return scrape
 
     def _replan(self, reading: Reading, codes: Codes) -> Plan:
@@ -196,11 +218,11 @@ class TargetState:
         return make_plan(codes, RowFacts(order, is_dated, over), self.streams)
 
     def _apply_limit(
-        self, codes: Codes, order: object, is_dated: Bools | None
+        self, codes: Codes, order: RowIndex | None, is_dated: Bools | None
     ) -> Bools:
         """Known series stay; new ones, in the order of the body, as long as there is room. True: left out."""
         held = self._placing.held
-        rows = np.arange(len(codes)) if order is None else np.argsort(order, kind="stable")  # type: ignore[call-overload]
+        rows = np.arange(len(codes)) if order is None else np.argsort(order, kind="stable")
         dated = np.zeros(len(codes), np.bool_) if is_dated is None else is_dated
         known = np.zeros(len(codes), np.bool_)
         for lane, stream in enumerate(self.streams):
@@ -295,6 +317,11 @@ class TargetState:
         if self._exemplars and reading.exemplars:
             extras["exemplars"] = exemplar_rows(ours, reading, scrape.at_ms)
         return extras
+
+
+def _last(scrapes: Iterator[Scrape]) -> Scrape:
+    *_, last = scrapes
+    return last
 
 
 def _added(counts: dict[int, int], stream: Stream, slots: Slots) -> dict[int, int]:

@@ -26,8 +26,11 @@ def read_both_ways(bodies: Iterable[bytes], content_type: str, *, or_refused: bo
 
     Fails when the reader of columns and the strict parser disagree about anything.
     """
-    reader, read, last = ColumnReader(), [], []
+    reader = ColumnReader()
+    read: list[Parsed] = []
+    last: list[bytes] = []
     for body in bodies:
+        expected: Parsed | ExpositionError
         try:
             expected = _strict(body, content_type)
         except ExpositionError as refusal:
@@ -86,7 +89,7 @@ def _check_previous(reading: Reading, last: list[bytes]) -> None:
     if reading.previous is None:
         assert [reading.key(row) for row in range(len(reading))] == last
         return
-    fresh = dict(reading.fresh)
+    fresh = set(reading.fresh.tolist())
     for row, previous in enumerate(reading.previous.tolist()):
         key = reading.key(row)
-        assert (fresh.get(row) if previous < 0 else last[previous]) == key
+        assert row in fresh if previous < 0 else last[previous] == key

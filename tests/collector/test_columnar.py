@@ -6,13 +6,16 @@ import random
 from functools import cache
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import csv
 
 from bench.exposition import Exposition
 from collector.exposition import ColumnReader, ExpositionError
 from collector.exposition import columnar as module
+from collector.exposition import openmetrics, text
 from collector.exposition.keys import KeyColumn, KeyMatcher
 from tests.collector.exposing import read_both_ways
 
@@ -82,8 +85,8 @@ def shuffled(body: bytes, seed: int) -> bytes:
 def test_a_real_body_is_read_by_column_alone(
     body: bytes, content_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.text, "parse_text", None)
-    monkeypatch.setattr(module.openmetrics, "parse_openmetrics", None)
+    monkeypatch.setattr(text, "parse_text", None)
+    monkeypatch.setattr(openmetrics, "parse_openmetrics", None)
     reader = ColumnReader()
     for _ in range(2):
         reading = reader.read(bytearray(body), content_type)
@@ -130,7 +133,7 @@ def pages(churn: float) -> list[bytes]:
 
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = module.csv.ReadOptions(use_threads=False, block_size=16_384, column_names=["key", "value"])
+    options = csv.ReadOptions(use_threads=False, block_size=16_384, column_names=["key", "value"])
     monkeypatch.setattr(module, "_READ", options)
 
 
@@ -187,16 +190,16 @@ def test_a_column_is_matched_however_it_is_cut(data: st.DataObject) -> None:
     matched = matcher.finish()
     assert [matched.column.key(row) for row in range(len(new))] == new
     previous = range(len(new)) if matched.previous is None else matched.previous.tolist()
-    fresh = dict(matched.fresh)
+    assert [row for row, place in enumerate(previous) if place < 0] == matched.fresh.tolist()
     for row, place in enumerate(previous):
-        assert (old[place] if place >= 0 else fresh[row]) == new[row]
+        assert place < 0 or old[place] == new[row]
         assert place < 0 or new[row] in old
         assert place >= 0 or new[row] not in old or new.count(new[row]) > 1
 
 
 def column(keys: list[bytes]) -> KeyColumn:
     offsets = np.cumsum([0, *map(len, keys)]).astype(np.int32)
-    return KeyColumn(offsets, module.pa.py_buffer(b"".join(keys)))
+    return KeyColumn(offsets, pa.py_buffer(b"".join(keys)))
 
 
 def test_a_type_that_changes_makes_the_rows_of_its_family_new() -> None:
@@ -204,7 +207,7 @@ def test_a_type_that_changes_makes_the_rows_of_its_family_new() -> None:
     body = b"# TYPE a counter\na_total 1\nb 2\nab 3\n"
     reader.keep(reader.read(bytearray(body), TEXT))
     reading = reader.read(bytearray(body.replace(b"counter", b"gauge")), TEXT)
-    assert {key for _, key in reading.fresh} == {b"a_total", b"ab"}  # ab only begins like it
+    assert {reading.key(row) for row in reading.fresh.tolist()} == {b"a_total", b"ab"}  # ab only begins like it
     reader.keep(reading)
     assert reader.read(bytearray(body.replace(b"counter", b"gauge")), TEXT).previous is None
 
