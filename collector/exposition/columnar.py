@@ -159,7 +159,7 @@ class ColumnReader:
     ) -> Reading | None:
         declared = self._declared(comments, grammar)
         odd_lines: list[tuple[int, str]] = []
-        matcher = KeyMatcher(self._last.column, self._spare, self._stride)
+        matcher = KeyMatcher(self._last.column, self._spare, self._stride, size=end)
         values = _read_pieces(body, end, odd_lines, matcher)
         if grammar is OPENMETRICS and newlines != len(values) + len(odd_lines) + len(comments.lines()):
             return None  # an empty line

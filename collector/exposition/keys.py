@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,7 @@ class KeyColumn:
 
     def array(self) -> pa.BinaryArray:
         """As an Arrow array that shares the memory."""
-        bounds = pa.py_buffer(memoryview(self.offsets))
+        bounds = _buffer(self.offsets)
         array = pa.Array.from_buffers(pa.binary(), len(self), [None, bounds, self.data])
         assert isinstance(array, pa.BinaryArray)
         return array
@@ -105,12 +106,14 @@ class Matched:
 class KeyMatcher:
     """Matches the keys of a body, piece by piece in its order, against an old column.
 
-    `spare` is memory to write a new column into: fresh memory costs more than all the rest. `stride`: of a key, 8
+    `spare` is memory to write a new column into: fresh memory costs more than all the rest. `size`: bytes that all
+    keys may take; memory that is not touched costs nothing. `stride`: of a key, 8
     bytes of each so many go into its mark; columns that are matched must have been marked with the same.
     """
 
-    def __init__(self, old: KeyColumn, spare: Memory | None = None, stride: int = 8) -> None:
+    def __init__(self, old: KeyColumn, spare: Memory | None = None, stride: int = 8, size: int = 0) -> None:
         self._old = old
+        self._size = max(size, len(old.data))
         self._stride = stride
         self._collisions = 0
         self._spare = spare
@@ -153,7 +156,7 @@ class KeyMatcher:
         """From here on a new column is written; what was equal so far begins it."""
         if self._writer is not None:
             return
-        self._writer = _ColumnWriter(len(self._old.data), self._spare)
+        self._writer = _ColumnWriter(self._size, self._spare)
         self._writer.add(self._old, self._at)
         self._previous.append(np.arange(self._at, dtype=np.int32))
 
@@ -210,7 +213,12 @@ class _ColumnWriter:
         if len(memory) > 2 * self._size + 65_536:
             memory = memory[: self._size].copy()
         offsets, marks = np.concatenate(self._offsets), np.concatenate(self._marks)
-        return KeyColumn(offsets, pa.py_buffer(memoryview(memory[: self._size])), marks, memory)
+        return KeyColumn(offsets, _buffer(memory[: self._size]), marks, memory)
+
+
+def _buffer(array: Any) -> pa.Buffer:
+    """The memory of an array, as Arrow sees it."""
+    return pa.py_buffer(array)
 
 
 def _marks(column: KeyColumn, stride: int) -> Marks:

@@ -93,17 +93,19 @@ def test_types_name_the_family_of_a_sample() -> None:
     assert [family_of(name, found.types) for name in names] == ["h", "h", "h", "g_count"]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [b"a", b"a ", b" a 1", b"\ta 1",
+TEXT_REFUSED: list[bytes] = [
+     b"a", b"a ", b" a 1", b"\ta 1",
      b"a{b='c'} 1", b"a{b=", b'a{b="', b'a{b="\xff"} 1', b"\xff 1", b"a true", b"foo 1_2",
      b"foo 0x1p-3", b"foo 0x10", b"foo 0 1_2", b'{a="ok"} 1', b"# TYPE #", b"# TYPE a", b"# TYPE a wrong",
      b"# TYPE a info", b"a\x00 1", b"\x00", b"a 1\r", b"\xef\xbb\xbfa 1", b"a 1 2 3", b"a 1 -5", b"a 1 2.5",
      b"a 1e400", b"a 1 99999999999999999999", b"a +nan", b"a 1\x0b", b"a \xd9\xa1", b'a{b="c",,d="e"} 1',
      b'a{,} 1', b'a{="x"} 1', b'a{b} 1', b'a{b,c="d"} 1', b'a{1="x"} 1', b'a{b="c"} 1 # {x="y"} 1', b"9a 1",
      b'a{"b"} 1', b'{"a","b"} 1', b'{"a"}', b'{} 1', b'a{b="1",b="2"} 1', b'a{__name__="b"} 1', b'{""} 1',
-     b"a-b 1", b"# HELP a \xff", b'a{b="c"} 1 }'],
-)  # fmt: skip
+     b"a-b 1", b"# HELP a \xff", b'a{b="c"} 1 }',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", TEXT_REFUSED)
 def test_refused_in_text_with_the_line(line: bytes) -> None:
     with pytest.raises(ExpositionError, match=r"line 2: found .*; allowed: ") as refusal:
         parse(b"before 0\n" + line)
@@ -127,9 +129,8 @@ def test_accepted_in_openmetrics(line: bytes, key: Key, value: float, timestamp:
     assert (columns.entries[1], columns.values[1], columns.timestamps.get(1)) == (key, value, timestamp)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"\n", b"metric", b"metric 1", b"metric 1\n", b"a\n# EOF\n", b"\n\n# EOF\n", b" a 1\n# EOF\n",
+OM_REFUSED: list[bytes] = [
+     b"", b"\n", b"metric", b"metric 1", b"metric 1\n", b"a\n# EOF\n", b"\n\n# EOF\n", b" a 1\n# EOF\n",
      b"# TYPE u untyped\n# EOF\n", b"# TYPE c counter \n# EOF\n", b"#  TYPE c counter\n# EOF\n",
      b"# TYPE \n# EOF\n", b"# TYPE m\n# EOF\n", b"# UNIT metric suffix\n# EOF\n",
      b"# UNIT metricsuffix suffix\n# EOF\n", b"# HELP m\n# EOF\n", b"a\t1\n# EOF\n", b"a 1\t2\n# EOF\n",
@@ -143,8 +144,11 @@ def test_accepted_in_openmetrics(line: bytes, key: Key, value: float, timestamp:
      b'a_total 1 # {aa="bb",,cc="dd"} 1\n# EOF\n',
      b'a_total 1 # {aa="bb"} 1_2\n# EOF\n', b'a_total 1 # {aa="bb"} true\n# EOF\n', b'{b="c",} 1\n# EOF\n',
      b"a 1 NaN\n# EOF\n", b"a 1 -Inf\n# EOF\n", b'h 1 # {aa="bb"} 4 NaN\n# EOF\n', b'a{b=\x00"s"} 1\n# EOF\n',
-     b"a 1\r\n# EOF\n", b"#\n# EOF", b"# H\n# EOF"],
-)  # fmt: skip
+     b"a 1\r\n# EOF\n", b"#\n# EOF", b"# H\n# EOF",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", OM_REFUSED)
 def test_refused_in_openmetrics(body: bytes) -> None:
     with pytest.raises(ExpositionError):
         parse(body, OM)

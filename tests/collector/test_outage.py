@@ -19,9 +19,10 @@ from collector.push.dead_letters import DeadLetters
 from collector.push.parts import UploaderParts
 from collector.push.transport import Push
 from collector.push.uploader import Uploader
-from collector.push.version import VersionMemory
+from collector.push.version import VersionMemory, WireProtocol
 from collector.scrape.fetch import Fetcher, Page
 from collector.scrape.horizon import Horizon
+from collector.scrape import loop as scraping
 from collector.scrape.loop import ScrapeContext, TargetLoop
 from collector.scrape.series import STALE, SeriesRules
 from collector.scrape.settings import ScrapeConfig
@@ -62,7 +63,7 @@ class CountingFetcher(Fetcher):
 
     async def fetch(self, target: Target) -> Page:
         self.served_ms.append(self._clock.now_ms())
-        return Page(b"n %d\n" % self.pages, "text/plain")
+        return Page(bytearray(b"n %d\n" % self.pages), "text/plain")
 
 
 class CuttableNetwork:
@@ -79,6 +80,8 @@ class CuttableNetwork:
         if self.cut:
             self.tries_while_cut += 1
             return Answer(0, "network is unreachable")
+        if push.protocol is WireProtocol.FRAMES:
+            return Answer(415, "remote write alone")
         header, batch = self._batch(push)
         await self._log.append(header.lane.topic, [encode_record(header, batch)])
         self.received.append(push.headers)
@@ -170,8 +173,9 @@ async def test_an_hour_without_network_loses_and_doubles_nothing(tmp_path: Path)
     state = TargetState(
         SeriesRules(target.labels, False, (), (), OpenPolicy()), honor_timestamps=True, sample_limit=0
     )
-    loop = TargetLoop(target, state, fetcher, ScrapeContext(clock, lane, Horizon(clock), metrics))
-    scraping = asyncio.create_task(loop.run())
+    lanes = [scraping.Lane(name, lane, Horizon(clock)) for name in (PushLane.BILLING, PushLane.BULK)]  # nothing is bulk
+    loop = TargetLoop(target, state, fetcher, ScrapeContext(clock, lanes, metrics))
+    scrapes = asyncio.create_task(loop.run())
 
     async def pass_until(pages: int) -> None:
         while fetcher.pages < pages:
@@ -191,7 +195,7 @@ async def test_an_hour_without_network_loses_and_doubles_nothing(tmp_path: Path)
     await pass_until(20 + HOUR // 15)
     loop.stop()
     ended_ms = clock.now_ms()
-    await scraping
+    await scrapes
     while (lane.epoch, lane.last_sequence) not in lane.settled:
         await turn(clock, 5)
         await asyncio.sleep(0.001)

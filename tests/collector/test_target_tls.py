@@ -89,7 +89,7 @@ async def scrape(folder: Path, address: str, **fields: Any) -> bytes:
     (target,) = make_targets(config, GlobalSettings(), [Discovered(address, {})])
     fetcher = Fetcher(config)
     try:
-        return (await fetcher.fetch(target)).body
+        return bytes((await fetcher.fetch(target)).body)
     finally:
         await fetcher.close()
 
