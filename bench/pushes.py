@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from bench.exposition import Exposition
 from bench.machine import note
-from collector.exposition import KeyCache, RawSeries, parse_exposition
+from collector.exposition import RawSeries, parse_strictly, read_series
 from collector.labels import METRIC_NAME, Labels, make_labels
 from collector.wire.encode_rw1 import encode_rw1
 from collector.wire.encode_rw2 import encode_rw2
@@ -32,6 +32,9 @@ RW2 = {"Content-Type": CONTENT_TYPE_RW2, "Content-Encoding": "snappy", VERSION_H
 OTLP = {"Content-Type": "application/x-protobuf"}
 METRICS_PATH = "/v1/metrics"
 RW1 = {"Content-Type": CONTENT_TYPE_RW1, "Content-Encoding": "snappy", VERSION_HEADER: VERSION_RW1}
+
+
+_TEXT = "text/plain; version=0.0.4"
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,12 @@ class Scrapes:
 
     def __post_init__(self) -> None:
         note(f"making {self.count} scrapes of {self.series} series")
-        exposition, cache = Exposition(self.series, churn=0.0), KeyCache(_labels)
+        exposition = Exposition(self.series, churn=0.0)
+        labels: list[Labels] = []
         for _ in range(self.count):
-            columns = parse_exposition(exposition.page(), "text/plain; version=0.0.4", cache)
-            self.pages.append(list(zip(columns.entries, columns.values, strict=True)))
+            page = exposition.page()
+            labels = labels or [_labels(raw) for raw in read_series(page, _TEXT)]  # the same on every page
+            self.pages.append(list(zip(labels, parse_strictly(page, _TEXT).values, strict=True)))
 
 
 def frames(scrapes: Scrapes) -> Pushes:

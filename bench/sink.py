@@ -1,7 +1,8 @@
 """Where agents push: a TLS server that counts what comes, answers as the specification says, keeps nothing.
 
 Of our own frames the head says how many samples there are. In remote write, a series of a scrape carries one; the
-first push is decoded whole to see that it is so: to decode them all would take a core from the target that shares it.
+first push is decoded whole to see that it is so: to decode them all would take a core from the target that shares
+it.
 
 `python -m bench.sink FOLDER` prints its TLS port and the port of its counts. Bytes are those of the connection as
 the kernel counts them: TLS records and HTTP heads too, so that nothing on the wire is left out.

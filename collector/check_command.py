@@ -10,7 +10,7 @@ from pathlib import Path
 from collector.check import Checker, PageCheck, families
 from collector.discovery.sources import TargetSources
 from collector.errors import PolicyRefused, ScrapeFailed
-from collector.exposition import ExpositionError, KeyCache, RawSeries, parse_exposition
+from collector.exposition import ExpositionError, RawSeries, read_series
 from collector.labels import make_labels
 from collector.left_report import printable
 from collector.policy import Explained
@@ -66,7 +66,7 @@ def _of_body(settings: CollectorSettings, job: ScrapeConfig, policy: Explained, 
     found = find_targets(job, settings.global_, [_first_target(job)])
     target = next(iter(found.targets), Target(job.job_name, str(path), (("job", job.job_name),), 1.0, 1.0))
     content_type = OPENMETRICS if body.rstrip().endswith(b"# EOF") else "text/plain"
-    return _checked(settings, job, policy, target, Page(body, content_type), str(path))
+    return _checked(settings, job, policy, target, Page(bytearray(body), content_type), str(path))
 
 
 def _first_target(job: ScrapeConfig) -> Discovered:
@@ -136,7 +136,7 @@ def _checked(
 
 def raw_series(page: Page) -> list[RawSeries]:
     """The series of a page as the target wrote them, in its order. Raises ExpositionError."""
-    return parse_exposition(page.body, page.content_type, KeyCache(lambda raw: raw)).entries
+    return read_series(bytes(page.body), page.content_type)
 
 
 def render(checked: Sequence[PageCheck], only: str | None, limit: int) -> Iterator[str]:

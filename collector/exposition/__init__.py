@@ -5,7 +5,7 @@ from __future__ import annotations
 from collector.exposition.columnar import ColumnReader, Reading, grammar_of
 from collector.exposition.columns import MetricType, RawExemplar, RawSeries, Rows, family_of
 from collector.exposition.errors import ExpositionError
-from collector.exposition.lexing import OPENMETRICS
+from collector.exposition.lexing import OPENMETRICS, parse_key
 from collector.exposition.openmetrics import parse_openmetrics
 from collector.exposition.text import parse_text
 
@@ -25,9 +25,21 @@ __all__ = [
     "Rows",
     "family_of",
     "parse_strictly",
+    "read_series",
 ]
 
 
 def parse_strictly(body: bytes, content_type: str) -> Rows:
     """The rows of a body, read line by line: the reference for `ColumnReader`. Raises ExpositionError."""
     return parse_openmetrics(body) if grammar_of(content_type) is OPENMETRICS else parse_text(body)
+
+
+def read_series(body: bytes, content_type: str) -> list[RawSeries]:
+    """The series of a body as the target wrote them, in its order. Raises ExpositionError."""
+    rows, grammar = parse_strictly(body, content_type), grammar_of(content_type)
+    found = []
+    for key in rows.keys:
+        name, labels = parse_key(key, grammar)
+        family = family_of(name, rows.types)
+        found.append(RawSeries(name, labels, family, rows.types.get(family, MetricType.UNKNOWN)))
+    return found

@@ -2,7 +2,7 @@
 
 `pyarrow.csv` cuts the body into keys and numbers. A line that is not just a key, one space and a number goes to the
 strict parser of its format, line by line; and so does the whole body when anything about it is unusual. The strict
-parser is the reference: this reader accepts what it accepts and gives the same bits (tests/collector/test_columnar).
+parser is the reference: this reader accepts what it accepts and gives the same bits (`test_columnar`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pyarrow import csv
 from collector.exposition import openmetrics, text
 from collector.exposition.columns import MetricType, RawExemplar, Rows
 from collector.exposition.comments import Comments, blank_comments
-from collector.exposition.errors import ExpositionError, SyntaxFault
+from collector.exposition.errors import SyntaxFault
 from collector.exposition.finite import check_not_finite, count_newlines
 from collector.exposition.keys import NO_ROW, NO_ROWS, KeyColumn, KeyMatcher, Matched, Memory, RowNumbers
 from collector.exposition.lexing import OPENMETRICS, TEXT, Grammar, parse_key
@@ -46,8 +46,8 @@ _CONVERT = csv.ConvertOptions(
 class Reading:
     """The rows of a body: first the plain ones, in their order, then the odd ones, in theirs.
 
-    `previous[i]`: which row of the last kept reading has the key of row i, NO_ROW: none; None: the rows are those of
-    the last kept reading, one by one. `fresh`: every row without a previous one. `places`: where in the
+    `previous[i]`: which row of the last kept reading has the key of row i, NO_ROW: none; None: the rows are those
+    of the last kept reading, one by one. `fresh`: every row without a previous one. `places`: where in the
     body each odd row stands, counted in rows. Maps are by row.
     """
 
@@ -200,7 +200,7 @@ class ColumnReader:
         return rows.types
 
     def _compared(self, reading: Reading) -> Reading:
-        """Say of every row which one it was; of the plain ones that is known but for what the odd ones and the types say."""
+        """Say of every row which one it was; `previous` says so of plain ones, but for what was odd, or retyped."""
         retyped = self._retyped(reading)
         if reading.previous is None and not retyped and self._has_same_odd_rows(reading):
             return reading
@@ -238,10 +238,10 @@ def grammar_of(content_type: str) -> Grammar:
 
 
 def _forget(previous: RowNumbers, retyped: set[str], reading: Reading) -> None:
-    """Rows whose key may belong to one of these families count as new: what was decided about them depended on it."""
+    """Rows whose key may belong to one of these families count as new: what was decided about them hung on it."""
     if not retyped:
         return
-    starts = tuple(name.encode() for name in retyped) + (b"{",)
+    starts = (*(name.encode() for name in retyped), b"{")
     if len(retyped) > _MOST_RETYPED:
         previous[:] = NO_ROW
         return

@@ -1,9 +1,9 @@
 """The keys of a body's rows as one column, and which row of the last body each row of the next one was.
 
-Most bodies repeat the keys of the last one, in its order: a piece whose keys stand where the old ones stood costs one
-comparison of memory. Any other piece is matched row by row against a window of the old column, by 64-bit marks; whole
-runs of matches are then compared byte for byte, as marks may collide. What found no partner in its window is looked
-up, by its bytes, among the old rows that found none.
+Most bodies repeat the keys of the last one, in its order: a piece whose keys stand where the old ones stood costs
+one comparison of memory. Any other piece is matched row by row against a window of the old column, by 64-bit marks;
+whole runs of matches are then compared byte for byte, as marks may collide. What found no partner in its window is
+looked up, by its bytes, among the old rows that found none.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ from collector.scrape.plan import LanePlan
 from collector.wire.frames import ExemplarRow, HistogramRow
 from collector.wire.varint import varint
 
-_TIMESTAMP = b"\x78"  # io.prometheus.write.v2.Histogram.timestamp = 15; of a field that is there twice the last holds
+_TIMESTAMP = (
+    b"\x78"  # io.prometheus.write.v2.Histogram.timestamp = 15; of a field that is there twice the last holds
+)
 
 
 def histogram_rows(ours: LanePlan, reading: Reading, at_ms: int) -> list[HistogramRow]:
@@ -26,7 +28,9 @@ def exemplar_rows(ours: LanePlan, reading: Reading, at_ms: int) -> list[Exemplar
     slots = _slots(ours.rows.tolist(), ours.slots.tolist(), reading.exemplars)
     slots |= _slots(ours.dated_rows.tolist(), ours.dated_slots.tolist(), reading.exemplars)
     return [
-        ExemplarRow(slot, one.value, at_ms if one.timestamp_ms is None else one.timestamp_ms, _canonical(one.labels))
+        ExemplarRow(
+            slot, one.value, at_ms if one.timestamp_ms is None else one.timestamp_ms, _canonical(one.labels)
+        )
         for row, slot in slots.items()
         for one in reading.exemplars[row]
     ]
@@ -38,5 +42,6 @@ def _slots(rows: list[int], slots: list[int], wanted: object) -> dict[int, int]:
 
 def _canonical(labels: object) -> bytes:
     return b"".join(
-        b"%b\xff%b\xff" % (name.encode(), value.encode()) for name, value in make_labels(labels)  # type: ignore[arg-type]
+        b"%b\xff%b\xff" % (name.encode(), value.encode())
+        for name, value in make_labels(labels)  # type: ignore[arg-type]
     )

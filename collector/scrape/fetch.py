@@ -49,8 +49,7 @@ class Fetcher:
         self._plain = PlainClient()
         self._not_plain: set[str] = set()  # URLs that redirect, or send packed bodies
         self._has_authorization = any(
-            one is not None
-            for one in (job.basic_auth, job.authorization, job.bearer_token, job.bearer_token_file)
+            one is not None for one in (job.basic_auth, job.authorization, job.bearer_token, job.bearer_token_file)
         )
 
     def done(self, page: Page) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from collector.exposition import RawSeries, Reading, family_of
 from collector.exposition.columns import MetricType
+from collector.labels import METRIC_NAME
 from collector.scrape.plan import BILLING, BULK, DENIED, DROPPED, HELD, TOO_LONG, Codes, code_of
 from collector.scrape.series import Admitted, Outcome, SeriesRules
 from collector.scrape.stream import Stream
@@ -48,7 +49,8 @@ class Placing:
         """Raises LimitExceeded when a new series has too many labels, or too long ones."""
         if self._rules.has_limits:
             for row in reading.fresh.tolist():
-                self._rules.check_limits(*reading.parse(reading.key(row)))
+                name, labels = reading.parse(reading.key(row))
+                self._rules.check_limits({**labels, METRIC_NAME: name})
 
     def release(self, numbers: Sequence[int], codes: Codes) -> None:
         """Held series get slots, and their rows the codes of these."""
@@ -101,9 +103,7 @@ class Placing:
                 waiting.setdefault(labels, (one, []))[1].append(row)
         self._place_apart(list(waiting.values()), reading, codes)
 
-    def _place_apart(
-        self, some: Sequence[tuple[Admitted, list[int]]], reading: Reading, codes: Codes
-    ) -> None:
+    def _place_apart(self, some: Sequence[tuple[Admitted, list[int]]], reading: Reading, codes: Codes) -> None:
         """Series that differ from each other and from all that are held."""
         for lane, stream in enumerate(self._streams):
             ours = [pair for pair in some if _lane(pair[0]) == lane]

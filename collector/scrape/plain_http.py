@@ -128,7 +128,7 @@ class PlainConnection(asyncio.BufferedProtocol):
     # -- what the transport calls ----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop has classes of its own
+        self._transport = cast("asyncio.Transport", transport)  # uvloop has classes of its own
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

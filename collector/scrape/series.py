@@ -24,8 +24,6 @@ _TYPE_BYTES = {
     MetricType.INFO: b"\6",
     MetricType.STATESET: b"\7",
 }  # io.prometheus.write.v2.Metadata.MetricType
-
-
 _MOST_NAMES = 10_000
 _NAMES: dict[str, bytes] = {}  # label names, encoded
 
@@ -69,7 +67,7 @@ class SeriesRules:
     def scraped(self, raw: RawSeries) -> Admitted | Outcome:
         """What becomes of a series of the target. Its limits are looked at before, by `check_limits`."""
         labels = {**raw.labels, METRIC_NAME: raw.name}
-        self._add_target(labels)
+        self.add_target(labels)
         changed = relabel(labels, self.metric_relabel)
         if not changed or not changed.get(METRIC_NAME):
             return Outcome.DROPPED
@@ -91,7 +89,8 @@ class SeriesRules:
             return Outcome.TOO_LONG
         return Admitted(entry, family, origin, self.is_billing(allowed.get(METRIC_NAME, "")))
 
-    def _add_target(self, labels: dict[str, str]) -> None:
+    def add_target(self, labels: dict[str, str]) -> None:
+        """Put the target's labels in; those of its own that have the same name are renamed, or honoured."""
         for name, value in self.target:
             own = labels.get(name)
             if self.honor_labels and own:
@@ -107,9 +106,8 @@ class SeriesRules:
     def has_limits(self) -> bool:
         return bool(self.label_limit or self.name_bytes or self.value_bytes)
 
-    def check_limits(self, metric: str, own: Mapping[str, str]) -> None:
-        """Of a series as the target wrote it. Raises LimitExceeded."""
-        labels = {**own, METRIC_NAME: metric}
+    def check_limits(self, labels: Mapping[str, str]) -> None:
+        """Of a series as the target wrote it, with its name. Raises LimitExceeded."""
         if self.label_limit and len(labels) > self.label_limit:
             raise LimitExceeded(f"{len(labels)} labels in a series; label_limit is {self.label_limit}")
         if not self.name_bytes and not self.value_bytes:

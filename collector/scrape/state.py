@@ -192,7 +192,9 @@ class TargetState:
             at_ms, [], plan.row_count, plan.denied, plan.over_limit, plan.duplicates, plan.collided,
             too_long=plan.too_long, relabelled=plan.relabelled,
         )  # fmt: skip
-        scrape.added = sum(self._count_added(stream, ours) for stream, ours in zip(self.streams, plan.lanes, strict=True))
+        scrape.added = sum(
+            self._count_added(stream, ours) for stream, ours in zip(self.streams, plan.lanes, strict=True)
+        )
         self._make_lanes(scrape, plan, reading, (1.0, seconds, plan.row_count, plan.relabelled, scrape.added))
         yield scrape
 
@@ -217,9 +219,7 @@ class TargetState:
         self._may_free = True
         return make_plan(codes, RowFacts(order, is_dated, over), self.streams)
 
-    def _apply_limit(
-        self, codes: Codes, order: RowIndex | None, is_dated: Bools | None
-    ) -> Bools:
+    def _apply_limit(self, codes: Codes, order: RowIndex | None, is_dated: Bools | None) -> Bools:
         """Known series stay; new ones, in the order of the body, as long as there is room. True: left out."""
         held = self._placing.held
         rows = np.arange(len(codes)) if order is None else np.argsort(order, kind="stable")

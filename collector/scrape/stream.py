@@ -60,7 +60,9 @@ class Stream:
         self.origins = np.empty(0, np.int64)
         self.families = np.empty(0, np.int32)
         self.collided = np.empty(0, np.bool_)
-        self.sent = np.empty(0, np.bool_)  # in the last stored scrape, without a time of its own: these can go stale
+        self.sent = np.empty(
+            0, np.bool_
+        )  # in the last stored scrape, without a time of its own: these can go stale
         self.reported = np.empty(0, np.bool_)  # series about the scrape
         self.unlisted: list[tuple[int, int]] = []  # (slot, family) of series that the ledger does not have yet
         self.freed: list[Slots] = []  # since the last tick
@@ -130,7 +132,7 @@ class Stream:
         return Tick(at_ms, self.values[: self.capacity], present, stale, freed, born, **extras)
 
     def encode(self, tick: Tick, group: int) -> list[Block]:
-        """The blocks of a tick for a group of the spool. Until `stored`, nothing of it counts as known out there."""
+        """The blocks of a tick for a group of the spool. Until `stored`, nothing of it counts as known there."""
         if self.is_outstanding:
             self.encoder.reset()
         blocks = self.encoder.encode(tick, group)

@@ -1,4 +1,4 @@
-"""A body read line by line and by column, and compared: rows, their order, types, and which row was which before."""
+"""A body read line by line and by column, and compared: rows, their order, types, which row was which before."""
 
 from __future__ import annotations
 
@@ -38,9 +38,8 @@ def read_both_ways(bodies: Iterable[bytes], content_type: str, *, or_refused: bo
         scratch = bytearray(body)
         try:
             reading = reader.read(scratch, content_type)
-        except ExpositionError as refusal:
-            assert isinstance(expected, ExpositionError), (body, refusal)
-            if or_refused:
+        except ExpositionError:
+            if or_refused and isinstance(expected, ExpositionError):
                 continue
             raise
         finally:

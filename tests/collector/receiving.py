@@ -34,7 +34,9 @@ class Receiver:
         for block in blocks:
             self.rows = reader.read(join_blocks(group, [block]))
             for rows in self.rows:
-                for series, at, value in zip(rows.series.tolist(), rows.timestamps_ms.tolist(), rows.values, strict=True):
+                for series, at, value in zip(
+                    rows.series.tolist(), rows.timestamps_ms.tolist(), rows.values, strict=True
+                ):
                     is_stale = struct.pack("<d", value) == STALE_BITS
                     found.append((labels_of(self.entries[series]), at, "stale" if is_stale else float(value)))
         return found

@@ -60,7 +60,7 @@ def ours(body: bytes, content_type: str) -> dict[str, float]:
     found: list[dict[str, float]] = []
     for _ in range(2):
         reading = reader.read(bytearray(body), content_type)
-        series = {}
+        series: dict[str, float] = {}
         for row in range(len(reading)):
             name, labels = reading.parse(reading.key(row))
             series.setdefault(render_labels(make_labels({**labels, METRIC_NAME: name})), float(reading.values[row]))
@@ -130,7 +130,7 @@ NOT_JUDGED = (b'{"', b'9","', b"# {} 4", b"\n\x00")
 
 
 def is_for_2(body: bytes) -> bool:
-    """Debian's Prometheus is older than quoted names and empty exemplars, and takes a NUL for the end of the body."""
+    """Debian's Prometheus is older than quoted names and empty exemplars, and takes a NUL for the body's end."""
     return not any(part in body for part in NOT_JUDGED)
 
 

@@ -1,4 +1,4 @@
-"""Bodies read by column: equal to the strict parser, bit for bit, from scrape to scrape and whatever a target does."""
+"""Bodies read by column: equal to the strict parser, bit for bit, from scrape to scrape, whatever a target does."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from pyarrow import csv
 
 from bench.exposition import Exposition
-from collector.exposition import ColumnReader, ExpositionError
+from collector.exposition import ColumnReader, ExpositionError, openmetrics, text
 from collector.exposition import columnar as module
-from collector.exposition import openmetrics, text
 from collector.exposition.keys import KeyColumn, KeyMatcher
 from tests.collector.exposing import read_both_ways
 
@@ -53,9 +52,11 @@ milvus_l_bytes{a="c d"} NaN 1700000000.5
 {"milvus.quoted"} -Inf
 # EOF
 """
-PIECES = [b" ", b"\t", b"\n", b"\r", b"#", b"# ", b"{", b"}", b'"', b"\\", b",", b"=", b"1", b"e400", b"-nan", b"nan(1)",
-          b"+Inf", b"\xff", b"\xc3\xa9", b"\x00", b"\n\n", b"# EOF\n", b" 5", b" # {}", b"# TYPE go_info counter\n",
-          b"# TYPE milvus_last gauge\n", b" 1700000000000", b"0x1", b"1_0", b"\xef\xbb\xbf"]  # fmt: skip
+PIECES = [
+    b" ", b"\t", b"\n", b"\r", b"#", b"# ", b"{", b"}", b'"', b"\\", b",", b"=", b"1", b"e400", b"-nan", b"nan(1)",
+    b"+Inf", b"\xff", b"\xc3\xa9", b"\x00", b"\n\n", b"# EOF\n", b" 5", b" # {}", b"# TYPE go_info counter\n",
+    b"# TYPE milvus_last gauge\n", b" 1700000000000", b"0x1", b"1_0", b"\xef\xbb\xbf",
+]  # fmt: skip
 
 cuts = st.tuples(st.floats(0, 1), st.integers(0, 9), st.sampled_from([b"", *PIECES]))
 

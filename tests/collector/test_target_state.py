@@ -150,7 +150,9 @@ def test_after_a_lost_scrape_and_in_a_new_group_everything_is_told_anew() -> Non
             state.encode(made, 1, group)
             continue
         values = {name: value for name, value in rows(state, made, group=group).items() if value != "stale"}
-        assert values == {"steady": 1.0} | {f'a{{n="{index}"}}': float(index + number) for index in range(number, number + 9)}
+        assert values == {"steady": 1.0} | {
+            f'a{{n="{index}"}}': float(index + number) for index in range(number, number + 9)
+        }
 
 
 def test_the_lanes_are_told_apart_by_name_and_stored_one_by_one() -> None:
@@ -286,7 +288,9 @@ def test_exemplars_leave_only_when_they_may() -> None:
         state = make_state(exemplars=may)
         made = state.scraped(bytearray(body), om, 1000, 0.1)
         state.receiver.take(1, 1, state.encode(made, 1, 1))
-        found = [(one.value, one.timestamp_ms, one.labels) for rows in state.receiver.rows for one in rows.exemplars]
+        found = [
+            (one.value, one.timestamp_ms, one.labels) for rows in state.receiver.rows for one in rows.exemplars
+        ]
         assert found == expected
 
 
@@ -319,7 +323,9 @@ samples = st.dictionaries(st.sampled_from([f"n{number}" for number in range(12)]
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["stored", "stored", "lost", "failed", "new group"]), samples), max_size=12))
+@given(
+    st.lists(st.tuples(st.sampled_from(["stored", "stored", "lost", "failed", "new group"]), samples), max_size=12)
+)
 def test_what_arrives_is_what_was_scraped(steps: list[tuple[str, dict[str, int]]]) -> None:
     """Values, and a stale marker for exactly what was there in the last stored scrape and is no more."""
     state, group, before = make_state(), 1, set[str]()
