@@ -352,3 +352,29 @@ def test_a_tick_is_encoded_again_for_a_later_group() -> None:
     state.encode(made, 1, 1)
     assert rows(state, made, group=2) == {"a": 2, "c": 3, "b": "stale"}
     assert np.count_nonzero(state.streams[1].sent) == 2
+
+
+def test_many_new_series_are_told_in_parts_and_every_sample_comes_once() -> None:
+    state = make_state()
+    body = b"".join(b'a{n="%d"} %d\n' % (number, number) for number in range(9_000))
+    parts, told = 0, 0
+    for made in state.scraped_in_parts(bytearray(body), TEXT, 1000, 0.5, part=2_000):
+        told += sum(len(state.new_series(made, lane)) for lane in (0, 1))
+        arrived = rows(state, made)
+        parts += 1
+        assert made.is_announcement is (arrived == {})
+    assert parts == 6
+    assert told == 9_000 + len(AUTO_METRICS)
+    assert arrived == {f'a{{n="{number}"}}': number for number in range(9_000)}
+    again = state.body(body, 2000)
+    assert again.added == 0
+
+
+def test_a_target_that_is_lost_between_two_parts_ends_nothing_that_never_was() -> None:
+    state = make_state()
+    body = b"".join(b'a{n="%d"} %d\n' % (number, number) for number in range(9_000))
+    parts = state.scraped_in_parts(bytearray(body), TEXT, 1000, 0.5, part=2_000)
+    assert rows(state, next(parts)) == {}
+    parts.close()
+    assert rows(state, state.failed(2000, 0.1)) == {}
+    assert len(scraped(state, body)) == 9_000
