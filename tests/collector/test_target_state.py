@@ -363,7 +363,7 @@ def test_many_new_series_are_told_in_parts_and_every_sample_comes_once() -> None
         arrived = rows(state, made)
         parts += 1
         assert made.is_announcement is (arrived == {})
-    assert parts == 6
+    assert parts == 5
     assert told == 9_000 + len(AUTO_METRICS)
     assert arrived == {f'a{{n="{number}"}}': number for number in range(9_000)}
     again = state.body(body, 2000)
