@@ -375,6 +375,6 @@ def test_a_target_that_is_lost_between_two_parts_ends_nothing_that_never_was() -
     body = b"".join(b'a{n="%d"} %d\n' % (number, number) for number in range(9_000))
     parts = state.scraped_in_parts(bytearray(body), TEXT, 1000, 0.5, part=2_000)
     assert rows(state, next(parts)) == {}
-    parts.close()
+    del parts
     assert rows(state, state.failed(2000, 0.1)) == {}
     assert len(scraped(state, body)) == 9_000
