@@ -19,7 +19,7 @@ from tests.collector.world import until, write_config
 from tests.gateway.world import GatewayWorld, gateway_world
 from tests.identity.world import ACME, COLLECTOR
 
-Position = tuple[int, int, int]
+Position = tuple[str, int, int, int]
 POLICY = {"allow": [{"metrics": ["up", "chaos_*"], "labels": ["*"], "pseudonyms": []}]}
 
 
@@ -35,14 +35,15 @@ def remembering_target() -> Iterator[Target]:
 async def stored(world: GatewayWorld) -> tuple[dict[Position, list[Row]], int]:
     """What the log holds by position, the same each time it came; and what it is complete through, in ms."""
     first: dict[Position, list[Row]] = {}
-    through_ms = 0
+    through_ms: dict[str, int] = {}
     for header, found in await world.stored(LIVE_TOPIC):
         assert header.sequence is not None
-        position = header.sequence.epoch, header.sequence.number, header.sequence.part
+        sequence, lane = header.sequence, header.lane.value
+        position = lane, sequence.epoch, sequence.number, sequence.part
         rows = [(tuple(sorted(labels.items())), at_ms, value) for labels, at_ms, value in found]
         assert repr(first.setdefault(position, rows)) == repr(rows)
-        through_ms = max(through_ms, header.complete_through_ms or 0)
-    return first, through_ms
+        through_ms[lane] = max(through_ms.get(lane, 0), header.complete_through_ms or 0)
+    return first, min(through_ms.values())
 
 
 async def start(config: Path, **environment: str) -> asyncio.subprocess.Process:
@@ -82,10 +83,10 @@ async def test_a_collector_that_is_killed_twice_loses_no_scrape_that_was_synced(
             at_the_stop = target.pages[-1]  # a page that is being fetched then is given up
         first, through_ms = await stored(world)
 
-    epochs = sorted({position[0] for position in first})
-    assert len(epochs) == 3
-    for epoch in epochs:
-        numbers = sorted(position[1] for position in first if position[0] == epoch)
+    boots = sorted({position[:2] for position in first})
+    assert len(boots) == 3 * 2  # of each lane
+    for boot in boots:
+        numbers = sorted(position[2] for position in first if position[:2] == boot)
         assert numbers == list(range(1, len(numbers) + 1))
     rows = [row for _, found in sorted(first.items()) for row in found]
     assert through_ms >= at_the_stop.served_ms - 200

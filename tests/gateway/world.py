@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import numpy as np
+import numpy.typing as npt
 from prometheus_client import CollectorRegistry
 
 from collector.wire.headers import CONTENT_TYPE_RW1, CONTENT_TYPE_RW2, PushHeaders
@@ -18,6 +20,7 @@ from kernel.identity import client_context, new_private_key, render_csr, render_
 from kernel.ids import CollectorId, Tenant
 from kernel.log import Log, LogWriter, StoredRecord
 from kernel.log.memory import MemoryLog
+from metering.frames import SourceReaders
 from metering.gateway.app import GatewayParts
 from metering.gateway.server import GatewayServer
 from metering.gateway.settings import GatewaySettings
@@ -25,6 +28,7 @@ from metering.record import (
     HISTORY_TOPIC,
     LIVE_TOPIC,
     BatchHeader,
+    RecordFormat,
     decode_batch,
     decode_header,
     parse_canonical_labels,
@@ -93,9 +97,25 @@ class GatewayWorld:
         return records
 
     async def stored(self, topic: str = LIVE_TOPIC) -> list[tuple[BatchHeader, list[Row]]]:
-        """The same, opened."""
-        found = []
+        """The same, opened; also those of frames."""
+        found: list[tuple[BatchHeader, list[Row]]] = []
+        names: list[bytes] = []
+
+        def assign(_tenant: Tenant, _collector: CollectorId, new: Sequence[bytes]) -> npt.NDArray[np.int64]:
+            names.extend(new)
+            return np.arange(len(names) - len(new), len(names), dtype=np.int64)
+
+        readers = SourceReaders(assign)
         for record in await self.records(topic):
+            header = decode_header(record)
+            if header.format is RecordFormat.FRAMES:
+                opened: list[Row] = []
+                for one in readers.read(header, record.value, record.offset):
+                    numbers, times = one.series.tolist(), one.timestamps_ms.tolist()
+                    for number, at_ms, number_value in zip(numbers, times, one.values.tolist(), strict=True):
+                        opened.append((dict(parse_canonical_labels(names[number])), at_ms, number_value))
+                found.append((header, opened))
+                continue
             columns = decode_batch(record.value)
             rows = zip(columns.series_index, columns.timestamps_ms, columns.values, strict=True)
             found.append(
