@@ -13,6 +13,7 @@ from collector.metrics import CollectorMetrics
 from collector.policy import Policy
 from collector.policy_keeper import PolicyKeeper, load_policy
 from collector.reload import Reloader
+from collector.remote_write.writer import RemoteWrite
 from collector.scrape.horizon import Horizon
 from collector.scrape.loop import Lane, ScrapeContext
 from collector.scrape.pool import ScrapePools
@@ -46,7 +47,10 @@ class CollectorService:
             Lane(lane.spool.options.lane, lane.spool, Horizon(self.clock)) for lane in (self.shipping, self.bulk)
         ]
         billing = BillingNames(settings.lanes.billing)
-        self._context = ScrapeContext(self.clock, lanes, self.metrics, billing)
+        self.receivers = RemoteWrite(
+            settings.remote_write, settings.spool.folder, self.clock, self.metrics, way.gate
+        )
+        self._context = ScrapeContext(self.clock, lanes, self.metrics, billing, self.receivers)
         self.pools: ScrapePools | None = None
         self.health_port = 0
 
@@ -57,6 +61,8 @@ class CollectorService:
         for lane in (self.shipping, self.bulk):
             await lane.open()
             self.service.on_close(f"shipping.{lane.spool.options.lane}", lane.close)
+        await self.receivers.open()
+        self.service.on_close("remote_write", self.receivers.close)
         await self.keeper.start(self.settings)
         self.pools = ScrapePools(
             self.settings.scrape_configs, self.settings.global_, self.keeper.live, self._context
@@ -65,6 +71,7 @@ class CollectorService:
         self.shipping.start()
         self.bulk.start()
         self.service.spawn("scrape", self.pools.run())
+        self.service.spawn("remote_write", self.receivers.run())
         self.service.spawn("identity", self.renewal.run())
         self.service.spawn("push.billing", self.shipping.watch())
         self.service.spawn("push.bulk", self.bulk.watch())
@@ -78,6 +85,7 @@ class CollectorService:
         self.health_port = await serve_health(self.service, health.host, health.port, routes)
         self.service.checks["push"] = self._why_not_pushing
         self.service.checks["shipping"] = self.way.gate.reason
+        self.service.notes["remote_write"] = lambda: "; ".join(self.receivers.problems()) or None
         self.service.notes["settings"] = lambda: reloader.problem
         self.metrics.shipping_stopped.set_function(lambda: self.way.gate.reason() is not None)
         _log.info("collector_started", health_port=self.health_port, epoch=self.shipping.spool.epoch)

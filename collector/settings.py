@@ -13,6 +13,7 @@ from collector.client.settings import check_proxy_url
 from collector.client.tls import check_tls_files
 from collector.lanes import LaneSettings
 from collector.policy_settings import PolicyFileSettings, PolicySettings, PseudonymSettings
+from collector.remote_write.settings import RemoteWriteSettings, check_receivers
 from collector.scrape.settings import GlobalSettings, ScrapeConfig
 from collector.spelling import Duration, Size
 from kernel.settings import Section, Settings, anchored, load_settings
@@ -182,6 +183,9 @@ class CollectorSettings(Settings):
     lanes: LaneSettings = Field(LaneSettings(), description="Which series travel in the lane of what is billed.")
     gateway: GatewaySettings = Field(description="Where pushes go.")
     spool: SpoolSettings = Field(SpoolSettings(), description="The disk between scrape and push.")
+    remote_write: tuple[RemoteWriteSettings, ...] = Field(
+        (), description="Receivers of your own that get what leaves too; default none."
+    )
     left: LeftSettings = Field(LeftSettings(), description="The ledger of what left.")
     health: HealthSettings = Field(HealthSettings(), description="The collector's own endpoints.")
     reload: ReloadSettings = Field(ReloadSettings(), description="Changes without a restart.")
@@ -198,6 +202,7 @@ class CollectorSettings(Settings):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"job_name is there twice: {', '.join(doubled)}")
+        check_receivers(self.remote_write)
         for job in self.scrape_configs:
             interval, timeout = job.timing(self.global_)
             if timeout > interval:
@@ -218,11 +223,15 @@ def load_collector_settings(path: Path) -> CollectorSettings:
     )
     spool = settings.spool.model_copy(update={"folder": folder / settings.spool.folder})
     jobs = tuple(_anchored(job, folder) for job in settings.scrape_configs)
+    receivers = tuple(one.anchored(folder) for one in settings.remote_write)
+    for one in receivers:
+        check_tls_files(one.tls_config, f"remote_write {one.folder_name}")
     return settings.model_copy(
         update={
             "gateway": gateway,
             "spool": spool,
             "scrape_configs": jobs,
+            "remote_write": receivers,
             "policy_file": anchored(settings.policy_file, folder),
             "pseudonyms": anchored(settings.pseudonyms, folder),
         }

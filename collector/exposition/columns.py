@@ -52,6 +52,7 @@ class Rows:
     timestamps: dict[int, int] = field(default_factory=dict)
     exemplars: dict[int, list[RawExemplar]] = field(default_factory=dict)
     histograms: dict[int, bytes] = field(default_factory=dict)  # io.prometheus.write.v2.Histogram messages
+    created: dict[int, int] = field(default_factory=dict)  # ms when what is counted began, where the target said it
     types: dict[str, MetricType] = field(default_factory=dict)
 
     def add(self, key: bytes, value: float, timestamp_ms: int | None = None) -> None:

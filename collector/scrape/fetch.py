@@ -39,8 +39,9 @@ class Page:
 class Fetcher:
     """The HTTP side of one scrape job."""
 
-    def __init__(self, job: ScrapeConfig) -> None:
+    def __init__(self, job: ScrapeConfig, accept: str = ACCEPT) -> None:
         self._job = job
+        self._accept = accept
         self._session: aiohttp.ClientSession | None = None
         self._files: bytes | None = None  # digest of the TLS files that the session was made with
         self._opening = asyncio.Lock()
@@ -77,7 +78,7 @@ class Fetcher:
 
     async def _fetch(self, target: Target) -> Page:
         headers = {
-            "Accept": ACCEPT,
+            "Accept": self._accept,
             "Accept-Encoding": "identity",  # unpacking costs more than parsing, and the network here is local
             "User-Agent": USER_AGENT,
             "X-Prometheus-Scrape-Timeout-Seconds": f"{target.timeout_seconds:g}",

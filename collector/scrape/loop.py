@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from collector.errors import RootNeeded, ScrapeFailed, SpoolUnavailable
 from collector.exposition import ExpositionError
+from collector.exposition.protobuf import ProtobufReader, is_protobuf
 from collector.left_meta import FrameMeta
 from collector.metrics import CollectorMetrics
 from collector.scrape.fetch import Fetcher, Page
@@ -18,6 +19,7 @@ from collector.scrape.series import LimitExceeded
 from collector.scrape.state import Scrape, TargetState
 from collector.scrape.target import Target
 from collector.spool.options import Draft
+from collector.wire.frames import EntryTable, Tick
 from collector.wire.headers import PushLane
 from kernel.clock import Clock
 from kernel.errors import truncate
@@ -54,6 +56,13 @@ class Lane:
     horizon: Horizon
 
 
+class RowReceivers(Protocol):
+    """Who else gets the rows of each scrape: receivers of remote write."""
+
+    async def take(self, table: EntryTable, tick: Tick) -> None:
+        """Every tick of every stream, in order, before the next scrape changes its arrays."""
+
+
 @dataclass(frozen=True, slots=True)
 class ScrapeContext:
     """What all targets share. `lanes`: billing, then bulk."""
@@ -62,12 +71,20 @@ class ScrapeContext:
     lanes: Sequence[Lane]
     metrics: CollectorMetrics
     is_billing: Callable[[str], bool] = lambda name: True
+    receivers: RowReceivers | None = None
 
 
 class TargetLoop:
     """Scrapes one target until told to stop."""
 
-    def __init__(self, target: Target, state: TargetState, fetcher: Fetcher, context: ScrapeContext) -> None:
+    def __init__(
+        self,
+        target: Target,
+        state: TargetState,
+        fetcher: Fetcher,
+        context: ScrapeContext,
+        protobuf: ProtobufReader | None = None,
+    ) -> None:
         self.target = target
         self.last_error: str | None = None
         self.last_scrape_ms: int | None = None
@@ -76,6 +93,7 @@ class TargetLoop:
         self._state = state
         self._fetcher = fetcher
         self._context = context
+        self._protobuf = protobuf or ProtobufReader()
         self._left_out: set[str] = set()
         self._stopping = asyncio.Event()
 
@@ -127,7 +145,7 @@ class TargetLoop:
         self.last_scrape_ms, self.last_seconds, self.last_samples = at_ms, seconds, 0
         if isinstance(page, ScrapeFailed):
             return self._failed(str(page), at_ms, seconds)
-        parts = self._state.scraped_in_parts(page.body, page.content_type, at_ms, seconds)
+        parts = self._parse(page, at_ms, seconds)
         is_small = len(page.body) <= SMALL_BODY_BYTES
         try:
             while True:
@@ -145,6 +163,12 @@ class TargetLoop:
         self._count(scrape)
         self._tell_left_out(scrape)
         return scrape
+
+    def _parse(self, page: Page, at_ms: int, seconds: float) -> Iterator[Scrape]:
+        if is_protobuf(page.content_type):
+            yield self._state.scraped_rows(self._protobuf.read(bytes(page.body)), at_ms, seconds)
+        else:
+            yield from self._state.scraped_in_parts(page.body, page.content_type, at_ms, seconds)
 
     def _tell_left_out(self, scrape: Scrape) -> None:
         """A warning when it begins, not at each scrape."""
@@ -168,9 +192,15 @@ class TargetLoop:
         return self._state.failed(at_ms, seconds)
 
     async def _store(self, scrape: Scrape, tokens: list[int] | None) -> None:
-        """Both lanes at once: each waits for its own disk. Without tokens nothing is said to be complete."""
+        """Lanes and other receivers at once: each waits for its own disk. No tokens: nothing is complete yet."""
         lanes = range(len(self._context.lanes))
-        await asyncio.gather(*(self._store_lane(scrape, lane, tokens) for lane in lanes))
+        await asyncio.gather(*(self._store_lane(scrape, lane, tokens) for lane in lanes), self._copy(scrape))
+
+    async def _copy(self, scrape: Scrape) -> None:
+        if self._context.receivers is None:
+            return
+        for stream, lane in zip(self._state.streams, scrape.lanes, strict=True):
+            await self._context.receivers.take(stream.table, lane.tick)
 
     async def _store_lane(self, scrape: Scrape, number: int, tokens: list[int] | None) -> None:
         lane = self._context.lanes[number]

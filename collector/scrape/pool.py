@@ -7,10 +7,12 @@ import contextlib
 from collections.abc import Sequence
 
 from collector.discovery.sources import TargetSources
+from collector.exposition.protobuf import ProtobufReader
 from collector.labels import make_labels
 from collector.policy import Policy
 from collector.scrape.fetch import Fetcher
 from collector.scrape.loop import ScrapeContext, TargetLoop
+from collector.scrape.protocols import Protocols
 from collector.scrape.series import SeriesRules
 from collector.scrape.settings import GlobalSettings, ScrapeConfig
 from collector.scrape.state import TargetState
@@ -31,7 +33,8 @@ class JobPool:
         self._defaults = defaults
         self._policy = policy
         self._context = context
-        self._fetcher = Fetcher(job)
+        self._protocols = Protocols.of(job, defaults)
+        self._fetcher = Fetcher(job, self._protocols.accept)
         self._sources = TargetSources(job, context.clock)
 
     def refresh_intervals(self) -> list[float]:
@@ -42,8 +45,8 @@ class JobPool:
 
     def is_as(self, job: ScrapeConfig, defaults: GlobalSettings) -> bool:
         """Whether this is the pool that these settings ask for."""
-        own = self.job, self.job.timing(self._defaults), self._defaults.external_labels
-        return own == (job, job.timing(defaults), defaults.external_labels)
+        own = self.job, self.job.timing(self._defaults), self._defaults.external_labels, self._protocols
+        return own == (job, job.timing(defaults), defaults.external_labels, Protocols.of(job, defaults))
 
     async def refresh(self) -> None:
         """Look for targets; start and end loops. Returns once ended loops have stored their stale markers."""
@@ -65,7 +68,8 @@ class JobPool:
         state = TargetState(
             self._rules(target), honor_timestamps=self.job.honor_timestamps, sample_limit=self.job.sample_limit
         )
-        loop = TargetLoop(target, state, self._fetcher, self._context)
+        histograms = ProtobufReader(native=self._protocols.native, classic=self._protocols.classic)
+        loop = TargetLoop(target, state, self._fetcher, self._context, histograms)
         name = f"scrape.{self.job.job_name}"
         self.loops[target] = (loop, asyncio.create_task(loop.run(), name=name))
 

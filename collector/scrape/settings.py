@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, field_validator, model_validator
 
 from collector.client.settings import HttpClientSettings
 from collector.relabel import Action, RelabelRule
@@ -75,6 +76,16 @@ class FileSdConfig(Section):
     )
 
 
+class ScrapeProtocol(StrEnum):
+    """A format of a page, as Prometheus names it."""
+
+    PROTOBUF = "PrometheusProto"
+    OPENMETRICS_1 = "OpenMetricsText1.0.0"
+    OPENMETRICS_0 = "OpenMetricsText0.0.1"
+    TEXT_1 = "PrometheusText1.0.0"
+    TEXT_0 = "PrometheusText0.0.4"
+
+
 class ScrapeConfig(HttpClientSettings):
     """One scrape job."""
 
@@ -106,6 +117,17 @@ class ScrapeConfig(HttpClientSettings):
     label_limit: int = Field(0, ge=0, description="Most labels of a series; over it the scrape fails; 0: no limit.")
     label_name_length_limit: int = Field(0, ge=0, description="Longest label name in bytes; 0: no limit.")
     label_value_length_limit: int = Field(0, ge=0, description="Longest label value in bytes; 0: no limit.")
+    scrape_protocols: tuple[ScrapeProtocol, ...] | None = Field(
+        None, min_length=1, description="Formats to ask for, the best first; default global's."
+    )
+    scrape_native_histograms: bool | None = Field(
+        None, description="Ask for protobuf first and take native histograms; default global's."
+    )
+    always_scrape_classic_histograms: bool | None = Field(
+        None,
+        validation_alias=AliasChoices("always_scrape_classic_histograms", "scrape_classic_histograms"),
+        description="Take classic buckets also of histograms that are native; default global's.",
+    )
     static_configs: tuple[StaticConfig, ...] = Field((), description="Targets written out; default none.")
     file_sd_configs: tuple[FileSdConfig, ...] = Field((), description="Targets in files; default none.")
     http_sd_configs: tuple[HttpSdConfig, ...] = Field((), description="Targets that a server names; default none.")
@@ -140,6 +162,19 @@ class GlobalSettings(Section):
 
     scrape_interval: Duration = Field(60.0, gt=0, description="Seconds from scrape to scrape; default 1m.")
     scrape_timeout: Duration = Field(10.0, gt=0, description="Seconds until a scrape fails; default 10s.")
+    scrape_protocols: tuple[ScrapeProtocol, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Formats to ask for, the best first; default OpenMetricsText1.0.0 and PrometheusText0.0.4, with"
+        " PrometheusProto before them when native histograms are asked for.",
+    )
+    scrape_native_histograms: bool = Field(
+        False,
+        description="Ask for protobuf first and take native histograms; default false: classic buckets alone.",
+    )
+    always_scrape_classic_histograms: bool = Field(
+        False, description="Take classic buckets also of histograms that are native; default false."
+    )
     external_labels: dict[LabelName, str] = Field(
         {}, description="Labels added to every series that has no such label; default none."
     )

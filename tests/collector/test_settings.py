@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from collector.cli import app
 from collector.client.settings import Authorization, BasicAuth, TlsSettings
 from collector.policy_settings import AllowRule, DropRule, PolicyDocument, PolicyFileSettings
+from collector.remote_write.settings import QueueSettings, RemoteWriteSettings
 from collector.scrape.discovery_settings import (
     HttpSdConfig,
     KubernetesSdConfig,
@@ -28,9 +29,9 @@ from kernel.settings import documented_fields
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "deploy" / "collector.example.yaml"
-NESTED = (AllowRule, DropRule, PolicyDocument, PolicyFileSettings, Authorization, BasicAuth, FileSdConfig,
-          HttpSdConfig, KubernetesSdConfig, NamespaceSettings,
-          ProxySettings, RelabelSettings, ScrapeConfig, SelectorSettings, StaticConfig, TlsSettings)  # fmt: skip
+NESTED = (AllowRule, Authorization, BasicAuth, DropRule, FileSdConfig, HttpSdConfig, KubernetesSdConfig,
+          NamespaceSettings, PolicyDocument, PolicyFileSettings, ProxySettings, QueueSettings, RelabelSettings,
+          RemoteWriteSettings, ScrapeConfig, SelectorSettings, StaticConfig, TlsSettings)  # fmt: skip
 
 
 @pytest.mark.parametrize("model", [CollectorSettings, *NESTED], ids=lambda model: model.__name__)
@@ -84,6 +85,11 @@ def job(**fields: Any) -> dict[str, Any]:
          "kubernetes_sd_configs[0]"),
         ({"scrape_configs": [job(http_sd_configs=[{"url": "ftp://h"}])]}, "http_sd_configs[0].url"),
         ({"scrape_configs": [job(http_sd_configs=[{"url": "http://u:p@h"}])]}, "http_sd_configs[0].url"),
+        ({"remote_write": [{"url": "h"}]}, "remote_write[0].url"),
+        ({"remote_write": [{"url": "http://h", "headers": {"User-Agent": "x"}}]}, "remote_write[0].headers"),
+        ({"remote_write": [{"url": "http://h"}, {"url": "http://h?x"}]}, "document"),
+        ({"remote_write": [{"url": "http://h", "queue_config": {"max_samples_per_send": 10_001}}]},
+         "remote_write[0].queue_config.max_samples_per_send"),
         ({"scrape_configs": [job(no_proxy="h")]}, "scrape_configs[0]"),
         ({"scrape_configs": [job(proxy_url="http://h", proxy_from_environment=True)]}, "scrape_configs[0]"),
         ({"scrape_configs": [job(static_configs=[{"targets": ["http://h:1"]}])]}, "static_configs[0].targets"),
