@@ -59,8 +59,9 @@ class World:
         with network.in_vpc() if network else nullcontext():
             self.targets = [Target(self.clock) for _ in range(4)]
         self._gateway_host, port = (VENDOR, 443) if network else ("localhost", free_ports(1)[0])
+        self.gateway_url = f"https://{self._gateway_host}:{port}"
         self._write_vendor(port, gateway or {})
-        config = self._write_collector(self.collector_folder, port)
+        config = self._write_collector(self.collector_folder)
         hosts = (network.vendor, network.vpc) if network else (None, None)
         up = ("console", "-c", str(self.config), "up", "--health-port", "0")
         run = ("console", "collector", "run", "-c", str(config))
@@ -83,7 +84,7 @@ class World:
         }
         self.config.write_text(yaml.safe_dump(content))
 
-    def _write_collector(self, folder: Path, gateway_port: int) -> Path:
+    def _write_collector(self, folder: Path) -> Path:
         folder.mkdir()
         authority, token = asyncio.run(self._enrol())
         (folder / "ca.pem").write_bytes(authority)
@@ -94,7 +95,7 @@ class World:
             "scrape_configs": [{"job_name": "chaos", "static_configs": [{"targets": targets}]}],
             "policy": {"allow": [{"metrics": ["up", "chaos_*", "scrape_*"], "labels": ["*"], "pseudonyms": []}]},
             "gateway": {
-                "url": f"https://{self._gateway_host}:{gateway_port}",
+                "url": self.gateway_url,
                 "ca_file": "ca.pem",
                 "token_file": "token",
                 "timeout": "5s",

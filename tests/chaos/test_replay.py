@@ -1,0 +1,27 @@
+"""Duplicate and re-ordered pushes: what was stored stays stored once, whoever repeats it and in whatever order."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.chaos.length import SEED
+from tests.chaos.program import until
+from tests.chaos.replay import frames_on_disk, send_again
+from tests.chaos.world import World
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def test_every_push_again_in_any_order_while_new_ones_come(world: World) -> None:
+    world.ensure_running()
+    before = len(world.targets[0].pages)
+    until("pages", lambda: len(world.targets[0].pages) >= before + 5)
+    frames = frames_on_disk(world.collector_folder / "spool")
+    assert len(frames) > 4
+    statuses = send_again(world.gateway_url, world.collector_folder / "identity", frames, random.Random(SEED))
+    assert statuses[200] >= len(frames), f"nothing was taken twice, so nothing was proved: {statuses}"
+    assert statuses.keys() <= {200, 409}, statuses
+    world.drained()
+    world.expect_clean(after=f"every push twice or three times, shuffled: {statuses}")
