@@ -12,12 +12,14 @@ from collector.discovery.sources import TargetSources
 from collector.errors import PolicyRefused, ScrapeFailed
 from collector.exposition import ExpositionError, RawSeries, read_series
 from collector.labels import make_labels
+from collector.lanes import BillingNames
 from collector.left_report import printable
 from collector.policy import Explained
 from collector.policy_keeper import load_policy
 from collector.scrape.fetch import Fetcher, Page
 from collector.scrape.series import SeriesRules
 from collector.scrape.settings import ScrapeConfig
+from collector.scrape.state import LANE_NAMES
 from collector.scrape.target import Discovered, Found, Target, find_targets
 from collector.settings import CollectorSettings
 from collector.targets_view import redacted
@@ -127,7 +129,8 @@ def _checked(
         job.label_name_length_limit,
         job.label_value_length_limit,
     )
-    checker = Checker(rules, policy, lambda name: "billing", job.sample_limit)
+    is_billing = BillingNames(settings.lanes.billing)
+    checker = Checker(rules, policy, lambda name: LANE_NAMES[0 if is_billing(name) else 1], job.sample_limit)
     try:
         return checker.page(job.job_name, shown, raw_series(page))
     except ExpositionError as error:

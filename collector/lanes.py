@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from kernel.settings import Section
 
-DEFAULT_BILLING = ("up", "*_licence_*", "*_license_*", "byoc_billing_*")
+DEFAULT_BILLING = ("up", "byoc_*", "*_licence_*", "*_license_*")
 
 
 class LaneSettings(Section):
@@ -18,7 +18,7 @@ class LaneSettings(Section):
 
     billing: tuple[str, ...] = Field(
         DEFAULT_BILLING,
-        description="Names of metrics that are billed; * stands for any characters; default up and licence metrics."
+        description="Names of metrics that are billed; * stands for any characters; default up, byoc_*, licences."
         " They are kept before all others when the disk is short.",
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from typing import Protocol
 from pydantic import BaseModel
 
 from collector.errors import IdentityRefused
+from collector.lanes import BillingNames
 from collector.metrics import CollectorMetrics
 from collector.policy_keeper import PolicyKeeper
 from collector.scrape.settings import GlobalSettings, ScrapeConfig
@@ -36,8 +37,10 @@ FIXED = (
 class Jobs(Protocol):
     """What scrapes. Jobs that are as they were go on undisturbed."""
 
-    async def apply(self, jobs: Sequence[ScrapeConfig], defaults: GlobalSettings) -> None:
-        """From now on these jobs; what is gone ends with stale markers."""
+    async def apply(
+        self, jobs: Sequence[ScrapeConfig], defaults: GlobalSettings, is_billing: Callable[[str], bool] | None
+    ) -> None:
+        """From now on these jobs; what is gone ends with stale markers. `is_billing` None: lanes as before."""
 
 
 class Reloader:
@@ -97,7 +100,9 @@ class Reloader:
             self._refused(str(error))
             return
         if settings != self.settings:
-            await self._jobs.apply(settings.scrape_configs, settings.global_)
+            same_lanes = settings.lanes == self.settings.lanes
+            is_billing = None if same_lanes else BillingNames(settings.lanes.billing)
+            await self._jobs.apply(settings.scrape_configs, settings.global_, is_billing)
             self.settings = settings
             _log.info("settings_reloaded", jobs=len(settings.scrape_configs))
             self._metrics.reloads.labels("used").inc()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collector.exposition import Reading
 from collector.labels import make_labels
+from collector.policy import Policy
 from collector.scrape.plan import LanePlan
 from collector.wire.frames import ExemplarRow, HistogramRow
 from collector.wire.varint import varint
@@ -23,17 +24,18 @@ def histogram_rows(ours: LanePlan, reading: Reading, at_ms: int) -> list[Histogr
     ]
 
 
-def exemplar_rows(ours: LanePlan, reading: Reading, at_ms: int) -> list[ExemplarRow]:
-    """The exemplars of a lane; those without a time of their own get that of the scrape."""
+def exemplar_rows(ours: LanePlan, reading: Reading, at_ms: int, policy: Policy) -> list[ExemplarRow]:
+    """The exemplars of a lane that may leave; those without a time of their own get that of the scrape."""
     slots = _slots(ours.rows.tolist(), ours.slots.tolist(), reading.exemplars)
     slots |= _slots(ours.dated_rows.tolist(), ours.dated_slots.tolist(), reading.exemplars)
-    return [
-        ExemplarRow(
-            slot, one.value, at_ms if one.timestamp_ms is None else one.timestamp_ms, _canonical(one.labels)
-        )
-        for row, slot in slots.items()
-        for one in reading.exemplars[row]
-    ]
+    found = []
+    for row, slot in slots.items():
+        for one in reading.exemplars[row]:
+            labels = policy.exemplar(one.labels)
+            if labels is not None:
+                when = at_ms if one.timestamp_ms is None else one.timestamp_ms
+                found.append(ExemplarRow(slot, one.value, when, _canonical(labels)))
+    return found
 
 
 def _slots(rows: list[int], slots: list[int], wanted: object) -> dict[int, int]:

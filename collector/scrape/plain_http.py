@@ -276,7 +276,7 @@ class PlainClient:
 
     def __init__(self) -> None:
         self.bodies = Bodies()
-        self._idle: dict[tuple[str, str, int], PlainConnection] = {}
+        self._idle: dict[tuple[str, str, int, ssl.SSLContext], PlainConnection] = {}
 
     async def get(
         self, url: str, headers: Mapping[str, str], limit: int, tls: ssl.SSLContext, server_name: str | None
@@ -291,7 +291,7 @@ class PlainClient:
         if any("\r" in line or "\n" in line for line in lines):
             raise ValueError("a line end in the request's head")
         while True:
-            connection = self._idle.pop(place, None)
+            connection = self._idle.pop((*place, tls), None)
             is_new = connection is None or not connection.is_open
             if connection is None or is_new:
                 connection = await self._connect(place, tls, server_name)
@@ -302,7 +302,7 @@ class PlainClient:
                     continue
                 raise
             if connection.is_open:
-                self._idle[place] = connection
+                self._idle[*place, tls] = connection
             return found
 
     async def _connect(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from collector.discovery.sources import TargetSources
 from collector.exposition.protobuf import ProtobufReader
@@ -43,10 +44,11 @@ class JobPool:
         followed = [min(one.refresh_interval, FOLLOW_SECONDS) for one in self.job.http_sd_configs]
         return intervals + followed + [FOLLOW_SECONDS] * len(self.job.kubernetes_sd_configs)
 
-    def is_as(self, job: ScrapeConfig, defaults: GlobalSettings) -> bool:
+    def is_as(self, job: ScrapeConfig, defaults: GlobalSettings, context: ScrapeContext) -> bool:
         """Whether this is the pool that these settings ask for."""
         own = self.job, self.job.timing(self._defaults), self._defaults.external_labels, self._protocols
-        return own == (job, job.timing(defaults), defaults.external_labels, Protocols.of(job, defaults))
+        wanted = job, job.timing(defaults), defaults.external_labels, Protocols.of(job, defaults)
+        return context is self._context and own == wanted
 
     async def refresh(self) -> None:
         """Look for targets; start and end loops. Returns once ended loops have stored their stale markers."""
@@ -133,13 +135,23 @@ class ScrapePools:
                 if error is not None:
                     raise error
 
-    async def apply(self, jobs: Sequence[ScrapeConfig], defaults: GlobalSettings) -> None:
-        """From now on these jobs. One as it was goes on undisturbed; what is gone ends with stale markers."""
+    async def apply(
+        self,
+        jobs: Sequence[ScrapeConfig],
+        defaults: GlobalSettings,
+        is_billing: Callable[[str], bool] | None = None,
+    ) -> None:
+        """From now on these jobs. One as it was goes on undisturbed; what is gone ends with stale markers.
+
+        `is_billing`: another choice of lanes, so that every job begins anew; None: as before.
+        """
         async with self._lock:
+            if is_billing is not None:
+                self._context = replace(self._context, is_billing=is_billing)
             running = {pool.job.job_name: pool for pool in self.jobs}
             self.jobs = [
                 pool
-                if (pool := running.get(job.job_name)) is not None and pool.is_as(job, defaults)
+                if (pool := running.get(job.job_name)) is not None and pool.is_as(job, defaults, self._context)
                 else JobPool(job, defaults, self._policy, self._context)
                 for job in jobs
             ]

@@ -68,13 +68,10 @@ class Scrape:
 class TargetState:
     """The series of one target."""
 
-    def __init__(
-        self, rules: SeriesRules, *, honor_timestamps: bool, sample_limit: int, exemplars: bool = False
-    ) -> None:
+    def __init__(self, rules: SeriesRules, *, honor_timestamps: bool, sample_limit: int) -> None:
         self._rules = rules
         self._honor_timestamps = honor_timestamps
         self._limit = sample_limit
-        self._exemplars = exemplars
         self._reader = ColumnReader()
         self.streams = tuple(Stream() for _ in LANES)
         self._placing = Placing(rules, self.streams, holds_all=sample_limit > 0)
@@ -147,7 +144,7 @@ class TargetState:
 
     def _follow_policy(self) -> None:
         """Under another policy every series is decided anew; one that may leave no more ends."""
-        version = getattr(self._rules.policy, "version", "")  # read before any decision
+        version = self._rules.policy.version  # read before any decision
         if version == self._policy:
             return
         self._policy = version
@@ -314,8 +311,8 @@ class TargetState:
             _added(counts, stream, slots)
         if reading.histograms:
             extras["histograms"] = histogram_rows(ours, reading, scrape.at_ms)
-        if self._exemplars and reading.exemplars:
-            extras["exemplars"] = exemplar_rows(ours, reading, scrape.at_ms)
+        if reading.exemplars:
+            extras["exemplars"] = exemplar_rows(ours, reading, scrape.at_ms, self._rules.policy)
         return extras
 
 

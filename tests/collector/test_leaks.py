@@ -149,6 +149,19 @@ async def test_no_secret_leaves(tmp_path: Path) -> None:
     assert SECRET not in "\n".join(map(str, collector.service.amiss().values()))
 
 
+async def test_an_exemplar_leaves_only_with_labels_that_the_policy_names(tmp_path: Path) -> None:
+    page = Page(OM_PAGE.encode().replace(b'trace_id="s3cr3t-exemplar"', b'trace_id="t-named"'), OM)
+    async with run_gateway(tmp_path) as gateway, run_target(page) as port:
+        rule = {"metrics": ["milvus_*", "up"], "labels": ["node_id", "le"]}
+        policy = {"allow": [rule], "exemplar_labels": ["trace_id"]}
+        config = write_config(tmp_path, gateway.url, scrape_configs=[static_job(port)], policy=policy)
+        collector = CollectorService(load_collector_settings(config))
+        await collector.start()
+        await until(lambda: any(b"t-named" in readable(received.raw) for received in gateway.requests))
+        await collector.service.shutdown()
+    assert_nothing_left(tmp_path, gateway)
+
+
 async def test_the_search_would_have_found_them(tmp_path: Path) -> None:
     async with run_gateway(tmp_path) as gateway, run_target(Page(TEXT_PAGE.encode())) as port:
         config = write_config(tmp_path, gateway.url, scrape_configs=[static_job(port)], policy={"enabled": False})

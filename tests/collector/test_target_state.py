@@ -18,6 +18,7 @@ from tests.collector.receiving import Receiver
 
 TARGET: Labels = (("instance", "i:1"), ("job", "j"))
 TEXT = "text/plain"
+EVERYTHING = AllowRule(metrics=("*",), labels=("*",))
 
 
 class Scraped(TargetState):
@@ -54,13 +55,12 @@ def make_state(
     sample_limit: int = 0,
     label_limit: int = 0,
     external: Labels = (),
-    exemplars: bool = False,
 ) -> Scraped:
     rules = SeriesRules(
         TARGET, honor_labels, metric_relabel, external, policy or OpenPolicy(), label_limit, 0, 20,
         lambda name: name == "up" or "licence" in name,
     )  # fmt: skip
-    return Scraped(rules, honor_timestamps=honor_timestamps, sample_limit=sample_limit, exemplars=exemplars)
+    return Scraped(rules, honor_timestamps=honor_timestamps, sample_limit=sample_limit)
 
 
 def rows(state: Scraped, scrape: Scrape, *, auto: bool = False, group: int = 1) -> dict[str, float | str]:
@@ -285,7 +285,9 @@ def test_exemplars_leave_only_when_they_may() -> None:
     om = "application/openmetrics-text"
     body = b'a_total{x="1"} 1 # {trace="t"} 0.5 1.5\nb_total 2 # {} 0.25\n# EOF\n'
     for may, expected in ((False, []), (True, [(0.5, 1500, b"trace\xfft\xff"), (0.25, 1000, b"")])):
-        state = make_state(exemplars=may)
+        state = make_state(
+            policy=OpenPolicy() if may else AllowList(PolicySettings(allow=(EVERYTHING,)), b"k" * 32)
+        )
         made = state.scraped(bytearray(body), om, 1000, 0.1)
         state.receiver.take(1, 1, state.encode(made, 1, 1))
         found = [
