@@ -113,7 +113,7 @@ class KeyMatcher:
 
     def __init__(self, old: KeyColumn, spare: Memory | None = None, stride: int = 8, size: int = 0) -> None:
         self._old = old
-        self._size = max(size, len(old.data))
+        self._size = size
         self._stride = stride
         self._collisions = 0
         self._spare = spare
@@ -156,7 +156,7 @@ class KeyMatcher:
         """From here on a new column is written; what was equal so far begins it."""
         if self._writer is not None:
             return
-        self._writer = _ColumnWriter(self._size, self._spare)
+        self._writer = _ColumnWriter(len(self._old.data), self._size, self._spare)
         self._writer.add(self._old, self._at)
         self._previous.append(np.arange(self._at, dtype=np.int32))
 
@@ -190,9 +190,12 @@ class KeyMatcher:
 class _ColumnWriter:
     """A column that grows at its end."""
 
-    def __init__(self, size: int, spare: Memory | None) -> None:
-        size += size // 64 + 4096
-        self._memory = spare if spare is not None and len(spare) >= size else np.empty(size, np.uint8)
+    def __init__(self, least: int, most: int, spare: Memory | None) -> None:
+        wanted = least + least // 64 + 4096
+        if spare is not None and len(spare) >= wanted:
+            self._memory = spare
+        else:
+            self._memory = np.empty(max(wanted, most) * 9 // 8, np.uint8)
         self._size = 0
         self._offsets: list[Offsets] = [np.zeros(1, np.int32)]
         self._marks: list[Marks] = []
@@ -236,7 +239,7 @@ def _marks(column: KeyColumn, stride: int) -> Marks:
     marks: Marks = lengths.astype(np.uint64)
     _mix(marks, _cut(words[last], lengths) if shortest < 8 else words[last])
     for offset in range(0, longest - 8, stride):
-        if offset + 8 <= shortest:
+        if offset + 8 < shortest:
             _mix(marks, words[starts + offset])
         else:
             rows = np.flatnonzero(lengths > offset + 8)
