@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import re
 import sys
@@ -35,18 +37,34 @@ def configure_logs(level: str = "INFO", *, readable: bool = False) -> None:
         structlog.processors.format_exc_info,
         redact,
     ]
+    stderr: Any = _Stderr()
     structlog.configure(
         processors=[*shared, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=stderr),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stderr)
     handler.addFilter(Repeats())
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=render, foreign_pre_chain=shared))
     logging.basicConfig(
         handlers=[handler], level=max(logging.getLevelNamesMapping()[level], logging.WARNING), force=True
     )
+
+
+class _Stderr(io.TextIOBase):
+    """Standard error as it is at each line. What can't be written is left out: a log that nobody reads any more
+    must not end what it tells of.
+    """
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 class Repeats(logging.Filter):

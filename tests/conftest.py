@@ -1,6 +1,11 @@
 """Plugins of the whole test suite."""
 
 import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
 
 pytest_plugins = ["tests.services.fixtures"]
 
@@ -8,3 +13,13 @@ pytest_plugins = ["tests.services.fixtures"]
 def pytest_configure() -> None:
     # Else the first async test makes a loop of its own that nobody closes, and a later test is blamed for it.
     asyncio.set_event_loop(None)
+
+
+@pytest.fixture(autouse=True)
+def restored_logs() -> Iterator[None]:
+    """A command that was run in this process sets logs up; the next test begins without."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()

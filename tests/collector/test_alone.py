@@ -11,11 +11,8 @@ VENDOR = (
     "boto3",
     "dbos",
     "duckdb",
-    "numpy",
-    "pyarrow",
     "pyiceberg",
     "sqlalchemy",
-    "zstandard",
 )
 CODE = (
     "import sys, pkgutil, importlib, collector\n"
@@ -28,5 +25,5 @@ CODE = (
 def test_no_module_of_the_collector_imports_a_vendor_library() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60, check=True)
     imported = set(done.stdout.split())
-    assert "aiohttp" in imported
+    assert {"aiohttp", "pyarrow"} <= imported
     assert imported & {*VENDOR, "alerts", "billing", "console", "metering", "provisioner"} == set()

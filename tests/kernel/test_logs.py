@@ -1,10 +1,10 @@
 """No secret reaches a log line, and no foreign text fills the disk."""
 
+import io
 import json
 import logging
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,16 +45,6 @@ def test_text_is_bounded_and_printable() -> None:
     assert "\\u001b" not in line
 
 
-@pytest.fixture
-def restored_logs() -> object:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before[0], before[1]
-    structlog.reset_defaults()
-
-
-@pytest.mark.usefixtures("restored_logs")
 def test_a_line_is_json_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs()
     logger("gateway").info("batch_appended", samples=12, token=SECRET)
@@ -89,3 +79,12 @@ def test_a_library_that_repeats_itself_is_heard_once_in_ten_seconds_with_a_count
     for number in range(5000):  # what it remembers is bounded
         repeats.filter(logging.LogRecord(f"logger-{number}", logging.ERROR, "", 0, "x", (), None))
     assert len(repeats._said) <= 1000
+
+
+def test_a_standard_error_that_is_closed_ends_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    configure_logs()
+    monkeypatch.setattr("sys.stderr", closed)
+    logger("spool").warning("frames_dropped")
+    logging.getLogger("aiokafka").warning("away")
