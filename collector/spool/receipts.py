@@ -1,6 +1,6 @@
 """The receipts of a lane, kept beside it: about 150 bytes each, appended and synced, one file for each boot.
 
-    file: magic 8 | records; record: length 4 | CRC-32 of the rest 4 | rest
+    file: magic 8 | records; record: length 4 | CRC-32 of the length 4 | CRC-32 of the rest 4 | rest
     rest begins with N (the names that all receipts after it share, as JSON) or R (one receipt: what is its own)
 
 A receipt is rebuilt from both, so that its signature can be verified at any time. Little-endian.
@@ -21,8 +21,9 @@ from collector.spool.files import sync_folder
 from collector.wire.receipt import LogPosition, PushName, Receipt, Signed
 from kernel.clock import Clock
 
-_MAGIC = b"byocrcp1"
-_HEAD = Struct("<II")
+_MAGIC = b"byocrcp2"
+_LENGTH = Struct("<I")
+_HEAD = Struct("<III")
 _OWN = Struct("<QQIIq32s64sB")  # epoch, sequence, part, samples, received, sha256, signature, positions
 _POSITION = Struct("<BIQ")  # topic by number, partition, offset
 _MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -118,7 +119,7 @@ class ReceiptStore:
 
 
 def _render(rest: bytes) -> bytes:
-    return _HEAD.pack(len(rest), zlib.crc32(rest)) + rest
+    return _HEAD.pack(len(rest), zlib.crc32(_LENGTH.pack(len(rest))), zlib.crc32(rest)) + rest
 
 
 def _read_file(path: Path) -> Iterator[Signed[Receipt] | ReceiptDamage]:
@@ -131,11 +132,12 @@ def _read_file(path: Path) -> Iterator[Signed[Receipt] | ReceiptDamage]:
             yield ReceiptDamage(path, 0)
         return
     while at + _HEAD.size <= len(content):
-        length, checksum = _HEAD.unpack_from(content, at)
+        length, of_length, checksum = _HEAD.unpack_from(content, at)
         rest = content[at + _HEAD.size : at + _HEAD.size + length]
-        if len(rest) < length and at + _HEAD.size + length > len(content) and length < 2**16:
+        is_length = zlib.crc32(_LENGTH.pack(length)) == of_length
+        if is_length and len(rest) < length:
             return  # torn: it was not acknowledged either
-        if zlib.crc32(rest) != checksum or not rest:
+        if not is_length or zlib.crc32(rest) != checksum or not rest:
             yield ReceiptDamage(path, at)
             return
         try:
