@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from collector import left_store as store
 from collector.left_chain import Entry, Head, Kind, LedgerBroken, canonical
+from collector.left_known import KnownSeries
 from collector.left_meta import FrameMeta, parse_meta
 from collector.left_read import FamilyLeft, LeftReader
 from collector.left_rollup import Retention, roll_up
@@ -75,6 +76,7 @@ class LeftLedger:
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._open = _Open()
+        self._known = KnownSeries()
         self._rolled_up_ms = 0
         self._metas: dict[bytes, FrameMeta] = {}
 
@@ -100,7 +102,7 @@ class LeftLedger:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
-            self._open = _Open()
+            self._open, self._known = _Open(), KnownSeries()
 
     def count(self, frames: Sequence[LeftFrame]) -> None:
         """Add frames that the gateway has, in one transaction; those that were added before are passed over.
@@ -112,7 +114,7 @@ class LeftLedger:
                 with store.transaction(self._connected()):
                     self._count(frames)
             except BaseException:
-                self._open = _Open()
+                self._open, self._known = _Open(), KnownSeries()
                 raise
             self._roll_up()
 
@@ -231,18 +233,12 @@ class LeftLedger:
 
     def _list(self, connection: sqlite3.Connection, current: _Open, meta: FrameMeta, number: int, now: int) -> None:
         assert current.sum is not None
-        for family, labels in meta.new:
-            if current.listed >= self._max_series:
-                current.sum.unlisted += 1
-                continue
-            row = connection.execute(
-                "INSERT OR IGNORE INTO series (family, labels, first_ms, entry) VALUES (?, ?, ?, ?)",
-                (family, labels, now, number),
-            )
-            if row.rowcount:
-                current.listed += 1
-                current.sum.new += 1
-                current.digest.update(store.series_row(now, family, labels))
+        new, over = self._known.list_new(connection, meta.new, self._max_series - current.listed)
+        current.sum.unlisted += over
+        if new:
+            current.listed += len(new)
+            current.sum.new += len(new)
+            current.digest.update(store.list_series(connection, number, now, new))
 
     def _meta(self, frame: LeftFrame, packed: bytes) -> FrameMeta:
         """The same bytes come again and again: a target's families seldom change."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,12 +25,14 @@ CREATE TABLE IF NOT EXISTS rollup (
     previous TEXT NOT NULL, hash TEXT NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS series (
     number INTEGER PRIMARY KEY, family TEXT NOT NULL, labels TEXT NOT NULL, first_ms INTEGER NOT NULL,
-    entry INTEGER NOT NULL, UNIQUE (family, labels));
+    entry INTEGER NOT NULL);
 CREATE INDEX IF NOT EXISTS series_entry ON series (entry);
 CREATE TABLE IF NOT EXISTS position (
     lane TEXT NOT NULL, epoch INTEGER NOT NULL, ranges TEXT NOT NULL, PRIMARY KEY (lane, epoch)) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+_SERIES_ROW = "%d\t%s\t%s\n"
+_UNIQUE = "SELECT 1 FROM sqlite_master WHERE name = 'sqlite_autoindex_series_1'"
 _ENTRY = "SELECT sequence, at_ms, kind, content, previous, hash FROM entry"
 _ROLLUP = "SELECT first, last, level, content, previous, hash, digest FROM rollup"
 
@@ -62,7 +64,24 @@ def create(connection: sqlite3.Connection) -> None:
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if tables and version != SCHEMA_VERSION:
         raise sqlite3.DatabaseError(f"a ledger of version {version}; this one is {SCHEMA_VERSION}")
+    if connection.execute(_UNIQUE).fetchone():
+        _drop_unique(connection)
     connection.executescript(_SCHEMA)
+
+
+def _drop_unique(connection: sqlite3.Connection) -> None:
+    """Series of a ledger of before had an index by name, which nothing can take from a table."""
+    with transaction(connection):
+        if not connection.execute(_UNIQUE).fetchone():
+            return  # another process was first
+        connection.execute("DROP INDEX IF EXISTS series_entry")
+        connection.execute("ALTER TABLE series RENAME TO series_before")
+        connection.execute(
+            "CREATE TABLE series (number INTEGER PRIMARY KEY, family TEXT NOT NULL, labels TEXT NOT NULL,"
+            " first_ms INTEGER NOT NULL, entry INTEGER NOT NULL)"
+        )
+        connection.execute("INSERT INTO series SELECT number, family, labels, first_ms, entry FROM series_before")
+        connection.execute("DROP TABLE series_before")
 
 
 @contextlib.contextmanager
@@ -136,9 +155,35 @@ def series_digest(connection: sqlite3.Connection, first: int, last: int) -> tupl
     return count, digest.hexdigest() if count else ""
 
 
+def list_series(
+    connection: sqlite3.Connection, entry: int, first_ms: int, names: Sequence[tuple[str, str]]
+) -> bytes:
+    """Add series, (family, labels), that an entry lists; what the digest covers of them."""
+    connection.executemany(
+        "INSERT INTO series (family, labels, first_ms, entry) VALUES (?, ?, ?, ?)",
+        [(family, labels, first_ms, entry) for family, labels in names],
+    )
+    rows = [_SERIES_ROW % (first_ms, family, labels) for family, labels in names]
+    return "".join(rows).encode("utf-8", "surrogatepass")
+
+
+def newest_series(connection: sqlite3.Connection) -> int:
+    """The number of the series listed last; 0: none."""
+    (number,) = connection.execute("SELECT coalesce(max(number), 0) FROM series").fetchone()
+    return int(number)
+
+
+def series_after(connection: sqlite3.Connection, number: int, most: int) -> tuple[list[tuple[str, str]], int]:
+    """(family, labels) of series listed after this one, in order, and the number of the last."""
+    rows = connection.execute(
+        "SELECT number, family, labels FROM series WHERE number > ? ORDER BY number LIMIT ?", (number, most)
+    ).fetchall()
+    return [(family, labels) for _, family, labels in rows], rows[-1][0] if rows else number
+
+
 def series_row(first_ms: int, family: str, labels: str) -> bytes:
     """What the digest of new series covers, a line for each."""
-    return f"{first_ms}\t{family}\t{labels}\n".encode("utf-8", "surrogatepass")
+    return (_SERIES_ROW % (first_ms, family, labels)).encode("utf-8", "surrogatepass")
 
 
 def load_ranges(connection: sqlite3.Connection, lane: str, epoch: int) -> Ranges:
