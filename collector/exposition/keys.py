@@ -269,28 +269,38 @@ def _match_marks(ours: Marks, window: Marks) -> RowNumbers:
     Near its old place first, as rows come and go one by one; then anywhere, if that left many without a partner.
     """
     found = np.full(len(ours), NO_ROW, np.int32)
-    left = np.arange(len(ours), dtype=np.int32)
+    is_left = np.ones(len(ours), np.bool_)
+    left: npt.NDArray[np.int64] | None = None  # once few are: then one by one, before that all beside each other
     idle = 0
     for shift in _SHIFTS:
-        places = left + shift
-        inside = (places >= 0) & (places < len(window))
-        rows, places = left[inside], places[inside]
-        is_hit = ours[rows] == window[places]
-        rows = rows[is_hit]
-        found[rows] = places[is_hit]
+        if left is None:
+            first = max(0, -shift)
+            last = max(first, min(len(ours), len(window) - shift))
+            is_hit = ours[first:last] == window[first + shift : last + shift]
+            is_hit &= is_left[first:last]
+            rows = np.flatnonzero(is_hit) + first
+        else:
+            places = left + shift
+            inside = (places >= 0) & (places < len(window))
+            rows, places = left[inside], places[inside]
+            rows = rows[ours[rows] == window[places]]
         idle = 0 if len(rows) else idle + 1
         if idle == _IDLE_SHIFTS:
             break
         if len(rows):
-            left = np.flatnonzero(found < 0).astype(np.int32)
-            if not len(left):
-                return found
-    if len(left) * 4 > len(ours) and len(window):
-        order = np.argsort(window, kind="stable").astype(np.int32)
-        at = np.minimum(np.searchsorted(window[order], ours[left]), len(window) - 1)
-        places = order[at]
-        is_hit = window[places] == ours[left]
-        found[left[is_hit]] = places[is_hit]
+            found[rows] = rows + shift
+            is_left[rows] = False
+            if left is not None or np.count_nonzero(is_left) * 16 < len(ours):
+                left = np.flatnonzero(is_left)
+                if not len(left):
+                    return found
+    rest = np.flatnonzero(is_left)
+    if len(rest) * 4 > len(ours) and len(window):
+        order = np.argsort(window, kind="stable")
+        at = np.minimum(np.searchsorted(window[order], ours[rest]), len(window) - 1)
+        nearest = order[at]
+        is_hit = window[nearest] == ours[rest]
+        found[rest[is_hit]] = nearest[is_hit]
     return found
 
 

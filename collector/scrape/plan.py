@@ -113,7 +113,8 @@ def _plan_lane(
     places, slots = places[kept], slots[kept]
     present = np.zeros(capacity, np.bool_)
     present[slots] = True
-    families, counts = np.unique(stream.families[np.flatnonzero(present)], return_counts=True)
+    counts = np.bincount(stream.families[slots])
+    families = np.flatnonzero(counts)
     dated = np.flatnonzero(is_ours & is_dated)
     dated_slots = codes[dated] >> 1
     return LanePlan(
@@ -123,5 +124,5 @@ def _plan_lane(
         dated_slots.astype(np.int32) if len(dated) else NO_SLOTS,
         referenced,
         present,
-        dict(zip(families.tolist(), counts.tolist(), strict=True)),
+        dict(zip(families.tolist(), counts[families].tolist(), strict=True)),
     )

@@ -24,6 +24,7 @@ _TYPE_BYTES = {
     MetricType.INFO: b"\6",
     MetricType.STATESET: b"\7",
 }  # io.prometheus.write.v2.Metadata.MetricType
+_NAME = METRIC_NAME.encode()
 _MOST_NAMES = 10_000
 _NAMES: dict[str, bytes] = {}  # label names, encoded
 
@@ -143,4 +144,10 @@ def labels_of(entry: bytes) -> Labels:
 
 def shown(entry: bytes) -> str:
     """As Prometheus prints a series."""
-    return render_labels(labels_of(entry))
+    if b'"' in entry or b"\\" in entry or b"\n" in entry:
+        return render_labels(labels_of(entry))
+    parts = entry[1:].split(b"\xff")
+    labels = dict(zip(parts[:-1:2], parts[1::2], strict=True))
+    name = labels.pop(_NAME, b"")
+    inner = b",".join([b'%b="%b"' % label for label in labels.items()])
+    return (b"%b{%b}" % (name, inner) if inner else name).decode()
