@@ -183,18 +183,20 @@ class StreamEncoder:
         coded = None if is_due else self._deltas(tick, order)
         if coded is None:
             flags |= KEYFRAME
-            coded = self._keyframe(tick, np.sort(order.slots))
+            slots = self._mirror.slots(cell)
+            coded = self._keyframe(tick, slots if present is None else slots[present])
         section = self._compressor.section(render_columns(cell, present, coded))
         return [Piece(flags, columns=section, samples=len(order))]
 
     def _present(self, tick: Tick, cell: int) -> tuple[Order, Bools | None]:
         """The slots of a cell that have a value, and which of the live ones these are (None: all)."""
-        order = self._mirror.order(cell)
         if tick.present is None:
-            return order, None
-        slots = np.sort(order.slots)
+            return self._mirror.order(cell), None
+        slots = self._mirror.slots(cell)
         present = tick.present[slots]
-        return (order, None) if present.all() else (self._mirror.order_of(slots[present]), present)
+        if present.all():
+            return self._mirror.order(cell), None
+        return self._mirror.order_of(slots[present]), present
 
     def _deltas(self, tick: Tick, order: Order) -> bytes | None:
         """Values against the bases; None when so many don't fit their class that new bases are cheaper."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from collector.wire.frames.dictionary import Dictionary, Digests, Total
 from collector.wire.frames.model import CELL, Bools, Integers
 from collector.wire.frames.sections import Patch
-from collector.wire.frames.values import Bases, Classes, Order, arrange, grown
+from collector.wire.frames.values import Bases, Classes, Indices, Order, arrange, grown
 
 
 class StreamState:
@@ -53,10 +53,13 @@ class StreamState:
         """The live slots of a cell in coding order; the same object until something changes in the cell."""
         order = self._orders.get(cell)
         if order is None:
-            start = cell * CELL
-            slots = np.flatnonzero(self.live[start : start + CELL]) + start
-            order = self._orders[cell] = self.order_of(slots)
+            order = self._orders[cell] = self.order_of(self.slots(cell))
         return order
+
+    def slots(self, cell: int) -> Indices:
+        """The live slots of a cell, ascending."""
+        start = cell * CELL
+        return np.flatnonzero(self.live[start : start + CELL]) + start
 
     def order_of(self, slots: npt.NDArray[Any]) -> Order:
         """Some slots, ascending, in coding order."""
