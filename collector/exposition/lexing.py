@@ -136,7 +136,7 @@ def parse_key(key: bytes, grammar: Grammar) -> tuple[str, dict[str, str]]:
     cursor = Cursor(key)
     found = cursor.take(METRIC)
     name = found.decode() if found is not None else None
-    if grammar.blanks:
+    if grammar.blanks and found is not None:  # blanks may stand behind a name, not before all
         cursor.blanks()
     labels: dict[str, str] = {}
     if cursor.peek() == b"{":

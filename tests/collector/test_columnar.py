@@ -236,3 +236,8 @@ def test_a_refused_body_leaves_the_reader_usable() -> None:
         with pytest.raises(ExpositionError):
             reader.read(bytearray(body), TEXT)
     assert reader.read(bytearray(b"a 2\n"), TEXT).previous is None
+
+
+def test_blanks_before_braces_are_refused_both_ways() -> None:
+    for body in (b'\t{"q"} 2\n', b' {"q"} 2\n', b'a 1\n\t{"q"} 2\n'):
+        assert read_both_ways([body], "text/plain", or_refused=True) == []
