@@ -8,7 +8,7 @@ parser is the reference: this reader accepts what it accepts and gives the same 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -76,6 +76,13 @@ class Reading:
     def key(self, row: int) -> bytes:
         plain = len(self.column)
         return self.column.key(row) if row < plain else self.odd_keys[row - plain]
+
+    def keys(self, rows: RowNumbers) -> Iterator[bytes]:
+        """The keys of some rows, which ascend."""
+        plain = len(self.column)
+        first_odd = int(np.searchsorted(rows, plain))
+        yield from self.column.keys(rows[:first_odd])
+        yield from (self.odd_keys[row - plain] for row in rows[first_odd:].tolist())
 
     def order(self) -> npt.NDArray[np.int64] | None:
         """The place of each row in the body; None: as they are numbered."""
@@ -264,8 +271,7 @@ def _nothing(grammar: Grammar) -> Reading:
 def _parse_keys(matched: Matched, grammar: Grammar) -> Mapping[bytes, ParsedKey]:
     """Check each new key; some stay parsed for whoever asks next. Raises SyntaxFault."""
     parsed: dict[bytes, ParsedKey] = {}
-    for row in matched.fresh.tolist():
-        key = matched.column.key(row)
+    for key in matched.column.keys(matched.fresh):
         found = parse_key(key, grammar)
         if len(parsed) < _MOST_PARSED:
             parsed[key] = found

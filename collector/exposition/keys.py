@@ -9,6 +9,7 @@ looked up, by its bytes, among the old rows that found none.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,12 @@ class KeyColumn:
 
     def key(self, row: int) -> bytes:
         return self.bytes(row, row + 1)
+
+    def keys(self, rows: npt.NDArray[Any]) -> Iterator[bytes]:
+        """The keys of some rows; far quicker than one by one."""
+        data = memoryview(self.data)
+        for start, end in zip(self.offsets[rows].tolist(), self.offsets[rows + 1].tolist(), strict=True):
+            yield bytes(data[start:end])
 
     def bytes(self, first: int, last: int) -> bytes:
         """The keys of rows [first, last), one after the other."""
@@ -182,9 +189,9 @@ class KeyMatcher:
         places = np.flatnonzero(is_left)
         marks = self._old.known_marks(0, len(self._old))[places]
         places = places[(marks == 0) | np.isin(marks, np.concatenate(self._unmatched_marks))]
-        left = {self._old.key(row): row for row in places.tolist()}
+        left = dict(zip(self._old.keys(places), places.tolist(), strict=True))
         if left:
-            previous[rows] = [left.get(column.key(row), NO_ROW) for row in rows.tolist()]
+            previous[rows] = [left.get(key, NO_ROW) for key in column.keys(rows)]
 
 
 class _ColumnWriter:

@@ -41,15 +41,16 @@ class Placing:
     def place(self, reading: Reading, codes: Codes) -> Iterator[None]:
         """Fill in the codes of the fresh rows, a slice between two steps."""
         for start in range(0, len(reading.fresh), SLICE):
-            rows = reading.fresh[start : start + SLICE].tolist()
-            self._place([(row, self._admit(reading, reading.key(row))) for row in rows], reading, codes)
+            rows = reading.fresh[start : start + SLICE]
+            admitted = [self._admit(reading, key) for key in reading.keys(rows)]
+            self._place(list(zip(rows.tolist(), admitted, strict=True)), reading, codes)
             yield
 
     def check_limits(self, reading: Reading) -> None:
         """Raises LimitExceeded when a new series has too many labels, or too long ones."""
         if self._rules.has_limits:
-            for row in reading.fresh.tolist():
-                name, labels = reading.parse(reading.key(row))
+            for key in reading.keys(reading.fresh):
+                name, labels = reading.parse(key)
                 self._rules.check_limits({**labels, METRIC_NAME: name})
 
     def release(self, numbers: Sequence[int], codes: Codes) -> None:

@@ -25,8 +25,8 @@ _TYPE_BYTES = {
     MetricType.STATESET: b"\7",
 }  # io.prometheus.write.v2.Metadata.MetricType
 _NAME = METRIC_NAME.encode()
-_MOST_NAMES = 10_000
-_NAMES: dict[str, bytes] = {}  # label names, encoded
+_MOST_FORMS = 1_000
+_FORMS: dict[tuple[str, ...], tuple[tuple[str, ...], bytes]] = {}  # by label names, as met
 
 
 class Outcome(Enum):
@@ -121,19 +121,22 @@ class SeriesRules:
 
 
 def _canonical(labels: Mapping[str, str]) -> bytes:
-    parts: list[bytes] = []
-    for name in sorted(labels):
-        value = labels[name]
-        if value:
-            parts += (_NAMES.get(name) or _encoded_name(name), value.encode())
-    return b"\xff".join(parts) + b"\xff"
+    names = tuple(labels)
+    order, form = _FORMS.get(names) or _form(names)
+    values = [labels[name] for name in order]
+    if all(values):
+        return form % tuple([value.encode() for value in values])
+    return _canonical({name: value for name, value in labels.items() if value})
 
 
-def _encoded_name(name: str) -> bytes:
-    if len(_NAMES) > _MOST_NAMES:
-        _NAMES.clear()
-    encoded = _NAMES[name] = name.encode()
-    return encoded
+def _form(names: tuple[str, ...]) -> tuple[tuple[str, ...], bytes]:
+    """Of labels with these names: the names in order, and what the values are put into."""
+    if len(_FORMS) >= _MOST_FORMS:
+        _FORMS.clear()
+    order = tuple(sorted(names))
+    form = b"".join(name.encode().replace(b"%", b"%%") + b"\xff%b\xff" for name in order)
+    _FORMS[names] = order, form or b"\xff"
+    return _FORMS[names]
 
 
 def labels_of(entry: bytes) -> Labels:
