@@ -9,7 +9,7 @@ PACKAGES := alerts billing collector console kernel metering provisioner
 help:
 	@echo "make demo   the whole product in three minutes: a real Milvus, metered, billed, paged; see demo-out/"
 	@echo "make test   every test, against real Kafka, S3, PostgreSQL and Milvus"
-	@echo "make chaos  an hour of kills, cuts, loss and full disks; BYOC_CHAOS_SEED=N draws other moments"
+	@echo "make chaos  an hour of kills, cuts, loss and full disks; CHAOS_SEED=N draws other moments"
 	@echo "make check  style, types, import contracts, documentation of settings"
 	@echo "make bench  benchmarks, each against a peer where there is one"
 	@echo "make docs   docs/settings.md, written from the settings models"
@@ -30,7 +30,7 @@ test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 -m "not acceptance and not slow and not services" tests
 
 chaos: $(VENV)/.dev
-	BYOC_CHAOS=long $(BIN)/python -m pytest -q tests/chaos
+	CHAOS=long $(BIN)/python -m pytest -q tests/chaos
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """`kill -9` at random moments, of whoever comes up, again and again; then everything that was handed out is there.
 
-`make chaos` runs it ten times as long; BYOC_CHAOS_SEED draws other moments.
+`make chaos` runs it ten times as long; CHAOS_SEED draws other moments.
 """
 
 from __future__ import annotations
