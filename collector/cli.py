@@ -12,6 +12,7 @@ import typer
 import uvloop
 
 from collector.left_cli import ConfigOption, left
+from collector.memory import keep_one_heap
 from collector.policy_cli import app as policy_app
 from collector.settings import CollectorSettings, load_collector_settings
 from collector.spool.cli import app as spool_app
@@ -49,6 +50,7 @@ def _check_policy(settings: CollectorSettings) -> None:
 
 
 async def _run(settings: CollectorSettings, config: Path) -> None:
+    keep_one_heap()
     from collector.app import CollectorService
 
     await CollectorService(settings, config=config).run()

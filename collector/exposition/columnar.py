@@ -31,9 +31,11 @@ BLOCK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _WIDEST_STRIDE = 32
 _MOST_COLLISIONS = 0.005  # of the rows; more, and marks are made of more bytes
-_MOST_PARSED = 5_000  # keys are kept parsed: a kilobyte each
+_MOST_PARSED = 5_000  # new keys are kept parsed, a kilobyte each: more, and they are parsed twice
+_SLICE = 5_000  # rows that are objects at a time
 _MOST_RETYPED = 50  # families that change their type at once before every key counts as new
 _READ = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=["key", "value"])
+_POOL = pa.system_memory_pool()  # Arrow's own keeps 10 MB more for itself
 _CONVERT = csv.ConvertOptions(
     check_utf8=False,
     column_types={"key": pa.binary(), "value": pa.float64()},
@@ -269,12 +271,14 @@ def _nothing(grammar: Grammar) -> Reading:
 
 
 def _parse_keys(matched: Matched, grammar: Grammar) -> Mapping[bytes, ParsedKey]:
-    """Check each new key; some stay parsed for whoever asks next. Raises SyntaxFault."""
+    """Check each new key; if they are few, they stay parsed for whoever asks next. Raises SyntaxFault."""
     parsed: dict[bytes, ParsedKey] = {}
-    for key in matched.column.keys(matched.fresh):
-        found = parse_key(key, grammar)
-        if len(parsed) < _MOST_PARSED:
-            parsed[key] = found
+    is_kept = len(matched.fresh) <= _MOST_PARSED
+    for start in range(0, len(matched.fresh), _SLICE):
+        for key in matched.column.keys(matched.fresh[start : start + _SLICE]):
+            found = parse_key(key, grammar)
+            if is_kept:
+                parsed[key] = found
     return parsed
 
 
@@ -323,12 +327,21 @@ def _read_pieces(body: bytearray, end: int, odd: list[tuple[int, str]], matcher:
     )  # fmt: skip
     source: Any = pa.BufferReader(pa.py_buffer(memoryview(body)[:end]))
     values = []
-    with csv.open_csv(source, read_options=_READ, parse_options=parse, convert_options=_CONVERT) as pieces:
+    with csv.open_csv(
+        source, read_options=_READ, parse_options=parse, convert_options=_CONVERT, memory_pool=_POOL
+    ) as pieces:
         for piece in pieces:
             if piece.num_rows:
                 matcher.add(_key_column(piece.column(0)))
-                values.append(piece.column(1).to_numpy())
+                values.append(_numbers(piece.column(1)))
     return np.concatenate(values) if values else np.empty(0)
+
+
+def _numbers(column: pa.Array[Any]) -> Floats:
+    # Without `to_numpy`, which loads pandas where it is installed.
+    _, data = column.buffers()
+    assert data is not None
+    return np.frombuffer(memoryview(data), np.float64, len(column), column.offset * 8)
 
 
 def _key_column(keys: pa.Array[Any]) -> KeyColumn:

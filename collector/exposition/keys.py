@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from collector.wire.distinct import is_among
+
 Offsets = npt.NDArray[np.int32]
 RowNumbers = npt.NDArray[np.int32]
 Memory = npt.NDArray[np.uint8]
@@ -188,7 +190,7 @@ class KeyMatcher:
         is_left[previous[previous >= 0]] = False
         places = np.flatnonzero(is_left)
         marks = self._old.known_marks(0, len(self._old))[places]
-        places = places[(marks == 0) | np.isin(marks, np.concatenate(self._unmatched_marks))]
+        places = places[(marks == 0) | is_among(marks, np.concatenate(self._unmatched_marks))]
         left = dict(zip(self._old.keys(places), places.tolist(), strict=True))
         if left:
             previous[rows] = [left.get(key, NO_ROW) for key in column.keys(rows)]

@@ -13,6 +13,7 @@ from collector.labels import METRIC_NAME
 from collector.scrape.plan import BILLING, BULK, DENIED, DROPPED, HELD, TOO_LONG, Codes, code_of
 from collector.scrape.series import Admitted, Outcome, SeriesRules
 from collector.scrape.stream import Stream
+from collector.wire.distinct import distinct
 
 SLICE = 2_000  # new keys that are worked on at a time
 _CODES = {Outcome.DROPPED: DROPPED, Outcome.DENIED: DENIED, Outcome.TOO_LONG: TOO_LONG}
@@ -65,7 +66,7 @@ class Placing:
 
     def prune(self, codes: Codes) -> None:
         """Forget held series that no row is about; the others are numbered anew."""
-        used = np.unique(codes[codes <= HELD])
+        used = distinct(codes[codes <= HELD])
         if len(self.held) <= 2 * len(used) + 1000:
             return
         kept = [self.held[HELD - code] for code in used.tolist()]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from collector.scrape.stream import NO_SLOTS, Bools, Slots, Stream
+from collector.wire.distinct import distinct
 
 Codes = npt.NDArray[np.int32]
 RowIndex = npt.NDArray[np.int64]
@@ -90,7 +91,7 @@ def make_plan(codes: Codes, facts: RowFacts, streams: Sequence[Stream]) -> Plan:
 def _count_held(plan: Plan, codes: Codes, is_other: Bools) -> None:
     """Rows of series that are held back for a collision: those over the limit are counted as such."""
     held = codes[(codes <= HELD) & ~is_other]
-    different = len(np.unique(held))
+    different = len(distinct(held))
     plan.collided += different
     plan.duplicates += len(held) - different
 

@@ -18,6 +18,7 @@ from collector.scrape.placing import Placing
 from collector.scrape.plan import HELD, LANES, Codes, LanePlan, Plan, RowFacts, RowIndex, make_plan
 from collector.scrape.series import Outcome, SeriesRules, shown
 from collector.scrape.stream import NO_SLOTS, Bools, Slots, Stream
+from collector.wire.distinct import distinct, is_among
 from collector.wire.frames import Block, Dated, Tick
 from collector.wire.headers import PushLane
 
@@ -28,7 +29,7 @@ AUTO_METRICS = (
     "scrape_samples_post_metric_relabeling",
     "scrape_series_added",
 )
-PART = 10_000  # new series that are told at a time: of each there is a text for the ledger
+PART = 5_000  # new series that are told at a time: of each there is a text for the ledger
 MAX_AHEAD_MS = 600_000  # of a target's own timestamps over our clock; Prometheus' bound
 LANE_NAMES = (PushLane.BILLING, PushLane.BULK)
 
@@ -225,7 +226,7 @@ class TargetState:
         for lane, stream in enumerate(self.streams):
             ours = np.flatnonzero((codes >= 0) & ((codes & 1) == lane))
             known[ours] = stream.sent[codes[ours] >> 1]
-        room = self._limit - len(np.unique(codes[known & ~dated])) - int(np.count_nonzero(dated & (codes != -1)))
+        room = self._limit - len(distinct(codes[known & ~dated])) - int(np.count_nonzero(dated & (codes != -1)))
         over = np.zeros(len(codes), np.bool_)
         seen: dict[int, bool] = {}
         release: list[int] = []
@@ -282,7 +283,7 @@ class TargetState:
             _added(counts, stream, stale)
             valued = present.copy()
             if reading is not None and reading.histograms and ours is not None:
-                valued[ours.slots[np.isin(ours.rows, list(reading.histograms))]] = False
+                valued[ours.slots[is_among(ours.rows, np.array(list(reading.histograms), np.int64))]] = False
             for place, value in zip(self._auto, auto, strict=True):
                 if place is not None and place[0] == lane and not present[place[1]]:
                     stream.values[place[1]] = value

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from collector.wire.distinct import distinct, is_among
 from collector.wire.frames.body import ABSENT, COLUMNS, EXTRAS, KEYFRAME
 from collector.wire.frames.extras import NO_SLOTS, Extras, portions, render_extras
 from collector.wire.frames.layout import Compressor
@@ -220,7 +221,7 @@ class StreamEncoder:
 
 
 def _ascending(slots: Slots) -> Integers:
-    return np.unique(slots).astype(np.int64) if len(slots) else NO_SLOTS
+    return distinct(slots).astype(np.int64) if len(slots) else NO_SLOTS
 
 
 def _first_values(tick: Tick, slots: Integers) -> Floats:
@@ -232,6 +233,6 @@ def _first_values(tick: Tick, slots: Integers) -> Floats:
     values[absent] = 0.0
     if len(absent) and tick.dated is not None:
         dated, first = np.unique(tick.dated.slots, return_index=True)
-        known = absent[np.isin(slots[absent], dated)]
+        known = absent[is_among(slots[absent], dated)]
         values[known] = tick.dated.values[first[np.searchsorted(dated, slots[known])]]
     return values

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from collector.wire.distinct import distinct
 from collector.wire.frames.dictionary import Dictionary, Digests, Total
 from collector.wire.frames.model import CELL, Bools, Integers
 from collector.wire.frames.sections import Patch
@@ -66,5 +67,5 @@ class StreamState:
         return arrange(slots, self.bases.classes[slots], self.bases.coded[slots])
 
     def _touch(self, slots: npt.NDArray[Any]) -> None:
-        for cell in np.unique(slots // CELL).tolist():
+        for cell in distinct(slots // CELL).tolist():
             self._orders.pop(cell, None)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from collector.wire.frames.model import MAX_ENTRY_BYTES, MAX_SLOT, Bools, Slots
 from collector.wire.frames.values import grown
 
+_SLICE = 4096  # entries that are objects at a time
+
 
 class EntryTable:
     """Entries by slot: one blob of bytes, with offsets. An entry is the type byte and canonical label bytes.
@@ -115,6 +117,9 @@ class EntryTable:
         self._note_departed()
         slots = np.flatnonzero(self._lengths[: self.capacity])
         lengths = self._lengths[slots]
-        self._blob = bytearray(b"".join(self.entries(slots)))
+        packed = bytearray()
+        for start in range(0, len(slots), _SLICE):
+            packed += b"".join(self.entries(slots[start : start + _SLICE]))
+        self._blob = packed
         self._starts[slots] = np.cumsum(lengths, dtype=np.int64) - lengths
         self._garbage = 0
