@@ -22,6 +22,8 @@ from console.wiring import Vendor, open_vendor
 from kernel.identity.enrolment import EnrolmentTokens
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
 from metering.lake.api import Lake
+from metering.lake.horizon import Source
+from metering.record import Lane
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.network import VENDOR, Network
 from tests.chaos.program import Program, until
@@ -32,6 +34,7 @@ from tests.services.process import free_ports
 
 T = TypeVar("T")
 
+COLLECTOR = CollectorId("collector-a")
 TENANT = Tenant(OrganizationId("org-a"), ProjectId("project-a"))
 
 
@@ -113,7 +116,7 @@ class World:
         try:
             authority = open_authority(vendor).certificate_pem
             tokens = EnrolmentTokens(vendor.database(), vendor.clock, vendor.audit())
-            return authority, tokens.create(TENANT, CollectorId("collector-a"))
+            return authority, tokens.create(TENANT, COLLECTOR)
         finally:
             await vendor.close()
 
@@ -137,7 +140,7 @@ class World:
         """How far (ms) the lake says it is complete, and whether that is so."""
 
         async def read(_: Vendor, lake: Lake) -> tuple[int, list[Row]]:
-            through_ms = await lake.watermark(TENANT.organization) or 0
+            through_ms = await complete_through(lake)
             return through_ms, await asyncio.to_thread(raw_rows, lake.tables, TENANT.organization)
 
         through_ms, rows = self.look(read)
@@ -155,7 +158,7 @@ class World:
         now_ms = self.now_ms()
 
         async def is_drained(_: Vendor, lake: Lake) -> bool:
-            while (await lake.watermark(TENANT.organization) or 0) < now_ms:
+            while await complete_through(lake) < now_ms:
                 self.vendor.check()
                 self.collector.check()
                 await asyncio.sleep(0.2)
@@ -231,6 +234,13 @@ class World:
             program.kill()
         for target in self.targets:
             target.close()
+
+
+async def complete_through(lake: Lake) -> int:
+    """Ms: up to when the lake has everything, of both lanes; its own watermark is that of what is billed alone."""
+    sources = (await lake.horizon()).sources
+    lanes = [sources.get(Source(TENANT, COLLECTOR, lane)) for lane in (Lane.BILLING, Lane.BULK)]
+    return min((state.complete_through_ms() or 0) if state else 0 for state in lanes)
 
 
 def _skewed(clock: FileClock, *words: str) -> tuple[str, ...]:
