@@ -22,6 +22,7 @@ from collector.wire.headers import PushHeaders
 from kernel.errors import SlowDown, truncate
 from kernel.identity import Identity
 from kernel.log import LogUnavailable, Position, Record
+from metering.gateway.admission import Moment
 from metering.gateway.answers import Busy, PartlyRefused, UnknownFrames
 from metering.gateway.body import Unsupported, read_body
 from metering.gateway.frame_rules import CheckedEntries, check_entries, check_resync, check_times, cost_of
@@ -121,11 +122,12 @@ class Frames:
         self, opened: _Opened, identity: Identity, state: TenantState, push: PushHeaders
     ) -> Delivery:
         body, metrics = opened.body, self._intake.metrics
-        now_ms, now = self._intake.clock.now_ms(), self._intake.clock.monotonic()
+        now_ms = self._intake.clock.now_ms()
         check_resync(body, push)
         self._refuse(opened.entries.refused)
         self._refuse(check_times(body, state.limits, now_ms))
-        group = self._groups.group(identity, push, body.group, now)
+        moment = Moment(now_ms, self._intake.clock.monotonic())
+        group = self._groups.group(identity, push, body.group, moment)
         async with self._turn_of(group):
             self._groups.refresh(group)
             try:

@@ -15,6 +15,7 @@ from collector.wire.frames import Body, FrameLimits, GroupGuard
 from collector.wire.headers import PushHeaders
 from kernel.identity import Identity
 from kernel.ids import Tenant
+from metering.gateway.admission import Moment
 from metering.gateway.shares import GROUP_IDLE_SECONDS, GROUPS_PER_LANE, Shares
 
 
@@ -27,6 +28,7 @@ class Group:
     name: str  # epoch.group
     guard: GroupGuard
     used: float
+    received_ms: int  # of its last push
     version: int = 0  # of what the workers share
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -42,12 +44,22 @@ class Groups:
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
 
-    def group(self, identity: Identity, push: PushHeaders, number: int, now: float) -> Group:
-        """The group of a push, now the last used of its lane; a new one knows nothing yet."""
+    def group(self, identity: Identity, push: PushHeaders, number: int, moment: Moment) -> Group:
+        """The group of a push, now the last used of its lane; a new one knows nothing yet.
+
+        Readers of the log forget what rests too long by the time of receipt, so the wall clock counts here too: one
+        that stepped ahead must not let a frame pass which they have no state for any more.
+        """
         lane, name = f"{identity.who}/{push.lane.value}", f"{push.epoch}.{number}"
         groups = self._lanes[lane]
-        group = groups.get(name) or Group(identity.tenant, lane, name, GroupGuard(self.limits), now)
-        group.used = now
+        group = groups.get(name)
+        if group is not None and moment.now_ms - group.received_ms > GROUP_IDLE_SECONDS * 1000:
+            self.forget(group)
+            group = None
+        group = group or Group(
+            identity.tenant, lane, name, GroupGuard(self.limits), moment.monotonic, moment.now_ms
+        )
+        group.used, group.received_ms = moment.monotonic, moment.now_ms
         groups[name] = group
         groups.move_to_end(name)
         while len(groups) > GROUPS_PER_LANE:

@@ -14,7 +14,7 @@ import pytest
 from collector.wire.frames import MEDIA_TYPE, Block, GroupReader, Rows, join_blocks
 from collector.wire.headers import PushHeaders, PushLane
 from collector.wire.receipt import parse_answer
-from kernel.clock import SystemClock
+from kernel.clock import SystemClock, VirtualClock
 from kernel.ids import CollectorId
 from kernel.log import LogUnavailable, LogWriter, Position, Record, StoredRecord
 from kernel.log.memory import MemoryLog
@@ -238,6 +238,26 @@ async def test_after_an_unknown_outcome_nothing_builds_on_what_may_not_be_there(
             rows += whole.read(record.value, samples=not header.resync and header.sequence not in seen)
             seen.add(header.sequence)
         assert numbers.samples(rows) == sorted(collector.sent), "readable in the order of the log"
+
+
+async def test_a_wall_clock_that_steps_ahead_asks_for_roots_as_the_log_s_readers_forget(
+    tmp_path: Path,
+) -> None:
+    clock = VirtualClock(SystemClock().now())
+    async with (
+        gateway_world(tmp_path, clock=clock) as world,
+        Sender(world, world.context(world.credentials())) as sender,
+    ):
+        collector = Collector(sender)
+        decoder, _ = reader()
+        root = collector.scrape(entries(0, 9))
+        decoder.read(join_blocks(1, root))
+        assert (await collector.push(root)).status == 200
+        clock.step_wall(2 * 3600)
+        later = collector.scrape(entries(0, 9))
+        assert (await collector.push(later)).status == 409
+        assert (await collector.resync(decoder)).status == 200
+        assert (await collector.push(later, repeat=True)).status == 200
 
 
 @pytest.mark.parametrize(
