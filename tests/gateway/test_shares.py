@@ -133,6 +133,7 @@ bucket = SqliteShares(Path(sys.argv[1]), int(sys.argv[2]), limits).bucket(
     Tenant(OrganizationId("acme"), ProjectId("prod")), 0.0
 )
 print("ready", flush=True)
+sys.stdin.readline()
 taken = 0
 while bucket.take(1, 0.0) == 0:
     taken += 1
@@ -145,12 +146,20 @@ def test_killed_workers_leave_no_lock_and_totals_are_exact(path: Path) -> None:
     takers = [
         subprocess.Popen(
             [sys.executable, "-c", TAKER, str(path), str(number)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
         )
         for number in range(3)
     ]
+    for taker in takers:
+        assert taker.stdout
+        assert taker.stdout.readline() == "ready\n"
+    for taker in takers:  # all of them have the file open before one takes
+        assert taker.stdin
+        taker.stdin.write("go\n")
+        taker.stdin.close()
     victim = takers[0]
     assert victim.stdout
     for line in victim.stdout:
@@ -160,10 +169,10 @@ def test_killed_workers_leave_no_lock_and_totals_are_exact(path: Path) -> None:
     said = []
     for taker in takers:
         assert taker.stdout
-        said.append((taker.stdout.read().split() or ["50"])[-1])
+        said.append((taker.stdout.read().split() or ["50" if taker is victim else "0"])[-1])
         taker.wait()
         taker.stdout.close()
-    counts = [int(word) if word != "ready" else 0 for word in said]
+    counts = [int(word) for word in said]
     assert 3000 - sum(counts) in (0, 1), "the victim may have taken one without having said so"
     left = SqliteShares(path, 9, LIMITS).bucket(Tenant(OrganizationId("acme"), ProjectId("prod")), 0.0)
     assert left.wait_seconds(1, 0.0) > 0
