@@ -138,11 +138,12 @@ taken = 0
 while bucket.take(1, 0.0) == 0:
     taken += 1
     print(taken, flush=True)
+    time.sleep(0.0005)  # the lock is not fair: who never pauses takes all
 """
 
 
-def test_a_killed_worker_leaves_no_lock_and_at_most_what_it_took_is_given_again(path: Path) -> None:
-    """Three processes take from one bucket, one is killed in the middle of it. See the README's known flaws."""
+def test_a_killed_worker_leaves_no_lock_and_loses_nothing(path: Path) -> None:
+    """Three processes take from one bucket in turns, one is killed in the middle of it."""
     takers = [
         subprocess.Popen(
             [sys.executable, "-c", TAKER, str(path), str(number)],
@@ -162,17 +163,18 @@ def test_a_killed_worker_leaves_no_lock_and_at_most_what_it_took_is_given_again(
         taker.stdin.close()
     victim = takers[0]
     assert victim.stdout
+    counts = [0, 0, 0]
     for line in victim.stdout:
-        if line.strip() == "50":
+        counts[0] = int(line)
+        if counts[0] == 50:
             os.kill(victim.pid, signal.SIGKILL)
             break
-    said = []
-    for taker in takers:
+    for number, taker in enumerate(takers):
         assert taker.stdout
-        said.append((taker.stdout.read().split() or ["50" if taker is victim else "0"])[-1])
+        counts[number] = max([counts[number], *map(int, taker.stdout.read().split())])
         taker.wait()
         taker.stdout.close()
-    counts = [int(word) for word in said]
-    assert -50 <= 3000 - sum(counts) <= 1, "the victim may have taken one without having said so"
+    assert victim.returncode == -signal.SIGKILL, f"it was never killed, it took {counts[0]}"
+    assert 3000 - sum(counts) in (0, 1), "the victim may have taken one without having said so"
     left = SqliteShares(path, 9, LIMITS).bucket(Tenant(OrganizationId("acme"), ProjectId("prod")), 0.0)
     assert left.wait_seconds(1, 0.0) > 0
