@@ -6,6 +6,7 @@ from collector.exposition.columnar import ColumnReader, Reading, grammar_of
 from collector.exposition.columns import MetricType, RawExemplar, RawSeries, Rows, family_of
 from collector.exposition.errors import ExpositionError
 from collector.exposition.lexing import OPENMETRICS, parse_key
+from collector.exposition.numbering import Numbered
 from collector.exposition.openmetrics import parse_openmetrics
 from collector.exposition.text import parse_text
 
@@ -19,6 +20,7 @@ __all__ = [
     "ColumnReader",
     "ExpositionError",
     "MetricType",
+    "Numbered",
     "RawExemplar",
     "RawSeries",
     "Reading",

@@ -24,6 +24,7 @@ from collector.exposition.errors import SyntaxFault
 from collector.exposition.finite import check_not_finite, count_newlines
 from collector.exposition.keys import NO_ROW, NO_ROWS, KeyColumn, KeyMatcher, Matched, Memory, RowNumbers
 from collector.exposition.lexing import OPENMETRICS, TEXT, Grammar, parse_key
+from collector.exposition.numbering import NONE_NUMBERED, Numbered, Numbering
 
 ParsedKey = tuple[str, dict[str, str]]
 Floats = npt.NDArray[np.float64]
@@ -51,6 +52,9 @@ class Reading:
     `previous[i]`: which row of the last kept reading has the key of row i, NO_ROW: none; None: the rows are those
     of the last kept reading, one by one. `fresh`: every row without a previous one. `places`: where in the
     body each odd row stands, counted in rows. Maps are by row.
+
+    `numbered`: the number of each row's key, the same from reading to reading. Rows of one number have one key; a
+    key that a body has twice may have two. A fresh row has a number that is born, or that of another row.
     """
 
     column: KeyColumn
@@ -67,6 +71,7 @@ class Reading:
     histograms: Mapping[int, bytes] = field(default_factory=dict)
     parsed: Mapping[bytes, ParsedKey] = field(default_factory=dict)
     collisions: int = 0
+    numbered: Numbered = NONE_NUMBERED
 
     def parse(self, key: bytes) -> ParsedKey:
         """Name and labels of a key of this reading."""
@@ -104,6 +109,7 @@ class ColumnReader:
         self._odd: dict[bytes, int] = {}  # key of an odd row -> its row in the last kept reading
         self._spare: Memory | None = None
         self._stride = _WIDEST_STRIDE
+        self._numbering = Numbering()
 
     def read(self, body: bytearray, content_type: str) -> Reading:
         """The rows of a body, by its Content-Type (anything but OpenMetrics is read as text 0.0.4).
@@ -130,6 +136,7 @@ class ColumnReader:
             self._stride //= 2
             reading.column = replace(reading.column, marks=None)
         self._last = reading
+        self._numbering.keep(reading.numbered)
         reading.fresh, reading.parsed = NO_ROWS, {}
         plain = len(reading.column)
         self._odd = {key: plain + row for row, key in enumerate(reading.odd_keys)}
@@ -212,6 +219,7 @@ class ColumnReader:
         """Say of every row which one it was; `previous` says so of plain ones, but for what was odd, or retyped."""
         retyped = self._retyped(reading)
         if reading.previous is None and not retyped and self._has_same_odd_rows(reading):
+            reading.numbered = self._numbering.last
             return reading
         plain = len(reading.column)
         of_plain = np.arange(plain, dtype=np.int32) if reading.previous is None else reading.previous
@@ -223,12 +231,14 @@ class ColumnReader:
         _forget(previous, retyped, reading)
         reading.previous = previous
         reading.fresh = np.flatnonzero(previous < 0).astype(np.int32)
+        reading.numbered = self._numbering.follow(previous)
         return reading
 
     def _has_same_odd_rows(self, reading: Reading) -> bool:
         last = self._last
         return (
-            list(reading.odd_keys) == list(last.odd_keys)
+            len(self._numbering.last.rows) == len(last)  # not so after a change of format
+            and list(reading.odd_keys) == list(last.odd_keys)
             and list(reading.places) == list(last.places)
             and reading.timestamps.keys() == last.timestamps.keys()
             and reading.histograms.keys() == last.histograms.keys()

@@ -29,6 +29,7 @@ def read_both_ways(bodies: Iterable[bytes], content_type: str, *, or_refused: bo
     reader = ColumnReader()
     read: list[Parsed] = []
     last: list[bytes] = []
+    numbers: dict[int, bytes] = {}
     for body in bodies:
         expected: Parsed | ExpositionError
         try:
@@ -46,6 +47,7 @@ def read_both_ways(bodies: Iterable[bytes], content_type: str, *, or_refused: bo
             assert scratch == body
         assert _by_column(reading) == expected, body
         _check_previous(reading, last)
+        numbers = _check_numbers(reading, numbers)
         if reading.previous is not None:
             last = [reading.key(row) for row in range(len(reading))]
         reader.keep(reading)
@@ -92,3 +94,23 @@ def _check_previous(reading: Reading, last: list[bytes]) -> None:
     for row, previous in enumerate(reading.previous.tolist()):
         key = reading.key(row)
         assert row in fresh if previous < 0 else last[previous] == key
+
+
+def _check_numbers(reading: Reading, last: dict[int, bytes]) -> dict[int, bytes]:
+    """The keys by number, as whoever looks at what was born and what is gone alone knows them."""
+    numbered = reading.numbered
+    born, gone = set(numbered.born.tolist()), set(numbered.gone.tolist())
+    assert len(born) == len(numbered.born)
+    assert not born & (gone | last.keys())
+    assert gone <= last.keys()
+    keys = {number: key for number, key in last.items() if number not in gone}
+    assert len(numbered.rows) == len(reading)
+    for row, number in enumerate(numbered.rows.tolist()):
+        assert 0 <= number < numbered.limit
+        assert number in keys or number in born
+        assert keys.setdefault(number, reading.key(row)) == reading.key(row)
+    assert keys.keys() == set(numbered.rows.tolist())
+    if reading.previous is not None:
+        fresh = {reading.key(row) for row in reading.fresh.tolist()}
+        assert {keys[number] for number in born} <= fresh
+    return keys

@@ -229,6 +229,27 @@ def test_a_key_that_one_format_allows_is_not_known_to_the_other() -> None:
         reader.read(bytearray(body + b"# EOF\n"), OM)
 
 
+def test_a_page_in_another_format_without_rows_takes_all_rows_away() -> None:
+    reader = ColumnReader()
+    reader.keep(reader.read(bytearray(b"a 1\nb 2\n"), TEXT))
+    reading = reader.read(bytearray(b"# EOF\n"), OM)
+    assert reading.previous is not None
+    assert reading.numbered.gone.tolist() == [0, 1]
+    reader.keep(reading)
+    assert reader.read(bytearray(b"# EOF\n"), OM).previous is None
+
+
+def test_a_number_is_used_again_once_its_key_is_gone_and_not_before() -> None:
+    reader = ColumnReader()
+    reader.keep(reader.read(bytearray(b"a 1\nb 2\n"), TEXT))
+    second = reader.read(bytearray(b"c 1\nb 2\n"), TEXT)
+    assert (second.numbered.rows.tolist(), second.numbered.gone.tolist()) == ([2, 1], [0])
+    assert reader.read(bytearray(b"d 1\nb 2\n"), TEXT).numbered.rows.tolist() == [2, 1]  # the second was not kept
+    reader.keep(second)
+    third = reader.read(bytearray(b"b 2\nc 1\nd 3\n"), TEXT)
+    assert (third.numbered.rows.tolist(), third.numbered.born.tolist()) == ([1, 2, 0], [0])
+
+
 def test_a_refused_body_leaves_the_reader_usable() -> None:
     reader = ColumnReader()
     reader.keep(reader.read(bytearray(b"a 1\n"), TEXT))
