@@ -1,0 +1,47 @@
+"""Price model: whole packages; one begun is one paid. The first units may be free.
+
+Figures: lago-api spec/services/charge_models/package_service_spec.rb, openmeter billing/rating package_test.go.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+from typing import Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from billing.fields import DecimalText
+from billing.pricing.part import ZERO, Measured, PricedPart, ceiling, shown
+from kernel.settings import Section
+
+
+class Package(Section):
+    """Usage of a later correction is priced as the whole and what was billed subtracted, so a package begun before
+    is not paid twice.
+    """
+
+    kind: Literal["package"]
+    size: DecimalText = Field(description="units in one package, more than 0")
+    price_each: DecimalText = Field(alias="price", description="price of one package")
+    free_units: DecimalText = Field(
+        default=Decimal(0), description="units that cost nothing, before the first package"
+    )
+
+    @field_validator("size")
+    @classmethod
+    def _some(cls, size: Decimal) -> Decimal:
+        if size == 0:
+            raise PydanticCustomError("package", "a package of more than 0 units")
+        return size
+
+    def price(self, measured: Measured) -> tuple[PricedPart, ...]:
+        free = min(measured.quantity, Fraction(self.free_units))
+        packages = ceiling((measured.quantity - free) / Fraction(self.size))
+        size, rate = shown(Fraction(self.size)), Fraction(self.price_each)
+        parts = []
+        if free:
+            parts.append(PricedPart("free units", free, measured.unit, ZERO, "free"))
+        basis = f"{shown(rate)} for each {size} {measured.unit}, begun or full"
+        return (*parts, PricedPart("packages", Fraction(packages), "package", rate, basis))

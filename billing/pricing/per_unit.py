@@ -1,0 +1,23 @@
+"""Price model: every unit costs the same."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal
+
+from pydantic import Field
+
+from billing.fields import DecimalText
+from billing.pricing.part import Measured, PricedPart, shown
+from kernel.settings import Section
+
+
+class PerUnit(Section):
+    """`unit` for each unit; parts of a unit count as parts."""
+
+    kind: Literal["per-unit"]
+    unit: DecimalText = Field(description="price of one unit")
+
+    def price(self, measured: Measured) -> tuple[PricedPart, ...]:
+        rate = Fraction(self.unit)
+        return (PricedPart("all units", measured.quantity, measured.unit, rate, f"{shown(rate)} each"),)
