@@ -18,10 +18,11 @@ from billing.draft import digest
 from billing.run import InvoiceRun
 from console.migrate import migrate
 from kernel.database import Database, sqlite_url
+from kernel.errors import NotFound
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
-from metering.usage.model import UsageMonth, digest_of
+from metering.usage.model import MeterUsage, UsageMonth, digest_of
 from tests.billing.deals import Office, contract_text
 
 MONTH = "2026-10"
@@ -31,6 +32,9 @@ BUDGET = Budget(30.0)
 
 class _Levels:
     """Sealed usage that goes over the commitment every day from 9 to 17, each customer by another amount."""
+
+    def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
+        raise NotFound(f"{organization}, {window}: no charge of these contracts names {meter} by {group_by}")
 
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
         extra = 1000 + int(organization.rpartition("-")[2]) % 50 * 500

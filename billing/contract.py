@@ -16,9 +16,13 @@ from typing import Literal
 
 from pydantic import Field, StrictBool
 
+from billing.charges import Charge, charge_findings
 from billing.documents import parse_document
 from billing.fields import CurrencyCode, Day, DecimalText, Id, MilliVcpu, Text, Version, ZoneName, midnight_ms
 from billing.prices import VCPU_YEAR
+from billing.pricing.discounts import Discount
+from billing.pricing.spend import SpendBounds, SpendCommitment
+from billing.tax import TaxRule
 from kernel.errors import Finding, raise_findings
 from kernel.settings import Section
 from kernel.steps import StepFunction
@@ -26,6 +30,7 @@ from kernel.window import HOUR_MS, Window
 
 DAYS_IN_A_PRICED_YEAR = 365  # always, in leap years too
 MAX_TERM_YEARS = 20
+OVERAGE = "overage"  # what a discount calls the line of usage above the commitment
 
 
 class Party(Section):
@@ -65,14 +70,6 @@ class PriceReference(Section):
     item: Id = Field(default=VCPU_YEAR, description="the item in it")
 
 
-class TaxRule(Section):
-    """One tax on all lines, by UNCL 5305: S standard, Z zero, E exempt, AE reverse charge."""
-
-    name: Text = Field(default="VAT", description="as printed")
-    category: Literal["S", "Z", "E", "AE"] = Field(description="UNCL 5305 category")
-    rate: DecimalText = Field(description='percent in quotes, such as "19"')
-
-
 class Contract(Section):
     """One version of a contract. Dates are local dates of `time_zone`."""
 
@@ -89,6 +86,16 @@ class Contract(Section):
     )
     price_per_vcpu_year: DecimalText | None = Field(default=None, description="committed price, or give `price`")
     price: PriceReference | None = Field(default=None, description="committed price from a price book")
+    charges: tuple[Charge, ...] = Field(
+        default=(), max_length=200, description="what is charged for meters beside the committed capacity"
+    )
+    spend: SpendBounds | None = Field(
+        default=None, description="least and most spend of a calendar month, before discounts and tax"
+    )
+    spend_commitment: SpendCommitment | None = Field(
+        default=None, description="a sum committed for each period of the term, trued up at its end"
+    )
+    discounts: tuple[Discount, ...] = Field(default=(), max_length=50, description="in the order they are applied")
     on_demand: StrictBool = Field(description="true: usage above the commitment is billed; false: it is refused")
     tax: TaxRule | None = Field(default=None, description="none: no tax is charged")
     gap_policy: Literal["not-billed"] = Field(
@@ -110,7 +117,14 @@ class Contract(Section):
 def parse_contract(text: str, source: str) -> Contract:
     """The contract in `text`. Raises InvalidInput."""
     contract = parse_document(text, source, Contract)
-    raise_findings([*_term_findings(contract, source), *_price_findings(contract, source)])
+    raise_findings(
+        [
+            *_term_findings(contract, source),
+            *_price_findings(contract, source),
+            *charge_findings(contract.charges, contract.term.start, source),
+            *_discount_findings(contract, source),
+        ]
+    )
     raise_findings(_edge_findings(contract, source))
     return contract
 
@@ -179,3 +193,12 @@ def _price_findings(contract: Contract, source: str) -> Iterator[Finding]:
         yield Finding(source, "tax.rate", str(tax.rate), "at most 100")
     if tax and (tax.category == "S") != (tax.rate > 0):
         yield Finding(source, "tax.rate", str(tax.rate), 'more than 0 for category S, "0" for the others')
+
+
+def _discount_findings(contract: Contract, source: str) -> Iterator[Finding]:
+    known = {OVERAGE, *(charge.charge for charge in contract.charges)}
+    for index, discount in enumerate(contract.discounts):
+        for name in discount.charges:
+            if name not in known:
+                allowed = "ids of charges of this contract: " + ", ".join(sorted(known))
+                yield Finding(source, f"discounts[{index}].charges", name, allowed)

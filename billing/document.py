@@ -6,6 +6,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from billing.contract import Party
+from billing.documents import Snapshot
+from billing.pricing import PricedPart
 from billing.rating.fact import Fact
 from billing.rating.line import Derivation, Line
 from billing.tax import REVERSE_CHARGE, TaxGroup
@@ -83,8 +85,13 @@ def _contract(draft: Draft) -> dict[str, Any]:
         "on_demand": agreed.contract.on_demand,
         "gap_policy": agreed.contract.gap_policy,
         "price_per_vcpu_year": f"{agreed.price_per_vcpu_year:f}",
-        "price_book": {"sha256": book.sha256, "snapshot": book.text} if book else None,
+        "price_book": _book(book) if book else None,
+        **({"charge_books": [_book(book) for book in agreed.charge_books]} if agreed.charge_books else {}),
     }
+
+
+def _book(book: Snapshot) -> dict[str, str]:
+    return {"sha256": book.sha256, "snapshot": book.text}
 
 
 def _line(line: Line) -> dict[str, Any]:
@@ -103,11 +110,21 @@ def _line(line: Line) -> dict[str, Any]:
 def _derivation(made: Derivation) -> dict[str, Any]:
     return {
         "quantity": fraction_text(made.quantity) | {"unit": made.unit},
-        "rate": fraction_text(made.rate.amount) | {"basis": made.rate.basis},
+        "rate": fraction_text(made.rate.amount) | {"basis": made.rate.basis} if made.rate else None,
         "unrounded": fraction_text(made.unrounded),
         "rounding": fraction_text(made.rounding),
         "facts": [_fact(fact) for fact in made.facts],
+        **({"parts": [_part(part) for part in made.parts]} if made.parts else {}),
         "days": [{"day": day, "quantity": fraction_text(quantity)} for day, quantity in made.days],
+    }
+
+
+def _part(part: PricedPart) -> dict[str, Any]:
+    return {
+        "label": part.label,
+        "quantity": fraction_text(part.quantity) | {"unit": part.unit},
+        "rate": fraction_text(part.rate) | {"basis": part.basis},
+        "amount": fraction_text(part.amount),
     }
 
 

@@ -6,6 +6,7 @@ draft with `status`, `number` and `issued_at` filled in; see `billing.finalize`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import sha256
@@ -13,6 +14,7 @@ from typing import Any
 
 import rfc8785
 
+from billing.charges import ChargePiece, pieces
 from billing.document import render_document
 from billing.rating import rate
 from billing.rating.commitment import CommitmentCharge, commitment
@@ -22,7 +24,7 @@ from billing.tax import TaxGroup, tax_groups
 from kernel.errors import truncate
 from kernel.money import Currency, Money, currency, total
 from kernel.window import Window
-from metering.usage.model import UsageMonth
+from metering.usage.model import MeterUsage, UsageMonth
 
 USAGE, COMMITMENT = "usage", "commitment"
 
@@ -38,6 +40,7 @@ class Draft:
     lines: tuple[Line, ...]
     taxes: tuple[TaxGroup, ...]
     usage: UsageMonth | None  # None: a commitment needs none
+    meters: tuple[MeterUsage, ...] = ()  # of the charges
 
     @property
     def currency(self) -> Currency:
@@ -60,7 +63,7 @@ class Draft:
     @property
     def sealed(self) -> bool:
         """No hour that it rests on can still change."""
-        return self.usage is None or self.usage.sealed
+        return (self.usage is None or self.usage.sealed) and all(usage.sealed for usage in self.meters)
 
     def document(self) -> dict[str, Any]:
         """The invoice as JSON values: strings for all amounts and quantities."""
@@ -71,13 +74,40 @@ class Draft:
         return canonical(self.document())
 
 
-def usage_draft(agreed: AgreedContract, month: str, period: Window, usage: UsageMonth) -> Draft:
+@dataclass(frozen=True, slots=True)
+class MeasuredPeriod:
+    """All usage that a monthly invoice is made of."""
+
+    usage: UsageMonth
+    meters: Mapping[tuple[str, Window], MeterUsage]  # by charge and part of the period
+    spent_before: Money | None = None  # by earlier invoices, in the period of the spend commitment that goes on
+
+
+def needed_meters(agreed: AgreedContract, period: Window) -> Iterator[ChargePiece]:
+    """What `MeasuredPeriod.meters` must hold for a period."""
+    for charge in agreed.contract.charges:
+        yield from pieces(charge, agreed.charges[charge.charge], period, agreed.contract.time_zone)
+
+
+def usage_draft(agreed: AgreedContract, month: str, period: Window, measured: MeasuredPeriod) -> Draft:
     """The monthly invoice of `period`, the part of the month that lies in the term."""
+    usage = measured.usage
     if usage.window != period or usage.organization != agreed.contract.organization:
         raise ValueError(f"usage of {truncate(usage.organization)} in {usage.window} is not of the billed period")
     contract, unit = agreed.contract, currency(agreed.contract.currency)
-    lines = rate(RatingInput(contract, Fraction(agreed.price_per_vcpu_year), unit, period, usage))
-    return Draft(agreed, USAGE, month, period, lines, _taxes(lines, unit), usage)
+    rated = RatingInput(
+        contract=contract,
+        price_per_vcpu_year=Fraction(agreed.price_per_vcpu_year),
+        currency=unit,
+        period=period,
+        usage=usage,
+        spent_before=measured.spent_before or Money.zero(unit),
+        charges=agreed.charges,
+        meters=measured.meters,
+    )
+    lines = rate(rated)
+    meters = tuple(measured.meters[key] for key in sorted(measured.meters))
+    return Draft(agreed, USAGE, month, period, lines, _taxes(lines, unit), usage, meters)
 
 
 def commitment_draft(agreed: AgreedContract, charge: CommitmentCharge) -> Draft:

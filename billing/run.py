@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from billing.draft import USAGE, Draft, commitment_draft, usage_draft
+from billing.draft import USAGE, Draft, MeasuredPeriod, commitment_draft, needed_meters, usage_draft
 from billing.errors import AmbiguousContract, NoContract
 from billing.finalize import Finalizer, Invoice, find_invoice, load_invoice, load_invoices
 from billing.rating.commitment import charges_of
+from billing.spent import spent_before
 from billing.store import AgreedContract, load_contract, load_contracts
 from kernel.audit import AuditLog
 from kernel.clock import Clock
@@ -46,7 +47,20 @@ class InvoiceRun:
         the contract when two cover parts of the month).
         """
         agreed, period = self._covering(organization, month, contract)
-        return usage_draft(agreed, month, period, self.usage.month(organization, period))
+        return usage_draft(agreed, month, period, self._measured(agreed, period))
+
+    def _measured(self, agreed: AgreedContract, period: Window) -> MeasuredPeriod:
+        organization = OrganizationId(agreed.contract.organization)
+        meters = {
+            (piece.charge.charge, piece.window): self.usage.meter(
+                organization, piece.charge.meter, piece.window, piece.charge.group_by
+            )
+            for piece in needed_meters(agreed, period)
+        }
+        issued = (one for one in self.invoices(organization) if one.contract == agreed.contract.contract)
+        documents = (one.document for one in issued if one.kind == USAGE)
+        spent = spent_before(agreed.contract, period, documents)
+        return MeasuredPeriod(self.usage.month(organization, period), meters, spent)
 
     def commitments(self, contract: str, until_ms: int | None = None) -> tuple[Draft, ...]:
         """Drafts of a contract's commitments that begin before `until_ms` (None: by now), by date."""

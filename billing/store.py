@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from billing.charges import AgreedCharges, AgreedStep
 from billing.contract import Contract, parse_contract
 from billing.documents import Snapshot
 from billing.errors import SnapshotConflict
@@ -31,6 +32,8 @@ class AgreedContract:
     snapshot: Snapshot
     price_per_vcpu_year: Decimal
     price_book: Snapshot | None  # None: the price stands in the contract itself
+    charges: AgreedCharges = field(default_factory=dict)
+    charge_books: tuple[Snapshot, ...] = ()  # the price books that charges name, each once
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> None:
@@ -100,19 +103,51 @@ def load_price_book(connection: sa.Connection, book: str, version: int | None = 
 
 
 def agree(connection: sa.Connection, contract: Contract, snapshot: Snapshot, source: str) -> AgreedContract:
-    """The contract with its price. Raises InvalidInput when the price book does not give one."""
+    """The contract with its prices. Raises InvalidInput when a price book does not give one."""
+    charges, books = _agreed_charges(connection, contract, source)
+    return replace(_committed(connection, contract, snapshot, source), charges=charges, charge_books=books)
+
+
+def _agreed_charges(
+    connection: sa.Connection, contract: Contract, source: str
+) -> tuple[AgreedCharges, tuple[Snapshot, ...]]:
+    agreed: dict[str, tuple[AgreedStep, ...]] = {}
+    books: dict[str, Snapshot] = {}
+    for index, charge in enumerate(contract.charges):
+        steps = []
+        for number, step in enumerate(charge.steps):
+            model, reference = step.model, step.price
+            if reference is not None:
+                where = f"charges[{index}].steps[{number}].price"
+                book, stored = _named_book(connection, reference.book, reference.version, source, where)
+                books[stored.sha256] = stored
+                model = book.model_on(reference.item, contract.currency, step.start)
+            if model is None:
+                found = reference.item if reference else "nothing"
+                allowed = f"an item with a model in {contract.currency} on {step.start} in that book"
+                raise InvalidInput.single(source, f"charges[{index}].steps[{number}].price.item", found, allowed)
+            steps.append(AgreedStep(step.start, model))
+        agreed[charge.charge] = tuple(steps)
+    return agreed, tuple(books[key] for key in sorted(books))
+
+
+def _named_book(
+    connection: sa.Connection, name: str, version: int, source: str, where: str
+) -> tuple[PriceBook, Snapshot]:
+    try:
+        return load_price_book(connection, name, version)
+    except NotFound as error:
+        allowed = "a price book that `byoc price add` has stored"
+        raise InvalidInput.single(source, where, f"{name} version {version}", allowed) from error
+
+
+def _committed(connection: sa.Connection, contract: Contract, snapshot: Snapshot, source: str) -> AgreedContract:
     if contract.price_per_vcpu_year is not None:
         return AgreedContract(contract, snapshot, contract.price_per_vcpu_year, None)
     reference = contract.price
     if reference is None:
         raise InvalidInput.single(source, "price", "nothing", "one of price_per_vcpu_year and price")
-    try:
-        book, stored = load_price_book(connection, reference.book, reference.version)
-    except NotFound as error:
-        found = f"{reference.book} version {reference.version}"
-        raise InvalidInput.single(
-            source, "price", found, "a price book that `byoc price add` has stored"
-        ) from error
+    book, stored = _named_book(connection, reference.book, reference.version, source, "price")
     price = book.price_on(reference.item, contract.currency, contract.term.start)
     if price is None:
         allowed = f"an item with a price in {contract.currency} on {contract.term.start} in that book"

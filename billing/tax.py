@@ -6,11 +6,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import Literal
 
-from billing.contract import TaxRule
+from pydantic import Field
+
+from billing.fields import DecimalText, Text
 from kernel.money import Currency, Money
+from kernel.settings import Section
 
 REVERSE_CHARGE = "Reverse charge: the recipient is liable for the tax."
+
+
+class TaxRule(Section):
+    """One tax on all lines, by UNCL 5305: S standard, Z zero, E exempt, AE reverse charge."""
+
+    name: Text = Field(default="VAT", description="as printed")
+    category: Literal["S", "Z", "E", "AE"] = Field(description="UNCL 5305 category")
+    rate: DecimalText = Field(description='percent in quotes, such as "19"')
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
+from billing.rating.adjusting import discount_lines, spend_lines, true_up_lines
+from billing.rating.charges import charge_lines, pieces_of
 from billing.rating.commitment import commitment_information
 from billing.rating.line import Line, RatingInput
 from billing.rating.overage import overage
 
-PriceModel = Callable[[RatingInput], Line]
+Stage = Callable[[RatingInput, Sequence[Line]], Iterable[Line]]
 
-MONTHLY_MODELS: tuple[PriceModel, ...] = (
-    commitment_information,  # first, so that a reader knows what the overage is above
-    overage,
+MONTHLY_STAGES: tuple[Stage, ...] = (
+    lambda rated, _: [commitment_information(rated)],  # first, so that a reader knows what the overage is above
+    lambda rated, _: [overage(rated)],
+    lambda rated, _: charge_lines(rated),
+    spend_lines,  # of what was charged, before any discount
+    true_up_lines,
+    discount_lines,  # last, of all that is above
 )
+
+__all__ = ["MONTHLY_STAGES", "pieces_of", "rate"]
 
 
 def rate(rated: RatingInput) -> tuple[Line, ...]:
-    """The lines of a monthly invoice, in the order of `MONTHLY_MODELS`."""
-    return tuple(model(rated) for model in MONTHLY_MODELS)
+    """The lines of a monthly invoice, in the order of `MONTHLY_STAGES`; each stage sees the lines before it."""
+    lines: tuple[Line, ...] = ()
+    for stage in MONTHLY_STAGES:
+        lines += tuple(stage(rated, lines))
+    return lines

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from billing.contract import Contract, TaxRule
+from billing.charges import AgreedCharges
+from billing.contract import Contract
+from billing.pricing import PricedPart
 from billing.rating.fact import Fact
+from billing.tax import TaxRule
 from kernel.money import Currency, Money
 from kernel.window import Window
-from metering.usage.model import UsageMonth
+from metering.usage.model import MeterUsage, UsageMonth
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,11 @@ class RatingInput:
     currency: Currency
     period: Window
     usage: UsageMonth
+    spent_before: Money  # by earlier invoices, in the period of the spend commitment that goes on
+    charges: AgreedCharges = field(default_factory=dict)
+    meters: Mapping[tuple[str, Window], MeterUsage] = field(
+        default_factory=dict
+    )  # by charge and part of the period
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +42,16 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """How an amount came to be: `quantity * rate = unrounded`, rounded half-up once."""
+    """How an amount came to be: `quantity * rate = unrounded`, or the sum of `parts`, rounded half-up once."""
 
     quantity: Fraction
     unit: str
-    rate: Rate
+    rate: Rate | None  # None: the parts have rates of their own
     unrounded: Fraction
     rounding: Fraction  # amount minus unrounded
     facts: tuple[Fact, ...] = ()  # what the quantity was taken from
     days: tuple[tuple[str, Fraction], ...] = ()  # the quantity by local day, days with none left out
+    parts: tuple[PricedPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

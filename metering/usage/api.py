@@ -2,13 +2,24 @@
 
 from metering.usage.closer import HourCloser, SampleFile, SampleSource
 from metering.usage.lake_source import LakeSource
-from metering.usage.model import UsageMonth, UsageReader, UsageRow, digest_of
+from metering.usage.model import (
+    MeterPart,
+    MeterRow,
+    MeterUsage,
+    UsageMonth,
+    UsageReader,
+    UsageRow,
+    digest_of,
+)
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 
 __all__ = [
     "HourCloser",
     "LakeSource",
+    "MeterPart",
+    "MeterRow",
+    "MeterUsage",
     "SampleFile",
     "SampleSource",
     "UsageMonth",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 from hashlib import sha256
 from typing import Protocol
 
@@ -47,11 +48,59 @@ class UsageMonth:
     sealed: bool  # every hour of the window is sealed
 
 
+@dataclass(frozen=True, slots=True)
+class MeterRow:
+    """What one meter measured for one set of dimensions in one hour (or the piece of it in a period), by one
+    revision. `quantity` is in the meter's integer unit (times milliseconds for the integral of a gauge).
+    """
+
+    project: ProjectId
+    cluster: ClusterId
+    dimensions: tuple[tuple[str, str], ...]
+    hour: Window
+    revision: int
+    quantity: int
+    observed_ms: int
+    missing_ms: int
+    estimated_ms: int  # of `observed_ms`, what a gap policy filled in
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MeterPart:
+    """The quantity of one group over a window, exact and in the meter's unit, and by hour where hours add up."""
+
+    group: str  # a cluster or project; "" for all together
+    quantity: Fraction
+    hourly: tuple[Fraction, ...] = ()  # one for each hour of the window; empty for peak, percentile, unique, latest
+
+
+@dataclass(frozen=True, slots=True)
+class MeterUsage:
+    """One meter's usage of an organization in a window, from the newest revision of each of its hours."""
+
+    organization: OrganizationId
+    meter: str
+    catalogue: str  # id and version of the catalogue that defines the meter
+    unit: str
+    window: Window
+    parts: tuple[MeterPart, ...]
+    rows: tuple[MeterRow, ...]
+    observed_ms: int
+    missing_ms: int
+    estimated_ms: int
+    revision_digest: str
+    sealed: bool
+
+
 class UsageReader(Protocol):
-    """Where billing gets usage from."""
+    """Where billing gets usage from. Both block."""
 
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
-        """The usage of `window`, which may be any window that is cut at hour edges. Blocking."""
+        """The licence usage of `window`, which may be any window that is cut at hour edges."""
+
+    def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
+        """The usage of one meter, `group_by` cluster, project or None. Raises NotFound for an unknown meter."""
 
 
 def digest_of(rows: Iterable[UsageRow]) -> str:

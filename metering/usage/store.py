@@ -11,12 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from kernel.database import Database
-from kernel.errors import InvalidInput, Retry
+from kernel.errors import InvalidInput, NotFound, Retry
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
 from metering.usage.hours import Component, ComponentHour
-from metering.usage.model import UsageMonth, UsageRow, digest_of
+from metering.usage.model import MeterUsage, UsageMonth, UsageRow, digest_of
 from metering.usage.models import usage_checks, usage_hours, usage_rows
 
 
@@ -71,6 +71,10 @@ class UsageStore:
         if window.start_ms % HOUR_MS or window.end_ms % HOUR_MS:
             raise InvalidInput.single("usage", "window", str(window), "edges at whole UTC hours")
         return self._database.transact(lambda connection: _read_month(connection, organization, window))
+
+    def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
+        """No meter but the licence's is rolled up yet. Raises NotFound."""
+        raise NotFound(f"{organization}: there is no meter {meter!r}; `byoc meters check` lists what there is")
 
     def open_components(self, organization: OrganizationId, before_ms: int) -> frozenset[Component]:
         """The components that existed at `before_ms`, by the newest revision of the hour that ends there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from fractions import Fraction
 
 import sqlalchemy as sa
 
@@ -13,10 +14,11 @@ from billing.run import InvoiceRun
 from kernel.audit import AuditLog
 from kernel.clock import VirtualClock
 from kernel.database import Database
+from kernel.errors import NotFound
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
-from kernel.window import Window
-from metering.usage.model import UsageMonth, UsageRow, digest_of
+from kernel.window import Window, hours_in
+from metering.usage.model import MeterPart, MeterUsage, UsageMonth, UsageRow, digest_of
 
 ACME = OrganizationId("acme")
 NOVEMBER_3 = datetime(2026, 11, 3, 9, 30, tzinfo=UTC)
@@ -73,6 +75,35 @@ class RecordedUsage:
     missing_ms: int = 0
     sealed: bool = True
     rows: tuple[UsageRow, ...] = ()
+    meters: dict[str, dict[str, dict[int, Fraction]]] = field(default_factory=dict)  # meter, group, hour ms
+
+    def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
+        if meter not in self.meters:
+            raise NotFound(f"there is no meter {meter}")
+        groups: dict[str, list[Fraction]] = {}
+        hours = list(hours_in(window))
+        for group, by_hour in self.meters[meter].items():
+            hourly = groups.setdefault(group if group_by else "", [Fraction(0)] * len(hours))
+            for index, hour in enumerate(hours):
+                hourly[index] += by_hour.get(hour.start_ms, Fraction(0))
+        parts = [
+            MeterPart(name, sum(hourly, Fraction(0)), tuple(hourly)) for name, hourly in sorted(groups.items())
+        ]
+        digest = digest_of(())
+        return MeterUsage(
+            organization,
+            meter,
+            "tests 1",
+            "call",
+            window,
+            tuple(parts),
+            (),
+            window.length_ms,
+            0,
+            0,
+            digest,
+            self.sealed,
+        )
 
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
         return UsageMonth(

@@ -249,10 +249,10 @@ def test_issue_times_never_decrease_within_a_series(small_office: Office) -> Non
 
 
 def test_the_usage_must_be_of_the_billed_period(small_office: Office) -> None:
-    from billing.draft import usage_draft
+    from billing.draft import MeasuredPeriod, usage_draft
 
     _open_with_overage(small_office)
     agreed = small_office.book.contract("acme-2026")
     other = Window(OCTOBER.start_ms, OCTOBER.end_ms - HOUR_MS)
     with pytest.raises(ValueError, match="not of the billed period"):
-        usage_draft(agreed, "2026-10", OCTOBER, small_office.usage.month(ACME, other))
+        usage_draft(agreed, "2026-10", OCTOBER, MeasuredPeriod(small_office.usage.month(ACME, other), {}))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from billing.contract import Contract, parse_contract, years_of
 from billing.documents import Snapshot
-from billing.draft import Draft, commitment_draft, usage_draft
+from billing.draft import Draft, MeasuredPeriod, commitment_draft, usage_draft
 from billing.ledger import postings_of
 from billing.rating.commitment import charges_of
 from billing.rating.overage import excess_of
@@ -41,7 +41,7 @@ def _agreed(text: str) -> AgreedContract:
 def _draft(step: StepFunction, vcpu: int, price: str, tax: str) -> Draft:
     text = contract_text(vcpu=vcpu, more=tax).replace('"900.00"', f'"{price}"')
     usage = RecordedUsage(list(step.points)).month(ACME, OCTOBER)
-    return usage_draft(_agreed(text), "2026-10", OCTOBER, usage)
+    return usage_draft(_agreed(text), "2026-10", OCTOBER, MeasuredPeriod(usage, {}))
 
 
 def _oracle_minutes(step: StepFunction, committed: int) -> Fraction:
@@ -168,7 +168,7 @@ def test_overage_is_above_the_commitment_of_each_moment() -> None:
     more = contract_text(vcpu=10).replace("vcpu: 10}\n", "vcpu: 10}\n  - {start: 2026-10-16, vcpu: 14}\n")
     usage = RecordedUsage([(OCTOBER.start_ms, 12_000)]).month(ACME, OCTOBER)
 
-    draft = usage_draft(_agreed(more), "2026-10", OCTOBER, usage)
+    draft = usage_draft(_agreed(more), "2026-10", OCTOBER, MeasuredPeriod(usage, {}))
 
     assert draft.lines[1].derivation.quantity == 2 * 15 * 24 * 60  # 2 vCPU above, in the first 15 days alone
     assert [day for day, _ in draft.lines[1].derivation.days] == [f"2026-10-{day:02}" for day in range(1, 16)]
@@ -179,7 +179,7 @@ def test_a_month_begins_at_the_customers_midnight() -> None:
     march = month("2026-03", "Europe/Berlin")
     usage = RecordedUsage([(march.start_ms - DAY_MS, 1000)]).month(ACME, march)
 
-    draft = usage_draft(_agreed(text), "2026-03", march, usage)
+    draft = usage_draft(_agreed(text), "2026-03", march, MeasuredPeriod(usage, {}))
 
     assert draft.lines[1].derivation.quantity == (31 * 24 - 1) * 60  # the clocks go forward
     assert dict(draft.lines[1].derivation.days)["2026-03-29"] == 23 * 60

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from billing.contract import TaxRule
 from billing.rating.line import Priced, Rate
 from billing.rating.overage import overage_rate
-from billing.tax import tax_groups
+from billing.tax import TaxRule, tax_groups
 from kernel.money import Currency, Money, currency, total
 from kernel.quantity import render_fraction
 from kernel.steps import StepFunction

@@ -6,11 +6,10 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from billing.contract import TaxRule
 from billing.pricing.credits import Grant, after, draw
 from billing.pricing.discounts import Discount, reductions
 from billing.pricing.spend import minimum_line
-from billing.tax import tax_groups
+from billing.tax import TaxRule, tax_groups
 from kernel.money import Money, currency, total
 from tests.billing.pricing.models import costs, model
 from tests.golden import pricing_example
