@@ -18,7 +18,7 @@ from kernel.settings import Section
 class BlockTiersPrice(Section):
     """`all-tiers`: each tier's own units in its own blocks. `top-tier`: all units in blocks of the tier reached."""
 
-    kind: Literal["block-tiers"]
+    kind: Literal["block-tiers"] = Field(description="name of the model")
     mode: Literal["all-tiers", "top-tier"] = Field(description="which tiers count")
     tiers: BlockTiers = Field(description="tiers with rising bounds, each with its block")
 

@@ -15,7 +15,7 @@ from kernel.settings import Section
 class FlatPerTier(Section):
     """Steps. Nothing used reaches no tier and costs nothing."""
 
-    kind: Literal["flat-per-tier"]
+    kind: Literal["flat-per-tier"] = Field(description="name of the model")
     tiers: FlatTiers = Field(description="tiers with rising bounds, each with its price")
 
     def price(self, measured: Measured) -> tuple[PricedPart, ...]:

@@ -19,7 +19,7 @@ from kernel.settings import Section
 class Graduated(Section):
     """More is never cheaper. Nothing used reaches no tier and costs nothing."""
 
-    kind: Literal["graduated"]
+    kind: Literal["graduated"] = Field(description="name of the model")
     tiers: Tiers = Field(description="tiers with rising bounds; a quantity on a bound lies in the tier below it")
 
     def price(self, measured: Measured) -> tuple[PricedPart, ...]:

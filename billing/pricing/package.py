@@ -22,7 +22,7 @@ class Package(Section):
     is not paid twice.
     """
 
-    kind: Literal["package"]
+    kind: Literal["package"] = Field(description="name of the model")
     size: DecimalText = Field(description="units in one package, more than 0")
     price_each: DecimalText = Field(alias="price", description="price of one package")
     free_units: DecimalText = Field(

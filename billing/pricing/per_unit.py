@@ -15,7 +15,7 @@ from kernel.settings import Section
 class PerUnit(Section):
     """`unit` for each unit; parts of a unit count as parts."""
 
-    kind: Literal["per-unit"]
+    kind: Literal["per-unit"] = Field(description="name of the model")
     unit: DecimalText = Field(description="price of one unit")
 
     def price(self, measured: Measured) -> tuple[PricedPart, ...]:

@@ -21,7 +21,7 @@ from kernel.settings import Section
 class Percentage(Section):
     """The first `free_events` cost nothing, in the order of `Measured.events`; an event of value 0 is one too."""
 
-    kind: Literal["percentage"]
+    kind: Literal["percentage"] = Field(description="name of the model")
     percent: DecimalText = Field(description='share of the value in percent, such as "1.2"')
     fixed_fee: DecimalText = Field(default=Decimal(0), description="added for each event")
     free_events: StrictInt = Field(default=0, ge=0, le=1_000_000, description="events that cost nothing")

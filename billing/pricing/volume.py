@@ -19,7 +19,7 @@ from kernel.settings import Section
 class Volume(Section):
     """One tier for all. Nothing used reaches no tier and costs nothing."""
 
-    kind: Literal["volume"]
+    kind: Literal["volume"] = Field(description="name of the model")
     tiers: Tiers = Field(description="tiers with rising bounds; a quantity on a bound lies in the tier below it")
 
     def price(self, measured: Measured) -> tuple[PricedPart, ...]:

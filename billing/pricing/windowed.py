@@ -20,7 +20,7 @@ from kernel.settings import Section
 class WindowedCommitment(Section):
     """Looks at `Measured.windows`, one for each hour of the period, and not at their sum."""
 
-    kind: Literal["windowed-commitment"]
+    kind: Literal["windowed-commitment"] = Field(description="name of the model")
     committed: DecimalText = Field(description="units committed for each hour")
     unit: DecimalText = Field(description="price of one unit within the commitment")
     overage_factor: DecimalText = Field(
