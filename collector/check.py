@@ -9,7 +9,8 @@ from typing import Any
 
 from collector.exposition.columns import RawSeries
 from collector.labels import METRIC_NAME, Labels, make_labels, render_labels
-from collector.policy import Decision, Explained, Fate
+from collector.policy import Decision, Explained
+from collector.policy_selection import Fate
 from collector.relabel import RelabelRule
 from collector.scrape.series import LimitExceeded, SeriesRules
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hmac
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from hashlib import sha256
 from typing import Protocol
 
 from collector.labels import METRIC_NAME
-from collector.policy_settings import AllowRule, DropRule, PolicySettings, Unlisted
+from collector.policy_pseudonyms import Pseudonyms
+from collector.policy_selection import MAX_CACHED, Fate, Fates, LabelRule, Selection, patterns, select
+from collector.policy_settings import PolicySettings
 
-MAX_CACHED = 50_000  # names, label names and pseudonyms that are kept; a target chooses how many there are
+
+@dataclass(frozen=True, slots=True)
+class LabelPlan:
+    """Which labels of a series leave: as they are, or as what stands for their value (both UTF-8)."""
+
+    kept: tuple[str, ...]
+    pseudonyms: tuple[tuple[str, Mapping[bytes, bytes]], ...] = ()
 
 
 class Policy(Protocol):
@@ -24,20 +29,22 @@ class Policy(Protocol):
     def version(self) -> str:
         """Another string when decisions may be other ones: whoever keeps decisions asks again then."""
 
+    @property
+    def now(self) -> Policy:
+        """The policy that decides now, and never changes: for decisions that must be of one policy."""
+
+    @property
+    def looked_at(self) -> frozenset[str]:
+        """Names of the labels whose values decide whether a series leaves, beside its name's."""
+
+    def plan(self, family: str, labels: Mapping[str, str]) -> LabelPlan | None:
+        """What becomes of each label; None: nothing of this series leaves. Of values only `looked_at` are seen."""
+
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
         """The labels that may leave, `__name__` included; None: nothing of this series leaves."""
 
     def exemplar(self, labels: Mapping[str, str]) -> dict[str, str] | None:
         """The labels of an exemplar that may leave with its series; None: the exemplar stays."""
-
-
-class Fate(StrEnum):
-    """What a rule does with a label."""
-
-    KEPT = "kept"
-    PSEUDONYM = "pseudonym"
-    REMOVED = "removed"
-    DROPS_SERIES = "drops_series"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,14 @@ class OpenPolicy:
     """Lets everything out."""
 
     version = "open"
+    looked_at: frozenset[str] = frozenset()
+
+    @property
+    def now(self) -> OpenPolicy:
+        return self
+
+    def plan(self, family: str, labels: Mapping[str, str]) -> LabelPlan | None:
+        return LabelPlan(tuple(labels))
 
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
         return labels
@@ -75,6 +90,14 @@ class ClosedPolicy:
     """Lets nothing out: no policy was ever accepted."""
 
     version = "closed"
+    looked_at: frozenset[str] = frozenset()
+
+    @property
+    def now(self) -> ClosedPolicy:
+        return self
+
+    def plan(self, family: str, labels: Mapping[str, str]) -> LabelPlan | None:
+        return None
 
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
         return None
@@ -99,6 +122,17 @@ class LivePolicy:
     def version(self) -> str:
         return self.current.version
 
+    @property
+    def now(self) -> Policy:
+        return self.current.now
+
+    @property
+    def looked_at(self) -> frozenset[str]:
+        return self.current.looked_at
+
+    def plan(self, family: str, labels: Mapping[str, str]) -> LabelPlan | None:
+        return self.current.plan(family, labels)
+
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
         return self.current.admit(family, labels)
 
@@ -109,103 +143,52 @@ class LivePolicy:
         return self.current.explain(family, labels)
 
 
-@dataclass(slots=True)
-class _Selection:
-    """Which series a rule is about."""
-
-    name: str  # of the rule, for people
-    metrics: re.Pattern[str]
-    where: tuple[tuple[str, re.Pattern[str]], ...]
-
-    def holds(self, labels: Mapping[str, str]) -> bool:
-        return all(pattern.fullmatch(labels.get(name, "")) for name, pattern in self.where)
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a rule does with series of these label names. `drops`: the series stays."""
-
-    kept: tuple[str, ...]
-    pseudonyms: tuple[str, ...]
-    drops: bool
-
-
-@dataclass(slots=True)
-class _Rule:
-    selection: _Selection
-    settings: AllowRule
-    removed: re.Pattern[str] | None
-    plans: dict[tuple[str, ...], _Plan] = field(default_factory=dict)  # by label names, as met
-
-    def plan(self, names: tuple[str, ...]) -> _Plan:
-        if len(self.plans) >= MAX_CACHED:
-            self.plans.clear()
-        fates = {name: self.fate(name) for name in names}
-        made = self.plans[names] = _Plan(
-            tuple(name for name in names if fates[name] is Fate.KEPT),
-            tuple(name for name in names if fates[name] is Fate.PSEUDONYM),
-            Fate.DROPS_SERIES in fates.values(),
-        )
-        return made
-
-    def fate(self, name: str) -> Fate:
-        if name == METRIC_NAME:
-            return Fate.KEPT
-        if self.removed is not None and self.removed.fullmatch(name):
-            return Fate.REMOVED
-        if name in self.settings.pseudonyms:
-            return Fate.PSEUDONYM
-        if "*" in self.settings.labels or name in self.settings.labels:
-            return Fate.KEPT
-        return {
-            Unlisted.REMOVE: Fate.REMOVED,
-            Unlisted.PSEUDONYM: Fate.PSEUDONYM,
-            Unlisted.DROP_SERIES: Fate.DROPS_SERIES,
-        }[self.settings.unlisted]
-
-
-_Candidates = tuple[tuple[_Selection, ...], tuple[_Rule, ...]]
+_Candidates = tuple[tuple[Selection, ...], tuple[LabelRule, ...]]
 
 
 class AllowList:
     """The rules of `PolicySettings`. `key`: at least 16 secret bytes that never leave; makes the pseudonyms."""
 
     def __init__(self, settings: PolicySettings, key: bytes) -> None:
-        # HMAC (RFC 2104) with both halves of the key taken in once: `hmac` takes thrice as long for each value.
-        block = (sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
-        self._inner = sha256(bytes(byte ^ 0x36 for byte in block))
-        self._outer = sha256(bytes(byte ^ 0x5C for byte in block))
         self.version = hmac.digest(key, _rendered(settings), "sha256").hex()[:32]
-        self._drop = [_Selection(f"drop: {name}", _patterns([name]), ()) for name in settings.drop]
-        self._drop += [_select(f"drop_series[{at}]", rule) for at, rule in enumerate(settings.drop_series)]
-        removed = _patterns(settings.remove_labels) if settings.remove_labels else None
+        self._drop = [Selection(f"drop: {name}", patterns([name]), ()) for name in settings.drop]
+        self._drop += [select(f"drop_series[{at}]", rule) for at, rule in enumerate(settings.drop_series)]
+        removed = patterns(settings.remove_labels) if settings.remove_labels else None
         self._removed = removed
-        self._exemplars = _patterns(settings.exemplar_labels) if settings.exemplar_labels else None
-        self._rules = [_Rule(_select(f"allow[{at}]", one), one, removed) for at, one in enumerate(settings.allow)]
+        self._exemplars = patterns(settings.exemplar_labels) if settings.exemplar_labels else None
+        self._rules = [
+            LabelRule(select(f"allow[{at}]", one), one, removed) for at, one in enumerate(settings.allow)
+        ]
         self._candidates: dict[tuple[str, str], _Candidates] = {}  # by metric name and family
-        self._pseudonyms: dict[tuple[str, str], str] = {}
+        self._pseudonyms = Pseudonyms(key)
+        selections = [*self._drop, *(rule.selection for rule in self._rules)]
+        self.looked_at = frozenset(name for one in selections for name, _ in one.where)
+
+    @property
+    def now(self) -> AllowList:
+        return self
+
+    def plan(self, family: str, labels: Mapping[str, str]) -> LabelPlan | None:
+        fates = self._fates(family, labels)
+        if fates is None:
+            return None
+        return LabelPlan(fates.kept, tuple((name, self._pseudonyms.of(name)) for name in fates.pseudonyms))
 
     def admit(self, family: str, labels: dict[str, str]) -> dict[str, str] | None:
         """The labels that may leave. Pseudonyms depend on label name and value, so joins by label still work."""
-        rule = self._rule_of(family, labels)
-        if rule is None or rule.__class__ is _Selection:
+        fates = self._fates(family, labels)
+        if fates is None:
             return None
-        assert isinstance(rule, _Rule)
-        names = tuple(labels)
-        plan = rule.plans.get(names) or rule.plan(names)
-        if plan.drops:
-            return None
-        kept = {name: labels[name] for name in plan.kept}
-        for name in plan.pseudonyms:
-            value = labels[name]
-            kept[name] = self._pseudonyms.get((name, value)) or self.pseudonym(name, value)
+        kept = {name: labels[name] for name in fates.kept}
+        for name in fates.pseudonyms:
+            kept[name] = self.pseudonym(name, labels[name])
         return kept
 
     def explain(self, family: str, labels: dict[str, str]) -> Decision:
         rule = self._rule_of(family, labels)
         if rule is None:
             return Decision(None, "no rule of allow names it")
-        if isinstance(rule, _Selection):
+        if isinstance(rule, Selection):
             return Decision(None, rule.name)
         fates = {name: rule.fate(name) for name in labels}
         kept = self.admit(family, labels)
@@ -221,7 +204,14 @@ class AllowList:
         kept = {name: value for name, value in labels.items() if allowed.fullmatch(name)}
         return {name: value for name, value in kept.items() if removed is None or not removed.fullmatch(name)}
 
-    def _rule_of(self, family: str, labels: Mapping[str, str]) -> _Rule | _Selection | None:
+    def _fates(self, family: str, labels: Mapping[str, str]) -> Fates | None:
+        rule = self._rule_of(family, labels)
+        if rule is None or isinstance(rule, Selection):
+            return None
+        fates = rule.fates(tuple(labels))
+        return None if fates.drops else fates
+
+    def _rule_of(self, family: str, labels: Mapping[str, str]) -> LabelRule | Selection | None:
         """The rule that lets it out, or the selection that keeps it in, or None: nothing names it."""
         key = labels.get(METRIC_NAME, ""), family
         drop, rules = self._candidates.get(key) or self._named(*key)
@@ -237,20 +227,14 @@ class AllowList:
         if len(self._candidates) >= MAX_CACHED:
             self._candidates.clear()
         found = self._candidates[name, family] = (
-            tuple(one for one in self._drop if _names(one, name, family)),
-            tuple(one for one in self._rules if _names(one.selection, name, family)),
+            tuple(one for one in self._drop if one.names(name, family)),
+            tuple(one for one in self._rules if one.selection.names(name, family)),
         )
         return found
 
     def pseudonym(self, name: str, value: str) -> str:
         """`p-` and 80 bits of HMAC-SHA-256 over name and value."""
-        if len(self._pseudonyms) >= MAX_CACHED:
-            self._pseudonyms.clear()
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(f"{name}\0{value}".encode())
-        outer.update(inner.digest())
-        found = self._pseudonyms[name, value] = "p-" + outer.hexdigest()[:20]
-        return found
+        return self._pseudonyms.of(name)[value.encode()].decode()
 
 
 def make_policy(settings: PolicySettings, key: bytes) -> Explained:
@@ -266,22 +250,3 @@ def policy_digest(settings: PolicySettings) -> str:
 def _rendered(settings: PolicySettings) -> bytes:
     """The rules alone: a document's number changes no decision."""
     return settings.model_dump_json(exclude={"version"}).encode()
-
-
-def _names(selection: _Selection, name: str, family: str) -> bool:
-    return bool(selection.metrics.fullmatch(name) or selection.metrics.fullmatch(family))
-
-
-def _select(name: str, rule: AllowRule | DropRule) -> _Selection:
-    where = tuple((label, _patterns(values)) for label, values in sorted(rule.where.items()))
-    return _Selection(name, _patterns(rule.metrics), where)
-
-
-def _patterns(names: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(_translate(name) for name in names))
-
-
-def _translate(name: str) -> str:
-    # fnmatch would read ? and [ as well; a metric name that holds them means them.
-    literal = name.replace("[", "[[]").replace("?", "[?]")
-    return fnmatch.translate(literal)

@@ -63,6 +63,17 @@ class RelabelRule:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_compiled", compile_anchored(self.regex))
 
+    @property
+    def looks_at(self) -> frozenset[str]:
+        """Names of the labels whose values it looks at."""
+        compares = self.action in (Action.KEEPEQUAL, Action.DROPEQUAL)
+        return frozenset((*self.source_labels, self.target_label) if compares else self.source_labels)
+
+    @property
+    def moves_values(self) -> bool:
+        """Whether it gives values of labels to labels of other names, without looking at them."""
+        return self.action is Action.LABELMAP
+
     def apply(self, labels: dict[str, str]) -> bool:
         """Change `labels` in place; False: the series or target is dropped."""
         joined = self.separator.join(labels.get(name, "") for name in self.source_labels)

@@ -130,7 +130,7 @@ def parse_labels(cursor: Cursor, grammar: Grammar, name: str | None) -> tuple[st
 
 def parse_key(key: bytes, grammar: Grammar) -> tuple[str, dict[str, str]]:
     """Name and labels (empty values included) of a whole key, `name{...}`. Raises SyntaxFault."""
-    simple = _parse_simple_key(key)
+    simple = parse_simple_key(key)
     if simple is not None:
         return simple
     cursor = Cursor(key)
@@ -149,7 +149,7 @@ def parse_key(key: bytes, grammar: Grammar) -> tuple[str, dict[str, str]]:
     return name, labels
 
 
-def _parse_simple_key(key: bytes) -> tuple[str, dict[str, str]] | None:
+def parse_simple_key(key: bytes) -> tuple[str, dict[str, str]] | None:
     """The usual spelling, which means the same in both formats; None: it may be right all the same."""
     try:
         found = _SIMPLE_KEY.fullmatch(key.decode())

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from collector.exposition import RawSeries, Reading, family_of
-from collector.exposition.columns import MetricType
+from collector.exposition import Reading
 from collector.labels import METRIC_NAME
+from collector.scrape.forms import Form, Forms
 from collector.scrape.plan import BILLING, BULK, DENIED, DROPPED, HELD, TOO_LONG, Codes, code_of
 from collector.scrape.series import Admitted, Outcome, SeriesRules
-from collector.scrape.stream import Stream
+from collector.scrape.stream import Newcomers, Stream
 from collector.wire.distinct import distinct
 
 SLICE = 2_000  # new keys that are worked on at a time
@@ -27,6 +28,26 @@ class Held:
     is_collided: bool = False
 
 
+@dataclass(slots=True)
+class _Leaving:
+    """Rows of series that may leave, one of each."""
+
+    rows: npt.NDArray[np.int32]
+    forms: Sequence[Form]
+    series: Newcomers
+
+    def some(self, places: npt.NDArray[np.intp]) -> _Leaving:
+        if len(places) == len(self.rows):
+            return self
+        forms = self.forms
+        return _Leaving(self.rows[places], [forms[at] for at in places.tolist()], self.series.some(places))
+
+    def admitted(self, place: int) -> Admitted:
+        form, series = self.forms[place], self.series
+        entry = form.kind + series.labels[place]
+        return Admitted(entry, form.family, int(series.origins[place]), form.is_billing)
+
+
 class Placing:
     """Gives codes to keys. `held` are those of the codes HELD and below."""
 
@@ -34,17 +55,34 @@ class Placing:
         self.held: list[Held] = []
         self.families: list[str] = []
         self._rules = rules
+        self._forms = Forms(rules)
         self._streams = streams
         self._holds_all = holds_all  # nothing gets a slot before there is room for it
         self._by_labels: dict[bytes, int] = {}  # of the held ones
         self._numbers: dict[str, int] = {}
 
+    def follow_policy(self) -> None:
+        """Decide by the policy that holds now."""
+        self._forms.reset()
+
+    def rest(self) -> None:
+        """No key was new: what was learnt for those of before can be learnt again."""
+        self._forms.forget()
+
     def place(self, reading: Reading, codes: Codes) -> Iterator[None]:
         """Fill in the codes of the fresh rows, a slice between two steps."""
+        self._forms.follow(reading.types)
         for start in range(0, len(reading.fresh), SLICE):
-            rows = reading.fresh[start : start + SLICE]
-            admitted = [self._admit(reading, key) for key in reading.keys(rows)]
-            self._place(list(zip(rows.tolist(), admitted, strict=True)), reading, codes)
+            leaving = self._decide(reading, start, codes)
+            if self._by_labels or leaving.series.has_equals():
+                leaving, twins = self._apart(leaving, codes)
+            else:
+                twins = []
+            for lane, stream in enumerate(self._streams):
+                is_ours = np.array([_lane(form.is_billing) == lane for form in leaving.forms], np.bool_)
+                self._place(lane, stream, leaving.some(np.flatnonzero(is_ours)), reading, codes)
+            for row, other in twins:
+                codes[row] = codes[other]
             yield
 
     def check_limits(self, reading: Reading) -> None:
@@ -57,15 +95,17 @@ class Placing:
     def release(self, numbers: Sequence[int], codes: Codes) -> None:
         """Held series get slots, and their rows the codes of these."""
         for lane, stream in enumerate(self._streams):
-            ours = [number for number in numbers if _lane(self.held[number].series) == lane]
+            ours = [number for number in numbers if _lane(self.held[number].series.is_billing) == lane]
             some = [self.held[number].series for number in ours]
-            new = code_of(lane, stream.take(some, [self.family(one.family) for one in some]))
+            new = code_of(lane, stream.take(self.newcomers(some)))
             for number, one, code in zip(ours, some, new.tolist(), strict=True):
                 codes[codes == HELD - number] = code
                 del self._by_labels[one.entry[1:]]
 
     def prune(self, codes: Codes) -> None:
         """Forget held series that no row is about; the others are numbered anew."""
+        if not self.held:
+            return
         used = distinct(codes[codes <= HELD])
         if len(self.held) <= 2 * len(used) + 1000:
             return
@@ -83,48 +123,70 @@ class Placing:
             self.families.append(name)
         return number
 
-    def _admit(self, reading: Reading, key: bytes) -> Admitted | Outcome:
-        name, labels = reading.parse(key)
-        family = family_of(name, reading.types)
-        return self._rules.scraped(RawSeries(name, labels, family, reading.types.get(family, MetricType.UNKNOWN)))
+    def newcomers(self, some: Sequence[Admitted]) -> Newcomers:
+        """Single series as a batch."""
+        return Newcomers.of(
+            [one.entry[1:] for one in some],
+            [one.entry[:1] for one in some],
+            [one.origin for one in some],
+            [self.family(one.family) for one in some],
+        )
 
-    def _place(self, some: Sequence[tuple[int, Admitted | Outcome]], reading: Reading, codes: Codes) -> None:
-        waiting: dict[bytes, tuple[Admitted, list[int]]] = {}
-        for row, one in some:
-            if isinstance(one, Outcome):
-                codes[row] = _CODES[one]
+    def _decide(self, reading: Reading, start: int, codes: Codes) -> _Leaving:
+        """Those of a slice of the fresh rows that may leave; the others get their codes."""
+        fresh = reading.fresh[start : start + SLICE]
+        stays: dict[Outcome, list[int]] = {}
+        rows: list[int] = []
+        forms: list[Form] = []
+        labels: list[bytes] = []
+        origins: list[int] = []
+        found = self._forms.decide(list(reading.keys(fresh)), reading.parse)
+        for row, (form, text, origin) in zip(fresh.tolist(), found, strict=True):
+            if form.outcome is not None:
+                stays.setdefault(form.outcome, []).append(row)
                 continue
-            labels = one.entry[1:]
+            rows.append(row)
+            forms.append(form)
+            labels.append(text)
+            origins.append(origin)
+        for outcome, some in stays.items():
+            codes[some] = _CODES[outcome]
+        families = [self.family(form.family) for form in forms]
+        series = Newcomers.of(labels, [form.kind for form in forms], origins, families)
+        return _Leaving(np.array(rows, np.int32), forms, series)
+
+    def _apart(self, leaving: _Leaving, codes: Codes) -> tuple[_Leaving, list[tuple[int, int]]]:
+        """Series that differ from each other and from all that are held, and (row, row of the same series) of
+        others. What has the labels of a series of another origin is held."""
+        rows = leaving.rows.tolist()
+        places: dict[bytes, list[int]] = {}
+        for place, labels in enumerate(leaving.series.labels):
+            same = places.get(labels)
             if labels in self._by_labels:
-                codes[row] = self._hold(one)
-            elif labels in waiting and waiting[labels][0].origin != one.origin:
-                first, rows = waiting.pop(labels)
-                self._hold(first)
-                codes[[*rows, row]] = self._hold(one)
+                codes[rows[place]] = self._hold(leaving.admitted(place))
+            elif same is None:
+                places[labels] = [place]
+            elif leaving.series.origins[same[0]] == leaving.series.origins[place]:
+                same.append(place)
             else:
-                waiting.setdefault(labels, (one, []))[1].append(row)
-        self._place_apart(list(waiting.values()), reading, codes)
+                del places[labels]
+                self._hold(leaving.admitted(same[0]))
+                codes[[rows[one] for one in (*same, place)]] = self._hold(leaving.admitted(place))
+        twins = [(rows[other], rows[first]) for first, *others in places.values() for other in others]
+        return leaving.some(np.array([same[0] for same in places.values()], np.intp)), twins
 
-    def _place_apart(self, some: Sequence[tuple[Admitted, list[int]]], reading: Reading, codes: Codes) -> None:
-        """Series that differ from each other and from all that are held."""
-        for lane, stream in enumerate(self._streams):
-            ours = [pair for pair in some if _lane(pair[0]) == lane]
-            new = []
-            for (one, rows), slot in zip(ours, stream.find([one for one, _ in ours]), strict=True):
-                if slot >= 0 and not stream.retyped(slot, one):
-                    codes[rows] = slot * 2 + lane
-                    continue
-                if slot >= 0:
-                    stream.give_up(slot)
-                new.append((one, rows))
-            if self._holds_all:
-                for one, rows in new:
-                    codes[rows] = self._hold(one)
-                continue
-            slots = stream.take([one for one, _ in new], [self.family(one.family) for one, _ in new])
-            stream.values[slots] = reading.values[[rows[0] for _, rows in new]]
-            for (_, rows), code in zip(new, code_of(lane, slots).tolist(), strict=True):
-                codes[rows] = code
+    def _place(self, lane: int, stream: Stream, ours: _Leaving, reading: Reading, codes: Codes) -> None:
+        """Series of one lane that differ from each other and from all that are held."""
+        slots = stream.find(ours.series)
+        is_known = slots >= 0
+        codes[ours.rows[is_known]] = code_of(lane, slots[is_known])
+        new = ours.some(np.flatnonzero(~is_known))
+        if self._holds_all:
+            codes[new.rows] = [self._hold(new.admitted(place)) for place in range(len(new.rows))]
+            return
+        slots = stream.take(new.series)
+        stream.values[slots] = reading.values[new.rows]
+        codes[new.rows] = code_of(lane, slots)
 
     def _hold(self, one: Admitted) -> int:
         labels = one.entry[1:]
@@ -137,5 +199,5 @@ class Placing:
         return HELD - number
 
 
-def _lane(one: Admitted) -> int:
-    return BILLING if one.is_billing else BULK
+def _lane(is_billing: bool) -> int:
+    return BILLING if is_billing else BULK

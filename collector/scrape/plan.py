@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from collector.scrape.stream import NO_SLOTS, Bools, Slots, Stream
+from collector.scrape.index import NO_SLOTS, Bools, Slots
+from collector.scrape.stream import Stream
 from collector.wire.distinct import distinct
 
 Codes = npt.NDArray[np.int32]

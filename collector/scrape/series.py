@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from struct import pack, unpack
 
@@ -14,7 +14,7 @@ from collector.relabel import RelabelRule, relabel
 from collector.wire.frames import MAX_ENTRY_BYTES
 
 STALE: float = unpack("<d", pack("<Q", 0x7FF0000000000002))[0]
-_TYPE_BYTES = {
+TYPE_BYTES = {
     MetricType.UNKNOWN: b"\0",
     MetricType.COUNTER: b"\1",
     MetricType.GAUGE: b"\2",
@@ -67,25 +67,44 @@ class SeriesRules:
 
     def scraped(self, raw: RawSeries) -> Admitted | Outcome:
         """What becomes of a series of the target. Its limits are looked at before, by `check_limits`."""
-        labels = {**raw.labels, METRIC_NAME: raw.name}
-        self.add_target(labels)
-        changed = relabel(labels, self.metric_relabel)
-        if not changed or not changed.get(METRIC_NAME):
-            return Outcome.DROPPED
-        return self._admit(changed, raw.family, raw.type)
+        labels = self.relabelled({**raw.labels, METRIC_NAME: raw.name})
+        return Outcome.DROPPED if labels is None else self._admit(labels, raw.family, raw.type)
 
     def reported(self, name: str) -> Admitted | Outcome:
         """What becomes of a series about the scrape itself, such as `up`."""
-        return self._admit({**dict(self.target), METRIC_NAME: name}, name, MetricType.GAUGE)
+        labels = {**dict(self.target), METRIC_NAME: name}
+        self._add_external(labels)
+        return self._admit(labels, name, MetricType.GAUGE)
 
-    def _admit(self, labels: dict[str, str], family: str, kind: MetricType) -> Admitted | Outcome:
+    def relabelled(self, labels: dict[str, str]) -> dict[str, str] | None:
+        """The labels that the policy is asked about; None: dropped. `labels`, as scraped, is changed."""
+        self.add_target(labels)
+        changed = relabel(labels, self.metric_relabel)
+        if not changed or not changed.get(METRIC_NAME):
+            return None
+        self._add_external(changed)
+        return changed
+
+    def looked_at(self) -> frozenset[str] | None:
+        """Names of the labels whose values decide anything; None: values move between names, so any may."""
+        if any(rule.moves_values for rule in self.metric_relabel):
+            return None
+        return self.policy.looked_at.union(*(rule.looks_at for rule in self.metric_relabel))
+
+    def now(self) -> SeriesRules:
+        """These rules with the policy that holds now, and goes on to hold in them."""
+        return replace(self, policy=self.policy.now)
+
+    def _add_external(self, labels: dict[str, str]) -> None:
         for name, value in self.external:
             labels.setdefault(name, value)
-        origin = hash(frozenset(labels.items()))
+
+    def _admit(self, labels: dict[str, str], family: str, kind: MetricType) -> Admitted | Outcome:
+        origin = hash(_canonical(labels))
         allowed = self.policy.admit(family, labels)
         if allowed is None:
             return Outcome.DENIED
-        entry = _TYPE_BYTES[kind] + _canonical(allowed)
+        entry = TYPE_BYTES[kind] + _canonical(allowed)
         if len(entry) > MAX_ENTRY_BYTES:
             return Outcome.TOO_LONG
         return Admitted(entry, family, origin, self.is_billing(allowed.get(METRIC_NAME, "")))

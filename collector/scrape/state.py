@@ -14,10 +14,11 @@ import numpy as np
 
 from collector.exposition import ColumnReader, Reading, Rows
 from collector.scrape.extras import exemplar_rows, histogram_rows
+from collector.scrape.index import NO_SLOTS, Bools, Slots
 from collector.scrape.placing import Placing
 from collector.scrape.plan import HELD, LANES, Codes, LanePlan, Plan, RowFacts, RowIndex, make_plan
 from collector.scrape.series import Outcome, SeriesRules, shown
-from collector.scrape.stream import NO_SLOTS, Bools, Slots, Stream
+from collector.scrape.stream import Stream
 from collector.wire.distinct import distinct, is_among
 from collector.wire.frames import Block, Dated, Tick
 from collector.wire.headers import PushLane
@@ -41,7 +42,7 @@ class LaneScrape:
     tick: Tick
     sent: Bools
     counts: Mapping[int, int]
-    new: list[tuple[int, int]] = field(default_factory=list)  # (slot, family), for the ledger
+    new: Slots  # those that the ledger does not have yet
 
 
 @dataclass(slots=True)
@@ -138,8 +139,9 @@ class TargetState:
 
     def new_series(self, scrape: Scrape, lane: int) -> list[tuple[str, str]]:
         """(family, series) of those that the ledger does not have yet."""
-        names, table = self._placing.families, self.streams[lane].table
-        return [(names[family], shown(table.entry(slot))) for slot, family in scrape.lanes[lane].new]
+        names, stream, slots = self._placing.families, self.streams[lane], scrape.lanes[lane].new
+        families = [names[number] for number in stream.families[slots].tolist()]
+        return list(zip(families, map(shown, stream.table.entries(slots)), strict=True))
 
     # -- rows ------------------------------------------------------------------------------------------------
 
@@ -149,6 +151,7 @@ class TargetState:
         if version == self._policy:
             return
         self._policy = version
+        self._placing.follow_policy()
         self._reader = ColumnReader()
         self._may_free = True
         for stream in self.streams:
@@ -164,15 +167,17 @@ class TargetState:
             return None
         lane = 0 if admitted.is_billing else 1
         stream = self.streams[lane]
-        (slot,) = stream.find([admitted])
+        series = self._placing.newcomers([admitted])
+        slot = int(stream.find(series)[0])
         if slot < 0:
-            slot = int(stream.take([admitted], [self._placing.family(name)])[0])
+            slot = int(stream.take(series)[0])
         stream.reported[slot] = True
         stream.sent[slot] = False
         return lane, slot
 
     def _take(self, reading: Reading, at_ms: int, seconds: float, part: int) -> Iterator[Scrape]:
         if reading.previous is None:
+            self._placing.rest()
             plan = self._plan if not self._limit or self._is_as_sent() else self._replan(reading, self._codes)
         else:
             self._placing.check_limits(reading)
@@ -202,7 +207,7 @@ class TargetState:
         for stream in self.streams:
             tick = stream.tick(at_ms, np.zeros(stream.capacity, np.bool_), NO_SLOTS)
             sent = stream.sent[: stream.capacity].copy()
-            scrape.lanes.append(LaneScrape(tick, sent, {}, list(stream.unlisted)))
+            scrape.lanes.append(LaneScrape(tick, sent, {}, stream.unlisted))
         return scrape
 
     def _replan(self, reading: Reading, codes: Codes) -> Plan:
@@ -292,7 +297,7 @@ class TargetState:
                     counts[family] = counts.get(family, 0) + 1
             everything = int(np.count_nonzero(valued)) == len(stream.table)
             tick = stream.tick(scrape.at_ms, None if everything else valued, stale, **extras)
-            scrape.lanes.append(LaneScrape(tick, present, counts, list(stream.unlisted)))
+            scrape.lanes.append(LaneScrape(tick, present, counts, stream.unlisted))
 
     def _extras(
         self, scrape: Scrape, ours: LanePlan, reading: Reading, counts: dict[int, int], stream: Stream

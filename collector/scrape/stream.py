@@ -4,49 +4,46 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import add
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from collector.scrape.series import Admitted
+from collector.scrape.index import NO_SLOTS, Bools, Hashes, SlotIndex, Slots
+from collector.wire.distinct import distinct
 from collector.wire.frames import Block, EntryTable, StreamEncoder, Tick
-
-Slots = npt.NDArray[np.int32]
-Bools = npt.NDArray[np.bool_]
-NO_SLOTS: Slots = np.empty(0, np.int32)
 
 # Numbers of streams are unique within the process, so within every group.
 _numbers = itertools.count(1)
 
 
-class SlotIndex:
-    """Slots by the hash of their labels: sorted arrays, 12 bytes a series."""
+@dataclass(slots=True)
+class Newcomers:
+    """Series seen first: canonical labels, type bytes, hashes of the labels, hashes of them before the policy."""
 
-    def __init__(self) -> None:
-        self._hashes = np.empty(0, np.int64)
-        self._slots = NO_SLOTS
+    labels: Sequence[bytes]
+    kinds: Sequence[bytes]
+    hashes: Hashes
+    origins: Hashes
+    families: Slots
 
-    def find(self, hashes: npt.NDArray[np.int64]) -> list[list[int]]:
-        """The slots that have each hash; nearly always none or one."""
-        first = np.searchsorted(self._hashes, hashes, "left")
-        last = np.searchsorted(self._hashes, hashes, "right")
-        slots = self._slots
-        return [
-            slots[start:end].tolist() if end > start else []
-            for start, end in zip(first.tolist(), last.tolist(), strict=True)
-        ]
+    @classmethod
+    def of(
+        cls, labels: Sequence[bytes], kinds: Sequence[bytes], origins: Sequence[int], families: Sequence[int]
+    ) -> Newcomers:
+        hashes = np.fromiter(map(hash, labels), np.int64, len(labels))
+        return cls(labels, kinds, hashes, np.array(origins, np.int64), np.array(families, np.int32))
 
-    def add(self, hashes: npt.NDArray[np.int64], slots: Slots) -> None:
-        order = np.argsort(hashes, kind="stable")
-        at = np.searchsorted(self._hashes, hashes[order])
-        self._hashes = np.insert(self._hashes, at, hashes[order])
-        self._slots = np.insert(self._slots, at, slots[order])
+    def some(self, places: npt.NDArray[np.intp]) -> Newcomers:
+        numbers = places.tolist()
+        labels, kinds = [self.labels[at] for at in numbers], [self.kinds[at] for at in numbers]
+        return Newcomers(labels, kinds, self.hashes[places], self.origins[places], self.families[places])
 
-    def remove(self, is_gone: Bools) -> None:
-        """Forget the slots for which `is_gone`, by slot, is true."""
-        kept = ~is_gone[self._slots]
-        self._hashes, self._slots = self._hashes[kept], self._slots[kept]
+    def has_equals(self) -> bool:
+        """Whether two of them may have the same labels."""
+        return len(distinct(self.hashes)) < len(self.hashes)
 
 
 class Stream:
@@ -64,7 +61,7 @@ class Stream:
             0, np.bool_
         )  # in the last stored scrape, without a time of its own: these can go stale
         self.reported = np.empty(0, np.bool_)  # series about the scrape
-        self.unlisted: list[tuple[int, int]] = []  # (slot, family) of series that the ledger does not have yet
+        self.unlisted = NO_SLOTS  # series that the ledger does not have yet
         self.freed: list[Slots] = []  # since the last tick
         self.born: list[Slots] = []
         self.is_outstanding = False  # a tick was encoded and is not known to be stored
@@ -73,57 +70,53 @@ class Stream:
     def capacity(self) -> int:
         return self.table.capacity
 
-    def find(self, some: Sequence[Admitted]) -> list[int]:
-        """The slot of each series, -1 where there is none. A series of another origin makes its slot collide."""
-        hashes = np.array([hash(one.entry[1:]) for one in some], np.int64)
-        found = []
-        for one, slots in zip(some, self.index.find(hashes), strict=True):
-            slot = next((slot for slot in slots if self.table.entry(slot)[1:] == one.entry[1:]), -1)
-            if slot >= 0 and int(self.origins[slot]) != one.origin:
+    def find(self, some: Newcomers) -> Slots:
+        """The slot of each series, -1 where there is none. A series of another origin makes its slot collide.
+
+        One that has another type now goes on in another slot: here it ends without a stale marker.
+        """
+        found = np.full(len(some.labels), -1, np.int32)
+        for place, slot in self.index.find(some.hashes):
+            entry = self.table.entry(slot)
+            if entry[1:] != some.labels[place]:
+                continue
+            if self.origins[slot] != some.origins[place]:
                 self.collided[slot] = True
-            found.append(slot)
+            if entry[:1] == some.kinds[place]:
+                found[place] = slot
+            else:
+                self.index.remove(np.array([slot], np.int32))
+                self.sent[slot] = False
         return found
 
-    def retyped(self, slot: int, one: Admitted) -> bool:
-        """Whether the series in this slot has another type now."""
-        return self.table.entry(slot)[:1] != one.entry[:1]
-
-    def give_up(self, slot: int) -> None:
-        """The series of this slot goes on in another one: here it ends without a stale marker."""
-        gone = np.zeros(self.capacity, np.bool_)
-        gone[slot] = True
-        self.index.remove(gone)
-        self.sent[slot] = False
-
-    def take(self, some: Sequence[Admitted], families: Sequence[int]) -> Slots:
+    def take(self, some: Newcomers) -> Slots:
         """Slots for new series."""
-        if not some:
+        if not some.labels:
             return NO_SLOTS
-        slots = self.table.take([one.entry for one in some])
+        slots = self.table.take(list(map(add, some.kinds, some.labels)))
         self._grow()
-        self.index.add(np.array([hash(one.entry[1:]) for one in some], np.int64), slots)
-        self.origins[slots] = [one.origin for one in some]
-        self.families[slots] = families
+        self.index.add(some.hashes, slots)
+        self.origins[slots] = some.origins
+        self.families[slots] = some.families
         for flags in (self.collided, self.sent, self.reported):
             flags[slots] = False
         self.born.append(slots)
-        self.unlisted += zip(slots.tolist(), families, strict=True)
+        self.unlisted = np.concatenate([self.unlisted, slots])
         return slots
 
     def free(self, slots: Slots) -> None:
         """Give slots back. A slot that was taken since the last tick is as if it never was."""
         if not len(slots):
             return
+        self.index.remove(slots)
         gone = np.zeros(self.capacity, np.bool_)
         gone[slots] = True
-        self.index.remove(gone)
+        self.unlisted = self.unlisted[~gone[self.unlisted]]
         born = np.concatenate([NO_SLOTS, *self.born])
         self.born = [born[~gone[born]]]
         gone[born] = False
         self.table.free(slots)
         self.freed.append(np.flatnonzero(gone).astype(np.int32))
-        numbers = set(slots.tolist())
-        self.unlisted = [one for one in self.unlisted if one[0] not in numbers]
 
     def tick(self, at_ms: int, present: Bools | None, stale: Slots, **extras: Any) -> Tick:
         """What a scrape says of this lane; what was freed and taken since the last one goes with it."""

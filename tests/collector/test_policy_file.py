@@ -18,11 +18,12 @@ from collector.errors import PolicyRefused
 from collector.gate import ShippingGate
 from collector.left import LeftLedger
 from collector.metrics import CollectorMetrics
-from collector.policy import AllowList, Fate
+from collector.policy import AllowList
 from collector.policy_accepted import AcceptedPolicy
 from collector.policy_changes import summarize
 from collector.policy_file import load_public_key, parse_policy, read_policy, sign
 from collector.policy_keeper import PolicyKeeper, load_policy
+from collector.policy_selection import Fate
 from collector.policy_settings import AllowRule, DropRule, PolicySettings, Unlisted
 from collector.settings import CollectorSettings, load_collector_settings
 from kernel.clock import VirtualClock
