@@ -52,7 +52,7 @@ $(VENV)/.bootstrap: locks/bootstrap.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
 	@touch $@
 
-$(VENV)/.vendor: $(VENV)/.bootstrap locks/vendor.txt pyproject.toml
+$(VENV)/.vendor: $(VENV)/.bootstrap locks/vendor.txt pyproject.toml hatch_build.py $(wildcard collector/native/*.[ch])
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/vendor.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

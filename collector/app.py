@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from collector.errors import EnrolmentFailed, PolicyRefused
+from collector.exposition import choose_reader
 from collector.identity.client import IdentityClient
 from collector.identity.renewal import Renewal
 from collector.lanes import BillingNames
@@ -30,10 +31,11 @@ _log = logger("collector")
 
 
 class CollectorService:
-    """The whole of `byoc collector run`."""
+    """The whole of `byoc collector run`. Raises InvalidInput when it can't read pages as `reader` says."""
 
     def __init__(self, settings: CollectorSettings, clock: Clock | None = None, config: Path | None = None) -> None:
         self.settings = settings
+        choose_reader(settings.reader)
         self.config = config  # the file that `settings` came from, to be read again when it changes
         self.clock = clock or SystemClock()
         self.metrics = CollectorMetrics()

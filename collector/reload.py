@@ -29,8 +29,8 @@ from kernel.logs import logger
 _log = logger("reload")
 # What a running process holds on to: folders, sockets, who may sign.
 FIXED = (
-    "gateway", "spool", "left", "health", "pseudonyms", "remote_write", "policy_file.path", "policy_file.mode",
-    "policy_file.public_key", "policy_file.signature",
+    "gateway", "spool", "left", "health", "pseudonyms", "reader", "remote_write", "policy_file.path",
+    "policy_file.mode", "policy_file.public_key", "policy_file.signature",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from collector.client.settings import check_proxy_url
 from collector.client.tls import check_tls_files
+from collector.exposition import ReaderChoice
 from collector.lanes import LaneSettings
 from collector.policy_settings import PolicyFileSettings, PolicySettings, PseudonymSettings
 from collector.remote_write.settings import RemoteWriteSettings, check_receivers
@@ -188,6 +189,11 @@ class CollectorSettings(Settings):
     )
     left: LeftSettings = Field(LeftSettings(), description="The ledger of what left.")
     health: HealthSettings = Field(HealthSettings(), description="The collector's own endpoints.")
+    reader: ReaderChoice = Field(
+        ReaderChoice.AUTO,
+        description="How pages are read: native (compiled; no start where it was not built), pure (pyarrow: slower,"
+        " and 30 MB more), or auto: native where it was built; default auto.",
+    )
     reload: ReloadSettings = Field(ReloadSettings(), description="Changes without a restart.")
 
     @model_validator(mode="after")

@@ -1,13 +1,14 @@
-"""Scraped bodies: text 0.0.4 and OpenMetrics, strict as Prometheus is, read by column."""
+"""Scraped bodies: text 0.0.4 and OpenMetrics, strict as Prometheus is."""
 
 from __future__ import annotations
 
-from collector.exposition.columnar import ColumnReader, Reading, grammar_of
 from collector.exposition.columns import MetricType, RawExemplar, RawSeries, Rows, family_of
 from collector.exposition.errors import ExpositionError
 from collector.exposition.lexing import OPENMETRICS, parse_key
 from collector.exposition.numbering import Numbered
 from collector.exposition.openmetrics import parse_openmetrics
+from collector.exposition.readers import ReaderChoice, choose_reader, new_reader
+from collector.exposition.reading import Reader, Reading, grammar_of
 from collector.exposition.text import parse_text
 
 ACCEPT = (
@@ -17,22 +18,26 @@ ACCEPT = (
 
 __all__ = [
     "ACCEPT",
-    "ColumnReader",
     "ExpositionError",
     "MetricType",
     "Numbered",
     "RawExemplar",
     "RawSeries",
+    "Reader",
+    "ReaderChoice",
     "Reading",
     "Rows",
+    "choose_reader",
     "family_of",
+    "grammar_of",
+    "new_reader",
     "parse_strictly",
     "read_series",
 ]
 
 
 def parse_strictly(body: bytes, content_type: str) -> Rows:
-    """The rows of a body, read line by line: the reference for `ColumnReader`. Raises ExpositionError."""
+    """The rows of a body, read line by line: the reference for every `Reader`. Raises ExpositionError."""
     return parse_openmetrics(body) if grammar_of(content_type) is OPENMETRICS else parse_text(body)
 
 

@@ -8,33 +8,40 @@ parser is the reference: this reader accepts what it accepts and gives the same 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv
 
 from collector.exposition import openmetrics, text
-from collector.exposition.columns import MetricType, RawExemplar, Rows
+from collector.exposition.columns import MetricType, Rows
 from collector.exposition.comments import Comments, blank_comments
 from collector.exposition.errors import SyntaxFault
 from collector.exposition.finite import check_not_finite, count_newlines
-from collector.exposition.keys import NO_ROW, NO_ROWS, KeyColumn, KeyMatcher, Matched, Memory, RowNumbers
+from collector.exposition.keys import KeyColumn, KeyMatcher, Matched, Memory
 from collector.exposition.lexing import OPENMETRICS, TEXT, Grammar, parse_key
-from collector.exposition.numbering import NONE_NUMBERED, Numbered, Numbering
+from collector.exposition.numbering import Numbering
+from collector.exposition.reading import (
+    MOST_PARSED,
+    MOST_RETYPED,
+    NO_ROW,
+    NO_ROWS,
+    SLICE,
+    Floats,
+    ParsedKey,
+    Reading,
+    RowNumbers,
+    grammar_of,
+    retyped_families,
+)
 
-ParsedKey = tuple[str, dict[str, str]]
-Floats = npt.NDArray[np.float64]
 BLOCK_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _WIDEST_STRIDE = 32
 _MOST_COLLISIONS = 0.005  # of the rows; more, and marks are made of more bytes
-_MOST_PARSED = 5_000  # new keys are kept parsed, a kilobyte each: more, and they are parsed twice
-_SLICE = 5_000  # rows that are objects at a time
-_MOST_RETYPED = 50  # families that change their type at once before every key counts as new
 _READ = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=["key", "value"])
 _POOL = pa.system_memory_pool()  # Arrow's own keeps 10 MB more for itself
 _CONVERT = csv.ConvertOptions(
@@ -45,78 +52,18 @@ _CONVERT = csv.ConvertOptions(
 )
 
 
-@dataclass(slots=True)
-class Reading:
-    """The rows of a body: first the plain ones, in their order, then the odd ones, in theirs.
-
-    `previous[i]`: which row of the last kept reading has the key of row i, NO_ROW: none; None: the rows are those
-    of the last kept reading, one by one. `fresh`: every row without a previous one. `places`: where in the
-    body each odd row stands, counted in rows. Maps are by row.
-
-    `numbered`: the number of each row's key, the same from reading to reading. Rows of one number have one key; a
-    key that a body has twice may have two. A fresh row has a number that is born, or that of another row.
-    """
-
-    column: KeyColumn
-    values: Floats
-    previous: RowNumbers | None
-    fresh: RowNumbers
-    odd_keys: Sequence[bytes]
-    places: Sequence[int]
-    types: Mapping[str, MetricType]
-    grammar: Grammar
-    comments: bytes | None
-    timestamps: Mapping[int, int] = field(default_factory=dict)
-    exemplars: Mapping[int, Sequence[RawExemplar]] = field(default_factory=dict)
-    histograms: Mapping[int, bytes] = field(default_factory=dict)
-    parsed: Mapping[bytes, ParsedKey] = field(default_factory=dict)
-    collisions: int = 0
-    numbered: Numbered = NONE_NUMBERED
-
-    def parse(self, key: bytes) -> ParsedKey:
-        """Name and labels of a key of this reading."""
-        return self.parsed.get(key) or parse_key(key, self.grammar)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def key(self, row: int) -> bytes:
-        plain = len(self.column)
-        return self.column.key(row) if row < plain else self.odd_keys[row - plain]
-
-    def keys(self, rows: RowNumbers) -> Iterator[bytes]:
-        """The keys of some rows, which ascend."""
-        plain = len(self.column)
-        first_odd = int(np.searchsorted(rows, plain))
-        yield from self.column.keys(rows[:first_odd])
-        yield from (self.odd_keys[row - plain] for row in rows[first_odd:].tolist())
-
-    def order(self) -> npt.NDArray[np.int64] | None:
-        """The place of each row in the body; None: as they are numbered."""
-        if not self.places:
-            return None
-        places = np.array(self.places, np.int64)
-        is_plain = np.ones(len(self), np.bool_)
-        is_plain[places] = False
-        return np.concatenate([np.flatnonzero(is_plain), places])
-
-
 class ColumnReader:
     """Reads the bodies of one target, and remembers the keys of the last one that was kept."""
 
     def __init__(self) -> None:
         self._last = _nothing(TEXT)
+        self._column = KeyColumn.empty()
         self._odd: dict[bytes, int] = {}  # key of an odd row -> its row in the last kept reading
         self._spare: Memory | None = None
         self._stride = _WIDEST_STRIDE
         self._numbering = Numbering()
 
     def read(self, body: bytearray, content_type: str) -> Reading:
-        """The rows of a body, by its Content-Type (anything but OpenMetrics is read as text 0.0.4).
-
-        `body` is used as scratch space; it is as it was when this returns. Raises ExpositionError; then nothing of
-        the body counts.
-        """
         grammar = grammar_of(content_type)
         self._begin(grammar)
         reading = self._read_columns(body, grammar)
@@ -126,16 +73,16 @@ class ColumnReader:
         return self.take(parse(bytes(body), self._odd), grammar)
 
     def keep(self, reading: Reading) -> None:
-        """The next body is compared with this one."""
         if reading.previous is None:
             self._last.comments, self._last.types = reading.comments, reading.types
             return
-        if reading.column is not self._last.column:
-            self._spare = self._last.column.memory
+        assert isinstance(reading.column, KeyColumn)
+        if reading.column is not self._column:
+            self._spare = self._column.memory
         if reading.collisions > _MOST_COLLISIONS * len(reading) and self._stride > 8:
             self._stride //= 2
             reading.column = replace(reading.column, marks=None)
-        self._last = reading
+        self._last, self._column = reading, reading.column
         self._numbering.keep(reading.numbered)
         reading.fresh, reading.parsed = NO_ROWS, {}
         plain = len(reading.column)
@@ -143,10 +90,10 @@ class ColumnReader:
 
     def _begin(self, grammar: Grammar) -> None:
         if grammar is not self._last.grammar:
-            self._last, self._odd = _nothing(grammar), {}  # a key that one format allows, the other may not
+            self._last, self._column = _nothing(grammar), KeyColumn.empty()
+            self._odd = {}  # a key that one format allows, the other may not
 
     def take(self, rows: Rows, grammar: Grammar = TEXT) -> Reading:
-        """Rows that were read one by one, whose keys are spelled in this grammar."""
         self._begin(grammar)
         column = KeyColumn.empty()
         values = np.array(rows.values, np.float64)
@@ -175,7 +122,7 @@ class ColumnReader:
     ) -> Reading | None:
         declared = self._declared(comments, grammar)
         odd_lines: list[tuple[int, str]] = []
-        matcher = KeyMatcher(self._last.column, self._spare, self._stride, size=end)
+        matcher = KeyMatcher(self._column, self._spare, self._stride, size=end)
         values = _read_pieces(body, end, odd_lines, matcher)
         if grammar is OPENMETRICS and newlines != len(values) + len(odd_lines) + len(comments.lines()):
             return None  # an empty line
@@ -217,7 +164,7 @@ class ColumnReader:
 
     def _compared(self, reading: Reading) -> Reading:
         """Say of every row which one it was; `previous` says so of plain ones, but for what was odd, or retyped."""
-        retyped = self._retyped(reading)
+        retyped = retyped_families(self._last.types, reading.types)
         if reading.previous is None and not retyped and self._has_same_odd_rows(reading):
             reading.numbered = self._numbering.last
             return reading
@@ -244,29 +191,19 @@ class ColumnReader:
             and reading.histograms.keys() == last.histograms.keys()
         )
 
-    def _retyped(self, reading: Reading) -> set[str]:
-        """Families whose type is another than in the last body."""
-        old, new = self._last.types, reading.types
-        return set() if old is new else {name for name in {*old, *new} if old.get(name) != new.get(name)}
-
-
-def grammar_of(content_type: str) -> Grammar:
-    """Which text format a Content-Type names."""
-    media = content_type.partition(";")[0].strip().lower()
-    return OPENMETRICS if media == "application/openmetrics-text" else TEXT
-
 
 def _forget(previous: RowNumbers, retyped: set[str], reading: Reading) -> None:
     """Rows whose key may belong to one of these families count as new: what was decided about them hung on it."""
     if not retyped:
         return
     starts = (*(name.encode() for name in retyped), b"{")
-    if len(retyped) > _MOST_RETYPED:
+    if len(retyped) > MOST_RETYPED:
         previous[:] = NO_ROW
         return
     from pyarrow import compute as pc  # 7 MB that most collectors never need
 
     plain = len(reading.column)
+    assert isinstance(reading.column, KeyColumn)
     keys = reading.column.array()
     for start in starts:
         begins = pc.starts_with(keys, pattern=start)  # type: ignore[call-overload]  # it takes bytes too
@@ -283,9 +220,9 @@ def _nothing(grammar: Grammar) -> Reading:
 def _parse_keys(matched: Matched, grammar: Grammar) -> Mapping[bytes, ParsedKey]:
     """Check each new key; if they are few, they stay parsed for whoever asks next. Raises SyntaxFault."""
     parsed: dict[bytes, ParsedKey] = {}
-    is_kept = len(matched.fresh) <= _MOST_PARSED
-    for start in range(0, len(matched.fresh), _SLICE):
-        for key in matched.column.keys(matched.fresh[start : start + _SLICE]):
+    is_kept = len(matched.fresh) <= MOST_PARSED
+    for start in range(0, len(matched.fresh), SLICE):
+        for key in matched.column.keys(matched.fresh[start : start + SLICE]):
             found = parse_key(key, grammar)
             if is_kept:
                 parsed[key] = found

@@ -17,14 +17,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from collector.exposition.reading import NO_ROW, NO_ROWS, RowNumbers
 from collector.wire.distinct import is_among
 
 Offsets = npt.NDArray[np.int32]
-RowNumbers = npt.NDArray[np.int32]
 Memory = npt.NDArray[np.uint8]
 Marks = npt.NDArray[np.uint64]
-NO_ROW = -1
-NO_ROWS: RowNumbers = np.empty(0, np.int32)
 _SHIFTS = [0, *(sign * far for far in range(1, 64) for sign in (1, -1))]  # in rows, from where a key stood
 _IDLE_SHIFTS = 12  # this many that gave nothing in a row, and no more are tried
 _SLACK = 512  # rows of the window behind the length of a piece

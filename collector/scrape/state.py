@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from collector.exposition import ColumnReader, Reading, Rows
+from collector.exposition import Reading, Rows, new_reader
 from collector.scrape.extras import exemplar_rows, histogram_rows
 from collector.scrape.index import NO_SLOTS, Bools, Slots
 from collector.scrape.placing import Placing
@@ -74,7 +74,7 @@ class TargetState:
         self._rules = rules
         self._honor_timestamps = honor_timestamps
         self._limit = sample_limit
-        self._reader = ColumnReader()
+        self._reader = new_reader()
         self.streams = tuple(Stream() for _ in LANES)
         self._placing = Placing(rules, self.streams, holds_all=sample_limit > 0)
         self._codes = np.empty(0, np.int32)
@@ -152,7 +152,7 @@ class TargetState:
             return
         self._policy = version
         self._placing.follow_policy()
-        self._reader = ColumnReader()
+        self._reader = new_reader()
         self._may_free = True
         for stream in self.streams:
             stream.collided[:] = False

@@ -8,7 +8,7 @@ import pytest
 
 from bench.exposition import Exposition
 from bench.sink import BodyNotUnderstood, count_samples
-from collector.exposition import ColumnReader
+from collector.exposition import new_reader
 from collector.wire.snappy import compress
 from tests.gateway.messages import encode_rw1, encode_rw2
 
@@ -49,7 +49,7 @@ def test_about_half_of_the_values_move() -> None:
 
 
 def test_the_collector_reads_the_pages_whole() -> None:
-    reader = ColumnReader()
+    reader = new_reader()
     exposition = Exposition(SERIES, 0.05)
     for _ in range(3):
         reading = reader.read(bytearray(exposition.page()), TEXT)

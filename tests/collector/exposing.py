@@ -1,12 +1,29 @@
-"""A body read line by line and by column, and compared: rows, their order, types, which row was which before."""
+"""A body read line by line and by each reader, and compared: rows, their order, types, which row was which."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from collector.exposition import ColumnReader, ExpositionError, MetricType, RawExemplar, Reading, parse_strictly
+import pytest
+
+from collector.exposition import ExpositionError, MetricType, RawExemplar, Reader, Reading, parse_strictly
+from collector.exposition.columnar import ColumnReader
+from collector.exposition.native import NativeReader
+from collector.native import KeyTable
+
+WITHOUT_KERNEL = "the kernel is not built: a C compiler or Python's headers are missing"
+
+
+def native_reader() -> NativeReader:
+    """A reader by the kernel; the test is left out where there is none."""
+    if KeyTable is None:
+        pytest.skip(WITHOUT_KERNEL)
+    return NativeReader(KeyTable)
+
+
+READERS: Mapping[str, Callable[[], Reader]] = {"pure": ColumnReader, "native": native_reader}
 
 
 @dataclass(frozen=True)
@@ -24,9 +41,18 @@ class Parsed:
 def read_both_ways(bodies: Iterable[bytes], content_type: str, *, or_refused: bool = False) -> list[Parsed]:
     """What the bodies say, one after the other of one target. Raises ExpositionError, unless `or_refused`.
 
-    Fails when the reader of columns and the strict parser disagree about anything.
+    Fails when a reader and the strict parser disagree about anything.
     """
-    reader = ColumnReader()
+    some = list(bodies)
+    pure = _read_and_compare(ColumnReader(), some, content_type, or_refused=or_refused)
+    if KeyTable is not None:
+        assert _read_and_compare(NativeReader(KeyTable), some, content_type, or_refused=or_refused) == pure
+    return pure
+
+
+def _read_and_compare(
+    reader: Reader, bodies: Iterable[bytes], content_type: str, *, or_refused: bool
+) -> list[Parsed]:
     read: list[Parsed] = []
     last: list[bytes] = []
     numbers: dict[int, bytes] = {}

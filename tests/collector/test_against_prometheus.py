@@ -11,8 +11,11 @@ from urllib.parse import quote
 
 import pytest
 
-from collector.exposition import ColumnReader, ExpositionError
+from collector.exposition import ExpositionError, Reader
+from collector.exposition.columnar import ColumnReader
+from collector.exposition.native import NativeReader
 from collector.labels import METRIC_NAME, make_labels, render_labels
+from collector.native import KeyTable
 from tests.collector.test_exposition import ACCEPTED, OM_ACCEPTED, OM_REFUSED, TEXT_REFUSED
 from tests.collector.world import Page, run_target
 from tests.services.fixtures import StartPrometheus
@@ -55,8 +58,15 @@ REFUSED = [b"a{b='c'} 1", b"a true", b"foo 1_2", b"foo 0x1p-3", b'{x="y"} 1', b"
 
 
 def ours(body: bytes, content_type: str) -> dict[str, float]:
-    """By column, the second time as a known body, which must say the same."""
-    reader = ColumnReader()
+    """By each reader, the second time as a known body, which must say the same."""
+    found = [by_reader(ColumnReader(), body, content_type)]
+    if KeyTable is not None:
+        found.append(by_reader(NativeReader(KeyTable), body, content_type))
+    assert len({repr(series) for series in found}) == 1
+    return found[0]
+
+
+def by_reader(reader: Reader, body: bytes, content_type: str) -> dict[str, float]:
     found: list[dict[str, float]] = []
     for _ in range(2):
         reading = reader.read(bytearray(body), content_type)

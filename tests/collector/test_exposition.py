@@ -13,8 +13,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as text_witness
 
 from collector.exposition import ExpositionError, family_of
-from collector.exposition.columnar import grammar_of
 from collector.exposition.lexing import parse_key
+from collector.exposition.reading import grammar_of
 from tests.collector.exposing import Parsed, read_both_ways
 
 Key = tuple[str, tuple[tuple[str, str], ...]]

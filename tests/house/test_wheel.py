@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from collector.native import KeyTable
 from tests.collector.world import Page, run_gateway, run_target, static_job, until, write_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +48,25 @@ def test_it_explains_itself_and_checks_a_file(byoc: Path, tmp_path: Path) -> Non
     assert "collector" in run(byoc, "--help", cwd=tmp_path)
     example = ROOT / "deploy" / "collector.example.yaml"
     assert run(byoc, "collector", "run", "-c", example, "--check-config", cwd=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_it_has_the_compiled_kernel_where_there_is_a_compiler(byoc: Path, tmp_path: Path) -> None:
+    code = "from collector.native import KeyTable; print(KeyTable is not None)"
+    assert run(byoc.with_name("python"), "-c", code, cwd=tmp_path).strip() == str(KeyTable is not None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_it_is_built_without_a_compiler_too(tmp_path: Path) -> None:
+    copied = tmp_path / "source"
+    shutil.copytree(ROOT, copied, ignore=shutil.ignore_patterns(".*", "*.so", "tests", "demo-out"))
+    environment = {**os.environ, "CC": "no-such-compiler"}
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=copied, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.glob("*.whl")] == [f"byoc-{version('byoc')}-py3-none-any.whl"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,219 @@
+/* A page line by line: known keys by comparing memory, numbers exactly, whatever else is put aside. */
+#ifndef BYOC_LINES_H
+#define BYOC_LINES_H
+
+#include "number.h"
+#include "table.h"
+
+#define AHEAD 8 /* keys that are fetched before they are compared */
+
+typedef struct {
+    uint32_t at, size;
+    int32_t row; /* rows of the body before it; of a number: its row */
+} Span;
+
+typedef struct {
+    Span *items;
+    size_t count, room;
+} Spans;
+
+typedef struct {
+    double *values;
+    int32_t *numbers, *previous;
+    size_t count, room;
+    Spans odd, comments, unrounded;
+    Ints odd_numbers, odd_previous;
+    int is_same; /* up to here the rows are those of the last kept reading */
+} Rows;
+
+enum { SCANNED, IRREGULAR, NO_MEMORY };
+
+static int push_span(Spans *spans, size_t at, size_t size, size_t row)
+{
+    if (spans->count == spans->room) {
+        size_t room = spans->room + spans->room / 2 + 64;
+        Span *items = realloc(spans->items, room * sizeof(Span));
+        if (items == NULL)
+            return -1;
+        spans->items = items;
+        spans->room = room;
+    }
+    spans->items[spans->count++] = (Span){(uint32_t)at, (uint32_t)size, (int32_t)row};
+    return 0;
+}
+
+static int rows_reserve(Rows *rows, size_t room)
+{
+    if (room <= rows->room)
+        return 0;
+    double *values = realloc(rows->values, room * sizeof(double));
+    if (values != NULL)
+        rows->values = values;
+    int32_t *numbers = realloc(rows->numbers, room * sizeof(int32_t));
+    if (numbers != NULL)
+        rows->numbers = numbers;
+    int32_t *previous = realloc(rows->previous, room * sizeof(int32_t));
+    if (previous != NULL)
+        rows->previous = previous;
+    if (values == NULL || numbers == NULL || previous == NULL)
+        return -1;
+    rows->room = room;
+    return 0;
+}
+
+static void rows_clear(Rows *rows)
+{
+    rows->count = rows->odd.count = rows->comments.count = rows->unrounded.count = 0;
+    rows->odd_numbers.count = rows->odd_previous.count = 0;
+    rows->is_same = 1;
+}
+
+static void rows_end(Rows *rows)
+{
+    free(rows->values);
+    free(rows->numbers);
+    free(rows->previous);
+    free(rows->odd.items);
+    free(rows->comments.items);
+    free(rows->unrounded.items);
+    free(rows->odd_numbers.items);
+    free(rows->odd_previous.items);
+}
+
+static inline int is_name(uint8_t byte)
+{
+    return (uint8_t)((byte | 0x20) - 'a') < 26 || (uint8_t)(byte - '0') < 10 || byte == '_' || byte == ':';
+}
+
+/* Where a key ends that begins at `at`: behind its name, or its braces. NULL: not before the line does. Whether it is a
+key at all is for the strict parser to say, once. */
+static const uint8_t *end_of_key(const uint8_t *at, const uint8_t *end)
+{
+    const uint8_t *start = at;
+    while (at < end && is_name(*at))
+        at++;
+    if (at == end || *at != '{')
+        return at == start ? NULL : at;
+    for (at++; at < end && *at != '\n'; at++) {
+        if (*at == '}')
+            return at + 1;
+        if (*at != '"')
+            continue;
+        for (at++; at < end && *at != '"' && *at != '\n'; at++)
+            at += *at == '\\' && at + 1 < end && at[1] != '\n';
+        if (at >= end || *at == '\n')
+            return NULL;
+    }
+    return NULL;
+}
+
+static const uint8_t *end_of_line(const uint8_t *at, const uint8_t *end)
+{
+    const uint8_t *found = memchr(at, '\n', (size_t)(end - at));
+    return found == NULL ? end : found;
+}
+
+/* Fetch what the comparisons of some rows ahead will look at. */
+static inline void fetch_ahead(const Table *t, size_t next)
+{
+    const int32_t *order = t->order.items;
+    if (next + 2 * AHEAD < t->order.count)
+        __builtin_prefetch(&t->entries[order[next + 2 * AHEAD]]);
+    if (next + AHEAD < t->order.count) {
+        const uint8_t *key = t->arena + t->entries[order[next + AHEAD]].at;
+        __builtin_prefetch(key - HEAD);
+        __builtin_prefetch(key + 56);
+        __builtin_prefetch(key + 120);
+    }
+}
+
+/* The next row's number, given what its line begins with; *behind: what follows the key. -1: no memory; -2: odd. */
+static int32_t number_of(Table *t, const uint8_t *line, const uint8_t *end, uint32_t format, size_t *next, double *value,
+                         const uint8_t **behind, int *how)
+{
+    if (*next < t->order.count) {
+        int32_t number = t->order.items[*next];
+        uint32_t at = t->entries[number].at, size = head_of(t, at, 1), length = size & ~FORMAT;
+        if ((size ^ format) < FORMAT && (size_t)(end - line) > length && line[length] == ' ' &&
+            memcmp(line, t->arena + at, length) == 0) {
+            ++*next;
+            *behind = line + length + 1;
+            *how = read_number(behind, end, value);
+            if (*how == NOT_A_NUMBER || (*behind < end && **behind != '\n'))
+                return -2;
+            meet(t, number);
+            return number;
+        }
+    }
+    const uint8_t *stop = end_of_key(line, end);
+    if (stop == NULL || stop == end || *stop != ' ')
+        return -2;
+    *behind = stop + 1;
+    *how = read_number(behind, end, value);
+    if (*how == NOT_A_NUMBER || (*behind < end && **behind != '\n'))
+        return -2;
+    uint32_t length = (uint32_t)(stop - line), hash = hash_of(t, line, length);
+    int32_t number = find(t, hash, line, length | format);
+    if (number < 0)
+        return insert(t, hash, line, length | format);
+    int32_t row = t->entries[number].row;
+    if (row >= 0 && (size_t)row < t->order.count)
+        *next = (size_t)row + 1;
+    meet(t, number);
+    return number;
+}
+
+/* The rows of a body, of which nothing is pending yet. Runs without the interpreter's lock. */
+static int scan_lines(Table *t, Rows *rows, const uint8_t *body, size_t size, uint32_t format)
+{
+    const uint8_t *at = body, *end = body + size;
+    size_t next = 0;
+    while (at < end) {
+        const uint8_t *line = at, *behind = NULL;
+        if (*line == '\n') {
+            if (format)
+                return IRREGULAR;
+            at++;
+            continue;
+        }
+        if (*line == '#') {
+            at = end_of_line(line, end);
+            if (push_span(&rows->comments, (size_t)(line - body), (size_t)(at - line), 0) < 0)
+                return NO_MEMORY;
+            at += at < end;
+            continue;
+        }
+        if (rows->count == rows->room && rows_reserve(rows, rows->count + rows->count / 8 + 1024) < 0)
+            return NO_MEMORY;
+        fetch_ahead(t, next);
+        double value = 0;
+        int how = EXACT;
+        int32_t number = number_of(t, line, end, format, &next, &value, &behind, &how);
+        if (number == -1)
+            return NO_MEMORY;
+        if (number == -2) {
+            at = end_of_line(line, end);
+            if (push_span(&rows->odd, (size_t)(line - body), (size_t)(at - line), rows->count + rows->odd.count) < 0)
+                return NO_MEMORY;
+            at += at < end;
+            continue;
+        }
+        size_t start = rows->count;
+        if (how == NEEDS_ROUNDING) {
+            size_t from = (size_t)(behind - line);
+            while (line[from - 1] != ' ')
+                from--;
+            if (push_span(&rows->unrounded, (size_t)(line - body) + from, (size_t)(behind - line) - from, start) < 0)
+                return NO_MEMORY;
+        }
+        rows->is_same &= start < t->order.count && t->order.items[start] == number;
+        rows->values[start] = value;
+        rows->numbers[start] = number;
+        rows->previous[start] = t->entries[number].row;
+        rows->count++;
+        at = behind + (behind < end);
+    }
+    return SCANNED;
+}
+
+#endif
