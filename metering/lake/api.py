@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +15,8 @@ from kernel.ids import CollectorId, OrganizationId, ProjectId
 from kernel.log import TopicPartition
 from kernel.objects import ObjectStore
 from kernel.window import Window
-from metering.lake.histograms import scan_histograms
+from metering.lake.beside import BESIDE
+from metering.lake.beside_read import scan_exemplars, scan_histograms, scan_metadata, scan_starts
 from metering.lake.horizon import Horizon, Source, SourceState
 from metering.lake.horizon_store import HorizonStore
 from metering.lake.lineage import origins
@@ -54,7 +55,7 @@ class LakeInfo:
     """The state of the lake at one snapshot (None: nothing stored yet).
 
     `positions` are next offsets; `series` counts rows of the series table, where a series that moved between
-    writers may stand twice.
+    writers may stand twice; `beside` counts the other tables' rows so.
     """
 
     snapshot_id: int | None
@@ -67,6 +68,7 @@ class LakeInfo:
     horizon_sha256: str | None
     sources: int
     missing_pushes: int
+    beside: Mapping[str, int] = field(default_factory=dict)
 
 
 class Lake:
@@ -125,13 +127,46 @@ class Lake:
         state = await asyncio.to_thread(self.tables.samples, chosen.snapshot_id)
         return await asyncio.to_thread(scan_samples, self.tables, state, request)
 
-    async def histograms(self, organization: str, window: Window) -> pa.Table:
+    async def histograms(self, organization: str, window: Window, tag: str | None = None) -> pa.Table:
         """The native histograms of an organization in `[start, end)`, each once, by series_id, then timestamp_ms.
 
         Columns: series_id, timestamp_ms, start_ms (0: not told), schema, count, sum, zero_threshold, zero_count,
-        message (`io.prometheus.write.v2.Histogram`). Raises LakeUnavailable.
+        message (`io.prometheus.write.v2.Histogram`). Of different ones at one instant of one series that with the
+        lower count wins, then the lower sum, then message; a stale marker (the sum is NaN) loses. The schema's
+        metadata counts such instants as `byoc.conflicts`. `tag`: as a tagged month was. Raises LakeUnavailable,
+        UnknownSnapshot.
         """
-        return await asyncio.to_thread(scan_histograms, self.tables, organization, window)
+        return await asyncio.to_thread(scan_histograms, self.tables, organization, window, tag)
+
+    async def exemplars(self, organization: str, window: Window) -> pa.Table:
+        """The exemplars of an organization in `[start, end)`, each once, by series_id, timestamp_ms and labels.
+
+        Columns: series_id, timestamp_ms, labels (canonical bytes, may be empty), value. A series may have several
+        at one instant. Raises LakeUnavailable.
+        """
+        return await asyncio.to_thread(scan_exemplars, self.tables, organization, window)
+
+    async def starts(
+        self, organization: str, window: Window, series_ids: Sequence[bytes] | None = None
+    ) -> pa.Table:
+        """When the counters of an organization began, as samples in `[start, end)` told, by series_id and seen_ms.
+
+        Columns: series_id, start_ms, seen_ms (the earliest sample that told of this start), previous_ms (the start
+        that stood before; 0: none was told). For each series the start that stood when the window began comes too;
+        its seen_ms is before the window. A counter was reset between the samples at a and b (a < b, neighbours) if
+        there is a row with a < seen_ms <= b and start_ms > a: what it says at b was counted since start_ms. A
+        start at or before a is the sender's word on the past, not a reset. `series_ids`: these alone. Raises
+        LakeUnavailable.
+        """
+        return await asyncio.to_thread(scan_starts, self.tables, organization, window, series_ids)
+
+    async def metadata(self, organization: str, project: str | None = None) -> pa.Table:
+        """What each collector of an organization last said of metric families, by project, collector and family.
+
+        Columns: organization, project, collector, family, type, unit, help, seen_ms (of the push, to six hours).
+        Raises LakeUnavailable.
+        """
+        return await asyncio.to_thread(scan_metadata, self.tables, organization, project)
 
     async def files(
         self, window: Window, organization: str, snapshot_id: int | None = None
@@ -190,6 +225,9 @@ class Lake:
     async def info(self) -> LakeInfo:
         """Counts, positions and horizon at the newest snapshot."""
         state, series = await asyncio.to_thread(lambda: (self.tables.samples(), self.tables.load(SERIES)))
+        beside = await asyncio.to_thread(
+            lambda: {each.name: _total(self.tables.load(each.identifier), "total-records") for each in BESIDE}
+        )
         horizon = await self.horizons.load(state.horizon_sha256)
         return LakeInfo(
             snapshot_id=state.snapshot_id,
@@ -202,6 +240,7 @@ class Lake:
             horizon_sha256=state.horizon_sha256,
             sources=len(horizon.sources),
             missing_pushes=sum(each.missing_pushes for each in horizon.sources.values()),
+            beside=beside,
         )
 
     async def close(self) -> None:

@@ -118,7 +118,8 @@ def expire_lake(ctx: typer.Context) -> None:
         settings = deployment.section("lake", LakeSettings)
         now_ms = deployment.clock.now_ms()
         tags = await tag_closed_months(lake.places, now_ms, settings.month_tag_days)
-        dropped = await drop_old_days(lake.places, now_ms, settings.retention_days)
+        days = settings.retention_days, settings.exemplar_retention_days
+        dropped = await drop_old_days(lake.places, now_ms, *days)
         sweeper = Sweeper(lake, settings, deployment.clock)
         expired, swept = await sweeper.expire(), await sweeper.sweep()
         return (
@@ -178,6 +179,7 @@ def render_info(info: LakeInfo, dead_letters: int, ends: Mapping[TopicPartition,
         "bytes_per_sample": round(info.size_bytes / info.rows, 3) if info.rows else None,
         "snapshots": info.snapshots,
         "series_rows": info.series,
+        **{f"{name}_rows": rows for name, rows in info.beside.items()},
         "collectors": info.sources,
         "missing_pushes": info.missing_pushes,
         "dead_letters": dead_letters,

@@ -18,6 +18,7 @@ from pyiceberg.types import LongType
 
 from kernel.ids import OrganizationId, ProjectId, Tenant, new_id
 from kernel.logs import logger
+from metering.lake.beside import BESIDE, merge
 from metering.lake.errors import LakeDamaged
 from metering.lake.lineage import origins, save_lineage
 from metering.lake.merging import cut_runs, merge_runs, read_runs
@@ -26,14 +27,16 @@ from metering.lake.places import Places
 from metering.lake.positions import CompactedName, FileName, file_sha256
 from metering.lake.replace import replace_files
 from metering.lake.settings import LakeSettings
-from metering.lake.tables import SAMPLES, SERIES, storage, translated_errors
+from metering.lake.tables import ALL_TABLES, SAMPLES, SERIES, storage, translated_errors
 
+_BESIDE_SHARE = 16  # a histogram takes so many times the memory of a sample, and more
+_MOST_BYTES = 256 * 1024 * 1024  # of the files of one batch
 _log = logger("lake")
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Files of one partition of a table that are to become one. `day` is None for series."""
+    """Files of one partition of a table that are to become one. `day` is of samples alone."""
 
     table: tuple[str, str]
     folder: str
@@ -98,9 +101,14 @@ class Compactor:
         return tuple(locations), size
 
     def _merged(self, batch: Batch, contents: Sequence[bytes]) -> Iterator[bytes]:
-        if batch.day is None:
+        if batch.table == SERIES:
             yield merge_series(contents)
             return
+        for table in BESIDE:
+            if batch.table == table.identifier:
+                yield from merge(table, contents)
+                return
+        assert batch.day is not None
         organization, project = batch.folder.split("/")[-2:]
         tenant = Tenant(OrganizationId(organization), ProjectId(project))
         for runs in cut_runs(merge_runs([read_runs(each) for each in contents]), self._settings.compact_samples):
@@ -117,18 +125,19 @@ def checked_content(content: bytes, location: str) -> bytes:
 def find_batches(tables: Any, most_rows: int) -> list[Batch]:
     """What could be compacted: files of one partition, one after the other in time, of at most so many rows."""
     found: list[Batch] = []
-    for identifier in (SAMPLES, SERIES):
+    for identifier in ALL_TABLES:
+        rows = most_rows if identifier in (SAMPLES, SERIES) else max(1, most_rows // _BESIDE_SHARE)
         table = tables.load(identifier)
         with translated_errors("planning files"):
             files = [task.file for task in table.scan().plan_files()] if table.current_snapshot() else []
         partitions: dict[str, list[Any]] = {}
         for file in files:
             folder = file.file_path.rsplit("/data/", 1)[-1].rpartition("/")[0]
-            if file_sha256(file.file_path) and file.record_count < most_rows / 2:
+            if file_sha256(file.file_path) and file.record_count < rows / 2:
                 partitions.setdefault(folder, []).append(file)
         field = table.schema().find_field("timestamp_ms").field_id if identifier == SAMPLES else None
         for folder, listed in sorted(partitions.items()):
-            found.extend(_batches(identifier, folder, listed, field, most_rows))
+            found.extend(_batches(identifier, folder, listed, field, rows))
     return found
 
 
@@ -142,15 +151,17 @@ def _batches(
         listed.sort(key=lambda file: (_first_ms(file, field), file.file_path))
         day = int(np.datetime64(folder.split("/", maxsplit=1)[0], "D").astype(np.int64))
     taken: list[Any] = []
-    rows = 0
+    rows = size = 0
     for file in [*listed, None]:
-        if file is not None and (not taken or rows + file.record_count <= most_rows):
+        if file is not None and (
+            not taken or (rows + file.record_count <= most_rows and size + file.file_size_in_bytes <= _MOST_BYTES)
+        ):
             taken.append(file)
-            rows += file.record_count
+            rows, size = rows + file.record_count, size + file.file_size_in_bytes
             continue
         if len(taken) > 1:
             yield Batch(identifier, folder, tuple(taken), rows, day)
-        taken, rows = ([file], file.record_count) if file is not None else ([], 0)
+        taken, rows, size = ([file], file.record_count, file.file_size_in_bytes) if file is not None else ([], 0, 0)
 
 
 def _first_ms(file: Any, field: int) -> int:

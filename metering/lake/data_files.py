@@ -13,7 +13,8 @@ import numpy as np
 
 from kernel.log import TopicPartition
 from kernel.window import DAY_MS
-from metering.lake.histograms import write_histograms
+from metering.lake.beside import BesideTable
+from metering.lake.beside_files import beside_contents
 from metering.lake.intake import Pending
 from metering.lake.ordering import Integers, Rows, distinct, order_rows
 from metering.lake.parquet import write_samples, write_series
@@ -78,18 +79,18 @@ def series_files(
         yield NewFile(f"{organization}/{_name(source, pending, content)}", content, len(members))
 
 
-def histogram_files(source: TopicPartition, pending: Pending, series: SeriesIndex) -> Iterator[NewFile]:
-    """The Parquet files of one partition's pending histograms."""
-    for tenant, parts in sorted(pending.histograms.items()):
-        for day, rows, content in write_histograms(parts, tenant, series):
-            folder = f"{np.datetime64(day, 'D')}/{tenant.organization}/{tenant.project}"
-            yield NewFile(f"{folder}/{_name(source, pending, content)}", content, rows)
+def beside_files(
+    source: TopicPartition, pending: Pending, series: SeriesIndex
+) -> Iterator[tuple[BesideTable, NewFile]]:
+    """The Parquet files of what is pending of one partition beside samples."""
+    for table, folder, rows, content in beside_contents(pending.beside, series):
+        yield table, NewFile(f"{folder}/{_name(source, pending, content)}", content, rows)
 
 
 def used_slots(pending: Pending) -> Integers:
-    """The slots that pending rows and histograms refer to, ascending."""
+    """The slots that pending rows, histograms and exemplars refer to, ascending."""
     slots = distinct([rows for listed in pending.rows.values() for rows in listed])
-    parts = [part.slots for listed in pending.histograms.values() for part in listed]
+    parts = pending.beside.slots()
     return np.unique(np.concatenate([slots, *parts])) if parts else slots
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,22 +15,16 @@ from kernel.ids import CollectorId, Tenant
 from kernel.log import StoredRecord
 from kernel.window import DAY_MS
 from metering.frames import FrameRows, SourceReaders
+from metering.lake.beside_rows import NOTHING, Beside, ExemplarRows, HistogramRows, StartRows, keep_dated
 from metering.lake.histogram_head import parse_head
 from metering.lake.ordering import Integers, Rows
 from metering.lake.series import SeriesIndex
 from metering.record import BatchHeader, RecordFormat, decode_batch, decode_header
-from metering.samples import MAGIC, HistogramRow, LabelPage, SampleColumns, decode_columns
+from metering.samples import MAGIC, ExemplarRow, LabelPage, SampleColumns, decode_columns
 
 LAST_MS = 253_402_300_800_000  # 10000-01-01T00:00Z: the first time that has no date
+_NO_SLOTS: Integers = np.empty(0, np.int64)
 _CACHED_SLOTS = 4_000_000  # of all pages of labels together; eight bytes each
-
-
-@dataclass(frozen=True, slots=True)
-class HistogramRows:
-    """Native histograms: `messages[i]`, an `io.prometheus.write.v2.Histogram`, is of the series `slots[i]`."""
-
-    slots: Integers = field(default_factory=lambda: np.empty(0, np.int64))
-    messages: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +32,7 @@ class Decoded:
     """What one record holds."""
 
     rows: Sequence[Rows]
-    histograms: HistogramRows
+    beside: Beside = NOTHING
 
 
 class SampleDecoder:
@@ -58,8 +52,8 @@ class SampleDecoder:
         columns = decode_columns(value)
         check_times(columns.timestamps_ms, self._days_per_record)
         slots = self._page_slots(columns.pages, header)
-        histograms = check_histograms(_histograms(columns.histograms, slots), self._days_per_record)
-        return Decoded([self._rows(columns, slots, header, is_foreign=is_foreign)], histograms)
+        rows = self._rows(columns, slots, header, is_foreign=is_foreign)
+        return Decoded([rows], _beside(columns, slots, rows.slots, self._days_per_record))
 
     def _rows(self, columns: SampleColumns, slots: Integers, header: BatchHeader, *, is_foreign: bool) -> Rows:
         names = header.tenant, header.collector, tuple(page.name for page in columns.pages)
@@ -95,7 +89,7 @@ class SampleDecoder:
             raise DeadLetter("a record whose samples name series that it does not carry")
         check_times(batch.timestamps_ms, self._days_per_record)
         slots = self._series.slots(header.tenant, header.collector, batch.series)[index]
-        return Decoded([Rows(slots, batch.timestamps_ms, batch.values, is_foreign)], HistogramRows())
+        return Decoded([Rows(slots, batch.timestamps_ms, batch.values, is_foreign)])
 
 
 def common_time(timestamps_ms: Integers) -> int | None:
@@ -125,10 +119,30 @@ def check_histograms(rows: HistogramRows, days_allowed: int) -> HistogramRows:
     return rows
 
 
-def _histograms(rows: Sequence[HistogramRow], slots: Integers) -> HistogramRows:
+def _beside(columns: SampleColumns, slots: Integers, sampled: Integers, days_allowed: int) -> Beside:
+    """What a record of samples has beside them; `sampled` are the slots of the samples."""
+    if columns.starts_ms is None and not (columns.histograms or columns.exemplars or columns.metadata):
+        return NOTHING
+    histograms = HistogramRows(
+        slots[[row.index for row in columns.histograms]] if columns.histograms else _NO_SLOTS,
+        tuple(row.message for row in columns.histograms),
+    )
+    exemplars, dropped = keep_dated(_exemplars(columns.exemplars, slots), LAST_MS, days_allowed)
+    starts = StartRows()
+    if columns.starts_ms is not None:
+        starts = StartRows(sampled, columns.starts_ms, columns.timestamps_ms)
+    return Beside(check_histograms(histograms, days_allowed), exemplars, starts, columns.metadata, dropped)
+
+
+def _exemplars(rows: Sequence[ExemplarRow], slots: Integers) -> ExemplarRows:
     if not rows:
-        return HistogramRows()
-    return HistogramRows(slots[[row.index for row in rows]], tuple(row.message for row in rows))
+        return ExemplarRows()
+    return ExemplarRows(
+        slots[[row.index for row in rows]],
+        np.array([row.timestamp_ms for row in rows], np.int64),
+        np.array([row.value for row in rows], np.float64),
+        tuple(row.labels for row in rows),
+    )
 
 
 class Decoder:
@@ -146,14 +160,8 @@ class Decoder:
         found = self._frames.read(header, record.value, record.offset)
         for each in found:
             check_times(each.timestamps_ms, self._days_per_record)
-        histograms = [row for each in found for row in each.histograms]
-        rows = HistogramRows(
-            np.array([slot for slot, _ in histograms], np.int64), tuple(message for _, message in histograms)
-        )
-        return Decoded(
-            [_frame_rows(each, header, is_foreign=is_foreign) for each in found],
-            check_histograms(rows, self._days_per_record),
-        )
+        rows = [_frame_rows(each, header, is_foreign=is_foreign) for each in found]
+        return Decoded(rows, _frame_beside(found, self._days_per_record))
 
     def replay(self, record: StoredRecord) -> None:
         """Take in what later records may build on; rows are not wanted."""
@@ -165,6 +173,27 @@ class Decoder:
     def replay_from(self, following: int) -> int:
         """The offset from which a reader has all state that a record from `following` on may build on."""
         return self._frames.replay_from(following)
+
+
+def _frame_beside(found: Sequence[FrameRows], days_allowed: int) -> Beside:
+    if not any(each.histograms or each.exemplars for each in found):
+        return NOTHING
+    messages = [row for each in found for row in each.histograms]
+    rows = [row for each in found for row in each.exemplars]
+    histograms = HistogramRows(
+        np.array([slot for slot, _ in messages], np.int64), tuple(message for _, message in messages)
+    )
+    exemplars, dropped = keep_dated(
+        ExemplarRows(
+            np.array([row.series for row in rows], np.int64),
+            np.array([row.timestamp_ms for row in rows], np.int64),
+            np.array([row.value for row in rows], np.float64),
+            tuple(row.labels for row in rows),
+        ),
+        LAST_MS,
+        days_allowed,
+    )
+    return Beside(check_histograms(histograms, days_allowed), exemplars, dropped_exemplars=dropped)
 
 
 def _frame_rows(rows: FrameRows, header: BatchHeader, *, is_foreign: bool) -> Rows:

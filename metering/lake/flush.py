@@ -1,4 +1,4 @@
-"""One flush: pending rows made into files and two commits, each step safe to repeat."""
+"""One flush: pending rows made into files, and a commit for each table that gets any; each step safe to repeat."""
 
 from __future__ import annotations
 
@@ -11,16 +11,26 @@ from dataclasses import dataclass
 from kernel.crashpoints import crash_point
 from kernel.log import TopicPartition
 from kernel.objects import ObjectStore, check_name
+from metering.lake.beside import BESIDE, HISTOGRAMS, BesideTable
 from metering.lake.commit import SamplesCommit, check_fence, commit_files, commit_samples
-from metering.lake.data_files import NewFile, histogram_files, sample_files, series_files, used_slots
+from metering.lake.data_files import NewFile, beside_files, sample_files, series_files, used_slots
 from metering.lake.horizon import Horizon
 from metering.lake.intake import DeadRecord, Intake
 from metering.lake.places import Places
 from metering.lake.positions import Standing
 from metering.lake.refusals import Refusals
-from metering.lake.tables import HISTOGRAMS, SAMPLES, SERIES, Tables, has_commit, storage, translated_errors
+from metering.lake.tables import SAMPLES, SERIES, Tables, has_commit, storage, translated_errors
 
 DEAD_LETTERS = "dead-letter/"
+
+
+@dataclass(frozen=True, slots=True)
+class BesideCommit:
+    """The files that one table beside the samples gets."""
+
+    table: BesideTable
+    files: tuple[NewFile, ...]
+    locations: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +40,7 @@ class Flush:
     commit: SamplesCommit
     sample_files: tuple[NewFile, ...]
     series_files: tuple[NewFile, ...]
-    histogram_files: tuple[NewFile, ...]
-    histogram_locations: tuple[str, ...]
+    beside: tuple[BesideCommit, ...]
     series_slots: tuple[int, ...]
     series_locations: tuple[str, ...]
     dead: tuple[DeadRecord, ...]
@@ -41,20 +50,19 @@ class Flush:
 
 def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int) -> Flush:
     """Encode everything pending. Blocks; changes nothing."""
-    samples_folder, series_folder, histograms_folder = (
-        f"{tables.load(name).location()}/data" for name in (SAMPLES, SERIES, HISTOGRAMS)
-    )
+    samples_folder, series_folder = (_folder(tables, name) for name in (SAMPLES, SERIES))
     taken = {source: pending for source, pending in intake.pending.items() if not pending.is_empty}
     samples: list[NewFile] = []
     series: list[NewFile] = []
-    histograms: list[NewFile] = []
+    beside: dict[BesideTable, list[NewFile]] = {}
     slots: set[int] = set()
     duplicates = 0
     for source, pending in sorted(taken.items()):
         made = sample_files(source, pending, intake.series, row_group_rows)
         samples.extend(made.files)
         duplicates += made.duplicates
-        histograms.extend(histogram_files(source, pending, intake.series))
+        for table, file in beside_files(source, pending, intake.series):
+            beside.setdefault(table, []).append(file)
         new = [slot for slot in intake.series.unstored(used_slots(pending)).tolist() if slot not in slots]
         slots.update(new)
         series.extend(series_files(source, pending, intake.series, new))
@@ -71,40 +79,50 @@ def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int)
         commit=commit,
         sample_files=tuple(samples),
         series_files=tuple(series),
-        histogram_files=tuple(histograms),
-        histogram_locations=tuple(f"{histograms_folder}/{file.path}" for file in histograms),
+        beside=tuple(_beside_commit(tables, table, beside[table]) for table in BESIDE if table in beside),
         series_slots=tuple(sorted(slots)),
         series_locations=tuple(f"{series_folder}/{file.path}" for file in series),
         dead=tuple(dead for pending in taken.values() for dead in pending.dead),
-        samples=sum(file.rows for file in [*samples, *histograms]),
+        samples=sum(file.rows for file in [*samples, *beside.get(HISTOGRAMS, ())]),
         duplicates=duplicates,
     )
 
 
-async def store(flush: Flush, places: Places, refusals: Refusals) -> Horizon:
-    """Write files, then commit series, then samples with positions and horizon; returns the new horizon.
+def _folder(tables: Tables, identifier: tuple[str, str]) -> str:
+    return f"{tables.load(identifier).location()}/data"
 
-    Raises Fenced (drop the flush), LakeUnavailable and ObjectsUnavailable (call again with the same flush).
+
+def _beside_commit(tables: Tables, table: BesideTable, files: Sequence[NewFile]) -> BesideCommit:
+    folder = _folder(tables, table.identifier)
+    return BesideCommit(table, tuple(files), tuple(f"{folder}/{file.path}" for file in files))
+
+
+async def store(flush: Flush, places: Places, refusals: Refusals) -> Horizon:
+    """Write files, then commit series, what is beside samples, and samples with positions and horizon.
+
+    Returns the new horizon. Raises Fenced (drop the flush), LakeUnavailable and ObjectsUnavailable (call again
+    with the same flush).
     """
     await _store_dead_letters(flush.dead, places.objects)
     await refusals.append(flush.dead)
     crash_point("lake.refusals-appended")
     await asyncio.to_thread(_write_files, places.tables, flush)
     crash_point("lake.files-written")
-    if flush.series_locations:
+    if flush.series_locations or flush.beside:
         await asyncio.to_thread(_check_early, places.tables, flush.commit)
+    if flush.series_locations:
         await commit_files(places.tables, SERIES, flush.commit.commit_id, flush.series_locations)
     crash_point("lake.series-committed")
-    if flush.histogram_locations:
-        await commit_files(places.tables, HISTOGRAMS, flush.commit.commit_id, flush.histogram_locations)
-        crash_point("lake.histograms-committed")
+    for beside in flush.beside:
+        await commit_files(places.tables, beside.table.identifier, flush.commit.commit_id, beside.locations)
+        crash_point(f"lake.{beside.table.name}-committed")
     horizon = await commit_samples(places.tables, places.horizons, flush.commit)
     crash_point("lake.samples-committed")
     return horizon
 
 
 def _check_early(tables: Tables, commit: SamplesCommit) -> None:
-    # The samples commit decides; this only spares the series table the rows of a writer that lost already.
+    # The samples commit decides; this only spares the other tables the rows of a writer that lost already.
     state = tables.samples()
     if not has_commit(state.table, commit.commit_id):
         check_fence(state, commit)
@@ -117,8 +135,9 @@ def _write_files(tables: Tables, flush: Flush) -> None:
             warehouse.write(location, file.content)
         for location, file in zip(flush.series_locations, flush.series_files, strict=True):
             warehouse.write(location, file.content)
-        for location, file in zip(flush.histogram_locations, flush.histogram_files, strict=True):
-            warehouse.write(location, file.content)
+        for beside in flush.beside:
+            for location, file in zip(beside.locations, beside.files, strict=True):
+                warehouse.write(location, file.content)
 
 
 async def _store_dead_letters(dead: Sequence[DeadRecord], objects: ObjectStore) -> None:

@@ -36,7 +36,8 @@ class Housekeeper:
             self._sweep_at = now + self._settings.sweep_seconds
             now_ms = self._clock.now_ms()
             await tag_closed_months(self._places, now_ms, self._settings.month_tag_days)
-            await drop_old_days(self._places, now_ms, self._settings.retention_days)
+            settings = self._settings
+            await drop_old_days(self._places, now_ms, settings.retention_days, settings.exemplar_retention_days)
             self._metrics.swept.inc((await self._sweeper.sweep()).files)
         if self._settings.compact_ratio and now >= self._compact_at:
             await self._compact()

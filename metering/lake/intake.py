@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from kernel.errors import DeadLetter, Refuse
 from kernel.ids import Tenant
 from kernel.log import StoredRecord, TopicPartition
-from metering.lake.decode import Decoded, Decoder, HistogramRows
+from metering.lake.beside_rows import BesideMemory, PendingBeside
+from metering.lake.decode import Decoded, Decoder
 from metering.lake.epochs import Judgement
 from metering.lake.horizon import Horizon, Source, SourceState, advance, judge, refuse
 from metering.lake.ordering import Rows
@@ -38,7 +39,7 @@ class Pending:
     first: int
     following: int
     rows: dict[Tenant, list[Rows]] = field(default_factory=dict)
-    histograms: dict[Tenant, list[HistogramRows]] = field(default_factory=dict)
+    beside: PendingBeside = field(default_factory=PendingBeside)
     states: dict[Source, SourceState] = field(default_factory=dict)
     dead: list[DeadRecord] = field(default_factory=list)
     samples: int = 0
@@ -66,6 +67,7 @@ class Intake:
         self._days_per_record = days_per_record
         self._cursors: dict[TopicPartition, int] = {}
         self._decoders: dict[TopicPartition, Decoder] = {}
+        self._memory = BesideMemory()
 
     def begin(self, standings: Mapping[TopicPartition, Standing]) -> None:
         """Hold these partitions: read from `replay_from` on, store from the position on."""
@@ -85,6 +87,8 @@ class Intake:
 
     def release(self, sources: frozenset[TopicPartition]) -> None:
         """Forget partitions that went to another reader."""
+        if sources:
+            self._memory = BesideMemory()  # what was pending of them is not written by us
         for source in sources:
             for held in (self.pending, self._cursors, self._decoders):
                 held.pop(source, None)
@@ -142,6 +146,9 @@ class Intake:
         # Only now: a push that could not be read must not move the horizon past itself.
         _move(header, known, advance(known, header), pending)
         _keep(decoded, header.tenant, pending)
+        pending.size_bytes += pending.beside.add(
+            decoded.beside, self._memory, header.tenant, header.collector, header.received_ms
+        )
 
 
 def _header_of(record: StoredRecord) -> BatchHeader:
@@ -161,6 +168,4 @@ def _keep(decoded: Decoded, tenant: Tenant, pending: Pending) -> None:
         if len(rows.values):
             pending.rows.setdefault(tenant, []).append(rows)
             pending.samples += len(rows.values)
-    if decoded.histograms.messages:
-        pending.histograms.setdefault(tenant, []).append(decoded.histograms)
-        pending.samples += len(decoded.histograms.messages)
+    pending.samples += len(decoded.beside.histograms.messages)

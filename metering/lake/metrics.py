@@ -24,6 +24,9 @@ class LakeMetrics:
             "byoc_lake_skipped_offsets", "Offsets gone from the log before they were stored.", registry=registry
         )
         self.dead = Counter("byoc_lake_dead_letters", "Records put aside.", registry=registry)
+        self.dropped_exemplars = Counter(
+            "byoc_lake_dropped_exemplars", "Exemplars without a date, or of too many days.", registry=registry
+        )
         self.fenced = Counter(
             "byoc_lake_fenced_commits", "Batches thrown away: another writer had them.", registry=registry
         )

@@ -105,6 +105,12 @@ class LakeSettings(Section):
         description="Days after which a day of samples is taken out of the lake, whole; default 0, never. Tagged "
         "months stay readable at their snapshot. Shorter than billing looks back: invoices can't be proven.",
     )
+    exemplar_retention_days: int = Field(
+        30,
+        ge=0,
+        description="Days after which a day of exemplars is taken out of the lake, whole; default 30. 0: with the "
+        "samples. They lead from a sample to a trace, and traces are seldom kept for longer.",
+    )
     month_tag_days: int = Field(
         5,
         ge=0,

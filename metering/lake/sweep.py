@@ -24,7 +24,7 @@ from metering.lake import lineage
 from metering.lake.horizon_store import PREFIX, object_name
 from metering.lake.positions import HORIZON, parse_compacted_name, parse_file_name
 from metering.lake.settings import LakeSettings
-from metering.lake.tables import HISTOGRAMS, SAMPLES, SERIES, Tables, storage, translated_errors
+from metering.lake.tables import ALL_TABLES, SAMPLES, SERIES, Tables, storage, translated_errors
 
 if TYPE_CHECKING:
     from metering.lake.api import Lake
@@ -54,7 +54,7 @@ class Sweeper:
         return await asyncio.to_thread(expire_snapshots, self._lake.tables, self._settings.keep_snapshots)
 
     async def sweep(self) -> Swept:
-        """Delete unreferenced files of both tables, horizons and lineages. Raises Retry kinds."""
+        """Delete unreferenced files of all tables, horizons and lineages. Raises Retry kinds."""
         older_than_ms = self._clock.now_ms() - round(self._settings.orphan_grace_seconds * 1000)
         # Objects are listed before the table is read: one stored after that is not in the list.
         objects = [
@@ -74,9 +74,9 @@ class Sweeper:
 
 
 def expire_snapshots(tables: Tables, keep: int) -> int:
-    """Expire all untagged snapshots but the newest `keep`, of both tables. Blocks. Raises LakeUnavailable."""
+    """Expire all untagged snapshots but the newest `keep`, of every table. Blocks. Raises LakeUnavailable."""
     expired = 0
-    for identifier in (SAMPLES, SERIES, HISTOGRAMS):
+    for identifier in ALL_TABLES:
         table = tables.load(identifier)
         protected = {reference.snapshot_id for reference in table.metadata.refs.values()}
         loose = [each for each in table.metadata.snapshots if each.snapshot_id not in protected]
@@ -94,10 +94,10 @@ def expire_snapshots(tables: Tables, keep: int) -> int:
 
 
 def sweep_tables(tables: Tables, older_than_ms: int) -> tuple[int, int]:
-    """Delete unreferenced files of both tables; how many, and their bytes. Blocks. Raises LakeUnavailable."""
+    """Delete unreferenced files of all tables; how many, and their bytes. Blocks. Raises LakeUnavailable."""
     files = size = 0
     with translated_errors("sweeping"):
-        for identifier in (SAMPLES, SERIES, HISTOGRAMS):
+        for identifier in ALL_TABLES:
             table = tables.load(identifier)
             listed = list(storage(table).list_files(table.location()))
             # Read after the listing: what was committed meanwhile is referenced here.
@@ -136,7 +136,8 @@ def referenced_files(table: Table) -> set[str]:
 
 def _referenced_objects(tables: Tables) -> set[str]:
     names = set()
-    for path in referenced_files(tables.load(SAMPLES)) | referenced_files(tables.load(SERIES)):
+    paths = set().union(*(referenced_files(tables.load(identifier)) for identifier in ALL_TABLES))
+    for path in paths:
         compacted = parse_compacted_name(path)
         if compacted is not None:
             names.add(lineage.lineage_name(compacted.lineage))

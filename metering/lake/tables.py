@@ -1,8 +1,8 @@
-"""The two Iceberg tables, their catalog, and what a snapshot says about positions and horizon.
+"""The Iceberg tables, their catalog, and what a snapshot says about positions and horizon.
 
 `byoc.samples` is partitioned by the columns day and tenant (identity, as Iceberg's day transform takes no long),
-`byoc.series` by organization. Neither ever retries a commit by itself: pyiceberg's retry would put a stale
-writer's files and positions on top of its successor's.
+`byoc.series` by organization; those beside them are described in `beside.py`. None ever retries a commit by itself:
+pyiceberg's retry would put a stale writer's files and positions on top of its successor's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from pyiceberg.types import (
     DateType,
     DoubleType,
     FixedType,
-    IntegerType,
     LongType,
     NestedField,
     StringType,
@@ -34,14 +33,14 @@ from pyiceberg.types import (
 
 from kernel.errors import InvalidInput
 from kernel.log import TopicPartition
+from metering.lake.beside import BESIDE, NAMESPACE
 from metering.lake.errors import LakeUnavailable, UnknownSnapshot
 from metering.lake.positions import COMMIT, HORIZON, POSITIONS, REPLAY, Standing, parse_positions
 from metering.lake.storage import IMPLEMENTATION, LakeFileIO
 
-NAMESPACE = "byoc"
 SAMPLES = (NAMESPACE, "samples")
 SERIES = (NAMESPACE, "series")
-HISTOGRAMS = (NAMESPACE, "histograms")
+ALL_TABLES = (SAMPLES, SERIES, *(table.identifier for table in BESIDE))
 CATALOG = "byoc"
 
 SAMPLES_SCHEMA = Schema(
@@ -59,22 +58,6 @@ SERIES_SCHEMA = Schema(
     NestedField(5, "name", StringType(), required=False),
     NestedField(6, "labels", BinaryType(), required=False),
 )
-HISTOGRAMS_SCHEMA = Schema(
-    NestedField(1, "series_id", FixedType(16), required=False),
-    NestedField(2, "timestamp_ms", LongType(), required=False),
-    NestedField(3, "start_ms", LongType(), required=False),
-    NestedField(4, "schema", IntegerType(), required=False),
-    NestedField(5, "count", DoubleType(), required=False),
-    NestedField(6, "sum", DoubleType(), required=False),
-    NestedField(7, "zero_threshold", DoubleType(), required=False),
-    NestedField(8, "zero_count", DoubleType(), required=False),
-    NestedField(9, "message", BinaryType(), required=False),
-    NestedField(10, "day", DateType(), required=False),
-    NestedField(11, "tenant", StringType(), required=False),
-)
-HISTOGRAMS_SPEC = PartitionSpec(
-    PartitionField(10, 1000, IdentityTransform(), "day"), PartitionField(11, 1001, IdentityTransform(), "tenant")
-)
 SAMPLES_SPEC = PartitionSpec(
     PartitionField(4, 1000, IdentityTransform(), "day"), PartitionField(5, 1001, IdentityTransform(), "tenant")
 )
@@ -88,6 +71,7 @@ PROPERTIES = {
     "write.metadata.metrics.column.value": "none",
     "write.metadata.metrics.column.labels": "none",
     "write.metadata.metrics.column.message": "none",
+    "write.metadata.metrics.column.help": "none",
     "write.metadata.metrics.column.tenant": "full",
     "write.metadata.metrics.column.organization": "full",
 }
@@ -132,7 +116,8 @@ class Tables:
             self.catalog = _open_catalog(merged)
             _ensure(self.catalog, SAMPLES, SAMPLES_SCHEMA, SAMPLES_SPEC)
             _ensure(self.catalog, SERIES, SERIES_SCHEMA, SERIES_SPEC)
-            _ensure(self.catalog, HISTOGRAMS, HISTOGRAMS_SCHEMA, HISTOGRAMS_SPEC)
+            for table in BESIDE:
+                _ensure(self.catalog, table.identifier, table.schema(), table.spec())
 
     def load(self, identifier: tuple[str, str]) -> Table:
         """The table as it is now. Raises LakeUnavailable."""

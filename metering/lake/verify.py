@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kernel.log import TopicPartition
+from metering.lake.beside import BESIDE, BesideTable
+from metering.lake.beside_verify import wrong_rows
 from metering.lake.errors import LakeDamaged
 from metering.lake.lineage import origins
 from metering.lake.merging import id_bytes, is_sorted, read_runs
@@ -47,7 +49,22 @@ async def verify(places: Places, ends: Mapping[TopicPartition, int] | None) -> R
         if content is not None:
             report.findings += await asyncio.to_thread(lambda: list(_wrong_rows(file, content, known)))  # noqa: B023
         await _verify_origins(places, state, file, seen, report)
+    for table in BESIDE:
+        await _verify_beside(places, table, known, report)
     return report
+
+
+async def _verify_beside(places: Places, table: BesideTable, known: set[bytes], report: Report) -> None:
+    for file in await asyncio.to_thread(lambda: _files(places.tables.load(table.identifier))):
+        content = await asyncio.to_thread(_verify_bytes, places, table.identifier, file, report)
+        if content is not None:
+            report.findings += await asyncio.to_thread(
+                lambda: list(wrong_rows(table, file, content, known))  # noqa: B023
+            )
+        try:
+            await origins(places.objects, file.file_path)
+        except LakeDamaged as error:
+            report.findings.append(f"{file.file_path}: {error}")
 
 
 def _files(table: Any) -> list[Any]:
@@ -68,7 +85,7 @@ def _verify_series(places: Places, report: Report) -> set[bytes]:
 
 def _verify_bytes(places: Places, table: tuple[str, str], file: Any, report: Report) -> bytes | None:
     report.files += 1
-    report.rows += file.record_count if table == SAMPLES else 0
+    report.rows += file.record_count if table != SERIES else 0
     report.size_bytes += file.file_size_in_bytes
     location: str = file.file_path
     try:

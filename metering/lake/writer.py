@@ -252,6 +252,7 @@ class LakeWriter:
         metrics.dead.inc(len(flush.dead))
         for pending in self._intake.pending.values():
             metrics.repeated.inc(pending.repeated_pushes)
+            metrics.dropped_exemplars.inc(pending.beside.dropped_exemplars)
             metrics.missing.inc(max(0, pending.missing_pushes))
             metrics.skipped.inc(pending.skipped_offsets)
 
