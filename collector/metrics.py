@@ -24,6 +24,9 @@ class CollectorMetrics:
         )
         self.spool_oldest = self._gauge("spool_oldest_seconds", "Age of the oldest frame not settled.", ("lane",))
         self.spool_gaps = self._gauge("spool_gaps", "Gap records written since start.", ("lane",))
+        self.gap_notices = self._counter(
+            "gap_notices", "Notices to the gateway of what will never arrive, by outcome.", ("lane", "outcome")
+        )
         self.spool_bytes = self._gauge("spool_bytes", "Bytes in the spool.", ("lane",))
         self.dropped = self._gauge("spool_dropped_frames", "Frames dropped for the quota since start.", ("lane",))
         self.acknowledged = self._gauge("acknowledged_sequence", "Last acknowledged sequence.", ("lane",))

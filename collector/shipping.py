@@ -16,6 +16,7 @@ from collector.left_rollup import Retention
 from collector.metrics import CollectorMetrics
 from collector.push.backoff import Backoff
 from collector.push.dead_letters import DeadLetters
+from collector.push.gap_notices import GapTeller
 from collector.push.parts import Proofs, UploaderParts
 from collector.push.rate import ByteRate
 from collector.push.receipts import ReceiptJudge
@@ -103,6 +104,7 @@ class Shipping:
         self.receipts = ReceiptStore(self.folder / "receipts", clock, settings.spool.keep)
         self.sender = self.way.sender()
         self.uploader: Uploader | None = None
+        self._teller: GapTeller | None = None
         self.task: asyncio.Task[None] | None = None
         self._settings = settings
         self._clock = clock
@@ -130,6 +132,8 @@ class Shipping:
             self.ledger.gap(self.spool.options.lane, asdict(gap))
         except (OSError, sqlite3.Error) as error:  # the lane's own record of it is what counts
             _log.error("gap_not_listed", error=str(error))
+        if self._teller is not None:
+            self._teller.wake()
 
     def _observe(self) -> None:
         label, metrics, spool = self.spool.options.lane.value, self.way.metrics, self.spool
@@ -150,7 +154,8 @@ class Shipping:
         fresh = self.uploader = Uploader(self.spool, self._parts(self.sender), self._backoff())
         rate = ByteRate(self._settings.spool.backlog_rate, self._clock)
         backlog = Uploader(self.spool, self._parts(self._backlog_sender), self._backoff(), rate)
-        self.task = asyncio.create_task(_both(fresh, backlog), name=f"push.{self.spool.options.lane}")
+        teller = self._teller = GapTeller(self.spool, self._parts(self._backlog_sender), self._backoff())
+        self.task = asyncio.create_task(_all(fresh, backlog, teller), name=f"push.{self.spool.options.lane}")
 
     def _parts(self, sender: HttpsSender) -> UploaderParts:
         way = self.way
@@ -193,10 +198,11 @@ class Shipping:
             await self.way.close()
 
 
-async def _both(fresh: Uploader, backlog: Uploader) -> None:
+async def _all(fresh: Uploader, backlog: Uploader, teller: GapTeller) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(fresh.run(), name="push.fresh")
         tasks.create_task(backlog.run(), name="push.backlog")
+        tasks.create_task(teller.run(), name="push.gaps")
 
 
 def lane_options(settings: CollectorSettings, lane: PushLane) -> LaneOptions:

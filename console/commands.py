@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from console.parts import Part
+
 if TYPE_CHECKING:
     from console.wiring import Vendor
 
@@ -32,6 +34,10 @@ def up(
     ] = False,
     gateway_port: Annotated[int | None, typer.Option(help="Listen there instead; 0 takes a free port.")] = None,
     health_port: Annotated[int | None, typer.Option(help="Likewise for /healthz, /readyz, /metrics.")] = None,
+    only: Annotated[
+        list[Part] | None,
+        typer.Option(help="Run this part alone, on the storage of the settings; give it again for more."),
+    ] = None,
 ) -> None:
     """Run the vendor side in this process: gateway, lake, usage, licences, alerts, provisioner."""
     from console.checking import check_start
@@ -54,7 +60,7 @@ def up(
         sections = replace(sections, gateway=sections.gateway.model_copy(update={"port": gateway_port}))
     configure_logs()
     vendor.folder.mkdir(parents=True, exist_ok=True)
-    uvloop.run(run_vendor(vendor, sections))
+    uvloop.run(run_vendor(vendor, sections, only or tuple(Part)))
 
 
 def gateway_worker(

@@ -1,19 +1,21 @@
-"""`byoc up`: the whole vendor side in one process.
+"""`byoc up`: the whole vendor side in one process, or with `--only` the parts that are named.
 
 Gateway, lake writer, usage, licence gauges, alerts and the provisioner's engine share the process and nothing else:
-they meet at the log, the lake and the database, so that each can be given processes of its own without a change.
+they meet at the log, the lake and the database.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from alerts.api import AlertService
 from billing.api import LicenceGauges
+from console.parts import Part
 from console.sections import Sections
 from console.wiring import Vendor
 from console.workers import start_workers
@@ -39,22 +41,15 @@ ENDPOINTS_FILE = "endpoints.json"
 _log = logger("console")
 
 
-async def run_vendor(vendor: Vendor, sections: Sections) -> None:
-    """Run until SIGTERM or SIGINT. Raises Stop when a part failed."""
+async def run_vendor(vendor: Vendor, sections: Sections, parts: Collection[Part] = tuple(Part)) -> None:
+    """Run these parts until SIGTERM or SIGINT. Raises Stop when one failed."""
     service = Service("vendor", CollectorRegistry(), stop_seconds=sections.up.stop_seconds)
     service.on_close("deployment", vendor.close)
     try:
-        log = await vendor.log()
-        await log.ensure_topics(dict.fromkeys((LIVE_TOPIC, HISTORY_TOPIC), vendor.settings.log.partitions))
-        lake = await open_lake(vendor)
-        service.on_close("lake", lake.close)
-        await _start_provisioner(service, vendor)
-        await _start_metering(service, vendor, sections, log, lake)
-        await _start_alerts(service, vendor, sections, log)
-        gateway_port = await _start_gateway(service, vendor, sections, log)
-        health_port = await serve_health(service, sections.up.health_host, sections.up.health_port)
-        endpoints = write_endpoints(vendor.folder, gateway_port, health_port)
-        _log.info("vendor_is_up", gateway_port=gateway_port, health_port=health_port)
+        ports = await _start(service, vendor, sections, frozenset(parts))
+        ports["health_port"] = await serve_health(service, sections.up.health_host, sections.up.health_port)
+        endpoints = write_endpoints(vendor.folder, endpoints_file(parts), ports)
+        _log.info("vendor_is_up", parts=sorted(parts), **ports)
     except BaseException:
         await service.shutdown()
         raise
@@ -62,6 +57,33 @@ async def run_vendor(vendor: Vendor, sections: Sections) -> None:
         await service.run()
     finally:
         endpoints.unlink(missing_ok=True)
+
+
+async def _start(service: Service, vendor: Vendor, sections: Sections, parts: frozenset[Part]) -> dict[str, int]:
+    """In this order, the gateway last: who pushes finds everything behind it up. Returns the ports by name."""
+    log = await vendor.log()
+    await log.ensure_topics(dict.fromkeys((LIVE_TOPIC, HISTORY_TOPIC), vendor.settings.log.partitions))
+    if Part.PROVISIONER in parts:
+        await _start_provisioner(service, vendor)
+    if parts & {Part.LAKE, Part.USAGE}:
+        lake = await open_lake(vendor)
+        service.on_close("lake", lake.close)
+        if Part.LAKE in parts:
+            lake_writer = LakeWriter(lake, log, sections.lake, vendor.clock, service.registry)
+            service.checks["lake"] = lake_writer.not_ready
+            service.spawn("lake-writer", lake_writer.run())
+        if Part.USAGE in parts:
+            source = LakeSource(lake, sections.lake.watermark_hold_seconds)
+            store = UsageStore(vendor.database())
+            closer = HourCloser(source, store, sections.usage, vendor.clock, service.registry)
+            service.spawn("usage", closer.run())
+    if Part.LICENCES in parts:
+        await _start_gauges(service, vendor, sections, log)
+    if Part.ALERTS in parts:
+        AlertService(vendor.database(), log, vendor.clock, sections.alerts, service.registry).attach(service)
+    if Part.GATEWAY in parts:
+        return {"gateway_port": await _start_gateway(service, vendor, sections, log)}
+    return {}
 
 
 async def open_lake(vendor: Vendor) -> Lake:
@@ -80,12 +102,17 @@ def open_authority(vendor: Vendor) -> CertificateAuthority:
         return CertificateAuthority.create(vendor.authority_folder, vendor.settings.trust_domain, vendor.clock)
 
 
-def write_endpoints(folder: Path, gateway_port: int, health_port: int) -> Path:
+def endpoints_file(parts: Collection[Part]) -> str:
+    """The name of the file that tells where the process of these parts listens; whole ones share one name."""
+    missing = frozenset(Part) - frozenset(parts)
+    return f"endpoints-{'-'.join(part for part in Part if part in parts)}.json" if missing else ENDPOINTS_FILE
+
+
+def write_endpoints(folder: Path, name: str, ports: Mapping[str, int]) -> Path:
     """Tell other programs of this machine where to find this process; written whole or not at all."""
-    path = folder / ENDPOINTS_FILE
-    content = {"gateway_port": gateway_port, "health_port": health_port, "pid": os.getpid()}
+    path = folder / name
     waiting = path.with_suffix(".part")
-    waiting.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    waiting.write_text(json.dumps({**ports, "pid": os.getpid()}) + "\n", encoding="utf-8")
     waiting.replace(path)
     return path
 
@@ -110,21 +137,11 @@ async def _start_gateway(service: Service, vendor: Vendor, sections: Sections, l
     return await serve_gateway(service, parts)
 
 
-async def _start_metering(service: Service, vendor: Vendor, sections: Sections, log: Log, lake: Lake) -> None:
-    lake_writer = LakeWriter(lake, log, sections.lake, vendor.clock, service.registry)
-    service.checks["lake"] = lake_writer.not_ready
-    service.spawn("lake-writer", lake_writer.run())
-    source = LakeSource(lake, sections.lake.watermark_hold_seconds)
-    store = UsageStore(vendor.database())
-    service.spawn("usage", HourCloser(source, store, sections.usage, vendor.clock, service.registry).run())
+async def _start_gauges(service: Service, vendor: Vendor, sections: Sections, log: Log) -> None:
     gauge_writer = await log.writer()
     service.on_close("gauges-log", gauge_writer.close)
     gauges = LicenceGauges(vendor.database(), gauge_writer, vendor.clock, sections.up.gauge_seconds)
     service.spawn("licence-gauges", gauges.run())
-
-
-async def _start_alerts(service: Service, vendor: Vendor, sections: Sections, log: Log) -> None:
-    AlertService(vendor.database(), log, vendor.clock, sections.alerts, service.registry).attach(service)
 
 
 async def _start_provisioner(service: Service, vendor: Vendor) -> None:

@@ -57,10 +57,11 @@ class Lane(StrEnum):
 
 
 class RecordFormat(StrEnum):
-    """What the value of a record is: samples by column, or a body of our collector as it came."""
+    """What the value of a record is: samples by column, a body of our collector as it came, or a gap notice."""
 
     SAMPLES = "samples"
     FRAMES = "frames"
+    GAPS = "gaps"  # see metering.gaps; its sequence names no push
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -15,6 +15,7 @@ from collector.push.answer import Answer
 from collector.push.proxy import proxy_arguments
 from collector.push.version import WireProtocol
 from collector.settings import GatewaySettings
+from collector.wire.gaps import CONTENT_TYPE_GAPS
 from collector.wire.headers import (
     CONTENT_TYPE_FRAMES,
     CONTENT_TYPE_RW1,
@@ -30,6 +31,7 @@ USER_AGENT = "byoc-collector"
 MAX_ANSWER_BYTES = 64 * 1024
 PATH = "/api/v1/write"
 _PROTOCOL_HEADERS = {
+    WireProtocol.GAPS: {"Content-Type": CONTENT_TYPE_GAPS},
     WireProtocol.FRAMES: {"Content-Type": CONTENT_TYPE_FRAMES},
     WireProtocol.RW2: {
         "Content-Encoding": "snappy",

@@ -14,11 +14,15 @@ RETRY_AFTER_MS = 24 * 3600 * 1000
 
 
 class WireProtocol(StrEnum):
-    """In the order in which they are tried."""
+    """What a body is."""
 
     FRAMES = "frames"
     RW2 = "remote-write-2"
     RW1 = "remote-write-1"
+    GAPS = "gaps"  # a notice, no samples
+
+
+_TRIED = (WireProtocol.FRAMES, WireProtocol.RW2, WireProtocol.RW1)  # in this order
 
 
 class VersionMemory:
@@ -40,8 +44,7 @@ class VersionMemory:
     def choose(self, kind: PayloadKind) -> WireProtocol:
         """What to send a payload of this kind as, now. Remote write 1.0 is never refused for good."""
         first = WireProtocol.FRAMES if kind is PayloadKind.FRAMES else WireProtocol.RW2
-        order = list(WireProtocol)
-        for protocol in order[order.index(first) : -1]:
+        for protocol in _TRIED[_TRIED.index(first) : -1]:
             since_ms = self._since_ms.get(protocol)
             if since_ms is None or not 0 <= self._clock.now_ms() - since_ms < RETRY_AFTER_MS:
                 return protocol

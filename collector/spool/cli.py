@@ -102,14 +102,20 @@ def purge(
     typer.echo(f"{lane.value}: {frames} frames given up, each in a gap record")
 
 
-def verify(config: ConfigOption, lane: LaneOption = None) -> None:
+def verify(
+    config: ConfigOption,
+    lane: LaneOption = None,
+    full: Annotated[bool, typer.Option("--full", help="Read all again, also what was found good before.")] = False,
+) -> None:
     """Prove that every number of every epoch arrived: by a receipt that holds, or stands in a gap record.
 
-    Ends with 1 and says what is missing otherwise. Needs no gateway.
+    Ends with 1 and says what is missing otherwise. Needs no gateway. What an earlier run found good is read again
+    only with `--full`.
     """
     from collector.identity.receipt_keys import ReceiptKeys
     from collector.identity.store import IdentityFolder
-    from collector.spool.proof import Prover, render_proof
+    from collector.spool.proof import Prover
+    from collector.spool.proven import render_proof
 
     settings = load_collector_settings(config)
     keys = ReceiptKeys(IdentityFolder(settings.gateway.identity)).load()
@@ -118,7 +124,7 @@ def verify(config: ConfigOption, lane: LaneOption = None) -> None:
         folder = _folder(settings, one)
         if not folder.is_dir():
             continue
-        proof = Prover(folder, keys, keeps_bodies=one is PushLane.BILLING).run()
+        proof = Prover(folder, keys, keeps_bodies=one is PushLane.BILLING, full=full).run()
         for line in render_proof(proof):
             typer.echo(line, file=sys.stdout)
         holds = holds and proof.holds

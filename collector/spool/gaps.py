@@ -7,21 +7,15 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from pathlib import Path
 
+from collector.spool.files import load_checked, save_checked
+from collector.wire.gaps import GapReason
+
+__all__ = ["Gap", "GapReason", "GapRecords", "load_told", "save_told"]
+TOLD_FILE = "told.json"
 RESERVE_BYTES = 64 * 1024
 MAX_BYTES = 16 * 1024 * 1024
-
-
-class GapReason(StrEnum):
-    """Why a frame will not arrive."""
-
-    QUOTA = "quota"  # the oldest frames made room, or were too old
-    DISK = "disk"  # the disk did not take the frame
-    DAMAGE = "damage"  # the frame was damaged on disk, or builds on one that was
-    REFUSED = "refused"  # the gateway refused samples for good: at once, or after it had taken them (signed)
-    PURGED = "purged"  # somebody said so: `byoc collector spool purge`
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,24 +66,43 @@ class GapRecords:
 
     def load(self) -> list[Gap]:
         """All gaps recorded; lines that are none are skipped."""
+        return [gap for gap, _ in self.load_from(0)]
+
+    def load_from(self, offset: int) -> list[tuple[Gap, int]]:
+        """The gaps recorded behind that byte of the file, each with the byte at which its line ends."""
         gaps = []
         try:
-            lines = self.path.read_bytes().splitlines()
+            content = self.path.read_bytes()
         except OSError:
             return []
-        for line in lines:
+        for line in content[offset:].splitlines(keepends=True):
+            offset += len(line)
             with contextlib.suppress(ValueError, TypeError):
                 fields = json.loads(line)
-                gaps.append(Gap(**{**fields, "reason": GapReason(fields["reason"])}))
+                gaps.append((Gap(**{**fields, "reason": GapReason(fields["reason"])}), offset))
         return gaps
 
     def _append(self, line: bytes) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            if os.fstat(descriptor).st_size > MAX_BYTES:
+            size = os.fstat(descriptor).st_size
+            if size > MAX_BYTES:
                 raise OSError("the file of gaps is full")
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                line = b"\n" + line  # a line before was cut off: it must not take this one with it
             if os.write(descriptor, line) != len(line):
                 raise OSError("short write")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def load_told(folder: Path) -> int:
+    """Up to which byte of its gap records a lane has told the vendor; 0 when that is not known. Blocking."""
+    through = (load_checked(folder / TOLD_FILE) or {}).get("through")
+    return through if isinstance(through, int) and through >= 0 else 0
+
+
+def save_told(folder: Path, through: int) -> None:
+    """Durable when it returns. Raises OSError."""
+    save_checked(folder / TOLD_FILE, {"through": through})

@@ -7,17 +7,20 @@ recorded as refused.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
+from collector.spool.checkpoint import Checkpoint, KeptSegment, hash_of, load_checkpoint
 from collector.spool.epochs import Epochs
 from collector.spool.frame import Frame
-from collector.spool.gaps import Gap, GapReason, GapRecords
+from collector.spool.gaps import Gap, GapReason, GapRecords, load_told
 from collector.spool.intervals import Intervals
-from collector.spool.receipts import ReceiptDamage, ReceiptStore
-from collector.spool.segment import Damage, list_segments, scan
+from collector.spool.proven import EpochProof, LaneProof
+from collector.spool.receipts import ReceiptDamage, ReceiptStore, read_receipts
+from collector.spool.segment import SegmentName, list_segments, scan
 from collector.spool.settled import Settled
 from collector.wire.errors import WireError
 from collector.wire.receipt import KeySet, Receipt, Signed, parse_refusal, verify
@@ -26,67 +29,54 @@ from kernel.clock import SystemClock
 RESYNC_PART = 500_000
 
 
-@dataclass(slots=True)
-class EpochProof:
-    """Numbers of one epoch, by what is known of them. `last`: the greatest given out, as far as is known."""
+class _Body(NamedTuple):
+    """What of a frame is compared with its receipt."""
 
-    last: int = 0
-    proven: Intervals = field(default_factory=Intervals)
-    gaps: Intervals = field(default_factory=Intervals)
-    waiting: Intervals = field(default_factory=Intervals)  # on disk, not settled yet
-    unproven: Intervals = field(default_factory=Intervals)  # settled by the word of a receiver without receipts
-    cut: int = 0  # all from this number on stands in a gap record; 0: the end is whole
-    missing: list[tuple[int, int]] = field(default_factory=list)
+    epoch: int
+    sequence: int
+    sha256: str
+    samples: int
 
-
-@dataclass(slots=True)
-class LaneProof:
-    """The outcome for a lane. `faults`: what does not hold, one line each."""
-
-    lane: str
-    epochs: dict[int, EpochProof] = field(default_factory=dict)
-    bodies: int = 0  # kept bodies whose hash is that of their receipt
-    receipts: int = 0
-    faults: list[str] = field(default_factory=list)
-
-    @property
-    def holds(self) -> bool:
-        """Everything arrived, provably, or stands in a gap record or still waits."""
-        return not self.faults and not any(one.missing or len(one.unproven) for one in self.epochs.values())
+    @classmethod
+    def of(cls, frame: Frame) -> _Body:
+        return cls(frame.epoch, frame.sequence, sha256(frame.payload).hexdigest(), frame.samples)
 
 
 class Prover:
-    """Reads only; the collector may run meanwhile. Blocking. Raises OSError."""
+    """Reads all but the checkpoint alone; the collector may run meanwhile. Blocking. Raises OSError."""
 
-    def __init__(self, folder: Path, keys: KeySet, *, keeps_bodies: bool) -> None:
+    def __init__(self, folder: Path, keys: KeySet, *, keeps_bodies: bool, full: bool = True) -> None:
+        """`full`: believe no earlier run; else what one found good is not read again."""
         self._folder = folder
         self._keys = keys
         self._keeps_bodies = keeps_bodies
+        self._full = full
+        self._before = load_checkpoint(folder)
+        self._after = Checkpoint()
         self._proof = LaneProof(folder.name)
         self._whole: dict[tuple[int, int], Receipt] = {}
         self._parts: dict[tuple[int, int], dict[int, int]] = {}
         self._refused_samples: dict[tuple[int, int], int] = {}
 
     def run(self) -> LaneProof:
-        """All of it."""
+        """All of it. What waits is read first: what is settled and put away meanwhile has a receipt by then."""
         settled = Settled(self._folder / "settled.json")
         settled.load()
         epochs = Epochs(self._folder / "epoch.json")
         epochs.load()
         for epoch, last in epochs.ends.items():
             self._epoch(epoch).last = last
+        sent = list(self._read_waiting(settled))
         self._read_receipts()
         self._read_gaps()
-        for frame in self._frames(self._folder / "archive"):
-            self._check_kept(frame)
-        for frame in self._frames(self._folder):
-            one = self._epoch(frame.epoch)
-            one.last = max(one.last, frame.sequence)
-            if frame.position not in settled:
-                one.waiting.add(frame.sequence)
-            elif self._keeps_bodies:
-                self._check_kept(frame)
+        kept = list_segments(self._folder / "archive")
+        for name in kept:
+            self._check_segment(name)
+        for name, body in sent:
+            if name not in kept:
+                self._check_body(body)
         self._conclude(settled)
+        self._after.save(self._folder)
         return self._proof
 
     def _epoch(self, epoch: int) -> EpochProof:
@@ -95,34 +85,66 @@ class Prover:
     def _fault(self, text: str) -> None:
         self._proof.faults.append(text)
 
+    def _read_waiting(self, settled: Settled) -> Iterator[tuple[SegmentName, _Body]]:
+        """The bodies that are settled and not put away yet; what waits is noted."""
+        for name in list_segments(self._folder):
+            for frame in self._frames(self._folder / str(name), name):
+                one = self._epoch(frame.epoch)
+                one.last = max(one.last, frame.sequence)
+                if frame.position not in settled:
+                    one.waiting.add(frame.sequence)
+                elif self._keeps_bodies:
+                    yield name, _Body.of(frame)
+
     def _read_receipts(self) -> None:
-        for found in ReceiptStore(self._folder / "receipts", SystemClock()).read():
+        for path in ReceiptStore(self._folder / "receipts", SystemClock()).paths():
+            try:
+                self._read_receipt_file(path)
+            except FileNotFoundError:
+                continue  # too old, and removed meanwhile
+
+    def _read_receipt_file(self, path: Path) -> None:
+        size, digest = self._before.receipts.get(path.name, (0, ""))
+        if size and hash_of(path, size) != digest:
+            self._fault(f"{path.name}: not as it was when it was verified")
+            size = 0
+        trusted, good, faults = (0 if self._full else size), 0, len(self._proof.faults)
+        for found, end in read_receipts(path):
             if isinstance(found, ReceiptDamage):
-                self._fault(f"{found.path.name}: damaged from byte {found.offset} on")
+                self._fault(f"{path.name}: damaged from byte {found.offset} on")
                 continue
             name = found.content.name
             try:
-                verify(found, self._keys)
+                if end > trusted:
+                    verify(found, self._keys)
             except WireError as error:
                 self._fault(f"epoch {name.epoch} number {name.sequence}: {error}")
                 continue
+            good = end
             if name.lane == self._folder.name:
                 self._take(found)
+        if good and len(self._proof.faults) == faults:
+            self._after.receipts[path.name] = good, hash_of(path, good)
 
     def _take(self, signed: Signed[Receipt]) -> None:
         receipt = signed.content
         name = receipt.name
         self._proof.receipts += 1
+        if name.part >= RESYNC_PART:
+            return  # of a gap notice, which is no push
         one = self._epoch(name.epoch)
         one.last = max(one.last, name.sequence)
         if name.part == 0:
             self._whole[name.epoch, name.sequence] = receipt
             one.proven.add(name.sequence)
-        elif name.part < RESYNC_PART:
+        else:
             self._parts.setdefault((name.epoch, name.sequence), {})[name.part] = receipt.samples
 
     def _read_gaps(self) -> None:
-        for gap in GapRecords(self._folder).load():
+        told = load_told(self._folder)
+        for gap, end in GapRecords(self._folder).load_from(0):
+            if gap.epoch is None:
+                self._proof.unwritten += gap.samples or 0
             if gap.epoch is None or gap.first is None:
                 continue
             if gap.reason is GapReason.REFUSED and gap.detail.startswith("{"):
@@ -131,7 +153,7 @@ class Prover:
             if gap.last is None:
                 one.cut = min(gap.first, one.cut or gap.first)
             if last >= gap.first:
-                one.gaps.add(gap.first, last)
+                one.add_gap(gap, last, is_told=end <= told)
                 one.last = max(one.last, last)
             if gap.first == last and gap.samples:
                 position = gap.epoch, gap.first
@@ -147,38 +169,59 @@ class Prover:
         except (ValueError, WireError) as error:
             self._fault(f"gap record of epoch {gap.epoch} number {gap.first}: {error}")
 
-    def _frames(self, folder: Path) -> Iterator[Frame]:
-        for name in list_segments(folder):
-            path = folder / str(name)
-            try:
-                for found in scan(path, name, path.stat().st_size):
-                    if isinstance(found, Frame):
-                        yield found
-                    elif isinstance(found, Damage) and not found.torn and folder.name == "archive":
-                        self._fault(f"{path.name}: damaged at byte {found.offset}: {found.reason}")
-            except FileNotFoundError:
-                continue  # settled and put away meanwhile
+    def _frames(self, path: Path, name: SegmentName) -> Iterator[Frame]:
+        try:
+            for found in scan(path, name, path.stat().st_size):
+                if isinstance(found, Frame):
+                    yield found
+                elif not found.torn and path.parent.name == "archive":
+                    self._fault(f"{path.name}: damaged at byte {found.offset}: {found.reason}")
+        except FileNotFoundError:
+            return  # settled and put away meanwhile
 
-    def _check_kept(self, frame: Frame) -> None:
-        """A kept body must be the one that its receipt is for, or have arrived in parts."""
-        one = self._epoch(frame.epoch)
-        one.last = max(one.last, frame.sequence)
-        receipt = self._whole.get(frame.position)
+    def _check_segment(self, name: SegmentName) -> None:
+        """A kept segment: each body in it must be the one that its receipt is for."""
+        path = self._folder / "archive" / str(name)
+        with contextlib.suppress(FileNotFoundError):  # over its bytes or its time, and removed meanwhile
+            stat, known = path.stat(), self._before.segments.get(path.name)
+            is_same = known is not None and (stat.st_size, stat.st_mtime_ns) == (known.size, known.modified_ns)
+            if known is not None and is_same and not self._full:
+                proven = self._epoch(name.epoch).proven
+                if not proven.missing(known.first, known.last):
+                    self._proof.bodies += known.bodies
+                    self._after.segments[path.name] = known
+                    return
+            digest = hash_of(path)
+            if known is not None and known.sha256 != digest:
+                self._fault(f"{path.name}: not as it was when it was verified")
+            faults, bodies = len(self._proof.faults), [_Body.of(frame) for frame in self._frames(path, name)]
+            checked = [self._check_body(body) for body in bodies]
+            if bodies and all(checked) and len(self._proof.faults) == faults:
+                numbers = [body.sequence for body in bodies]
+                self._after.segments[path.name] = KeptSegment(
+                    stat.st_size, stat.st_mtime_ns, digest, min(numbers), max(numbers), len(bodies)
+                )
+
+    def _check_body(self, body: _Body) -> bool:
+        """A kept body must be the one that its receipt is for (True), or have arrived in parts."""
+        one, position = self._epoch(body.epoch), (body.epoch, body.sequence)
+        one.last = max(one.last, body.sequence)
+        receipt = self._whole.get(position)
         if receipt is not None:
-            if receipt.sha256 == sha256(frame.payload).hexdigest() and receipt.samples == frame.samples:
+            is_its = receipt.sha256 == body.sha256 and receipt.samples == body.samples
+            if is_its:
                 self._proof.bodies += 1
             else:
-                self._fault(f"epoch {frame.epoch} number {frame.sequence}: the receipt is for another body")
-            return
-        if frame.position not in self._parts:
-            return
-        arrived = sum(self._parts[frame.position].values()) + self._refused_samples.get(frame.position, 0)
-        if arrived >= frame.samples:
-            one.proven.add(frame.sequence)
-        else:
-            self._fault(
-                f"epoch {frame.epoch} number {frame.sequence}: parts hold {arrived} of {frame.samples} samples"
-            )
+                self._fault(f"epoch {body.epoch} number {body.sequence}: the receipt is for another body")
+            return is_its
+        if position in self._parts:
+            arrived = sum(self._parts[position].values()) + self._refused_samples.get(position, 0)
+            if arrived >= body.samples:
+                one.proven.add(body.sequence)
+            else:
+                held = f"parts hold {arrived} of {body.samples} samples"
+                self._fault(f"epoch {body.epoch} number {body.sequence}: {held}")
+        return False
 
     def _conclude(self, settled: Settled) -> None:
         for epoch, sequence in self._parts:
@@ -194,29 +237,3 @@ class Prover:
                 one.missing += lost
                 for low, high in Intervals(lost).missing(first, last):
                     one.unproven.add(low, high)
-
-
-def render_proof(proof: LaneProof) -> Iterator[str]:
-    """The outcome as lines for a person."""
-    for epoch, one in sorted(proof.epochs.items()):
-        if not one.last:
-            continue
-        counts = f"{_count(one.proven)} with a receipt, {_count(one.gaps)} in gap records"
-        yield f"{proof.lane} epoch {epoch}: 1 to {one.last}: {counts}, {_count(one.waiting)} waiting"
-        for first, last in one.missing:
-            yield f"{proof.lane} epoch {epoch}: MISSING {_range(first, last)}"
-        for first, last in one.unproven:
-            yield f"{proof.lane} epoch {epoch}: no receipt for {_range(first, last)}, acknowledged without one"
-        for first, last in one.gaps:
-            yield f"{proof.lane} epoch {epoch}: gap {_range(first, last)}"
-    for fault in proof.faults:
-        yield f"{proof.lane}: FAULT {fault}"
-    yield f"{proof.lane}: {proof.receipts} receipts verified, {proof.bodies} kept bodies hash as their receipts say"
-
-
-def _count(numbers: Intervals) -> int:
-    return sum(last - first + 1 for first, last in numbers)
-
-
-def _range(first: int, last: int) -> str:
-    return f"number {first}" if first == last else f"numbers {first} to {last}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class ReceiptDamage:
 
 
 class ReceiptStore:
-    """Blocking. One process writes; others may read."""
+    """Blocking. One process writes, from any thread; others may read."""
 
     def __init__(self, folder: Path, clock: Clock, keep: float = 0.0) -> None:
         self.folder = folder
@@ -49,9 +50,14 @@ class ReceiptStore:
         self._size = 0
         self._names: Names | None = None
         self._topics: list[str] = []
+        self._lock = threading.Lock()  # fresh frames and the backlog have an uploader each
 
     def append(self, signed: Signed[Receipt]) -> None:
         """Durable when it returns. Raises OSError."""
+        with self._lock:
+            self._append(signed)
+
+    def _append(self, signed: Signed[Receipt]) -> None:
         receipt = signed.content
         name = receipt.name
         names = name.organization, name.project, name.collector, name.lane, signed.key
@@ -114,22 +120,28 @@ class ReceiptStore:
 
     def read(self) -> Iterator[Signed[Receipt] | ReceiptDamage]:
         """All receipts, in the order in which they came; a torn end of a file is passed over. Raises OSError."""
-        for path in sorted(self.folder.glob("*.rcp")):
-            yield from _read_file(path)
+        for path in self.paths():
+            for found, _ in read_receipts(path):
+                yield found
+
+    def paths(self) -> list[Path]:
+        """The files, the oldest first."""
+        return sorted(self.folder.glob("*.rcp"))
 
 
 def _render(rest: bytes) -> bytes:
     return _HEAD.pack(len(rest), zlib.crc32(_LENGTH.pack(len(rest))), zlib.crc32(rest)) + rest
 
 
-def _read_file(path: Path) -> Iterator[Signed[Receipt] | ReceiptDamage]:
+def read_receipts(path: Path) -> Iterator[tuple[Signed[Receipt] | ReceiptDamage, int]]:
+    """What a file holds, each with the byte at which it ends; a torn end is passed over. Raises OSError."""
     content = path.read_bytes()
     names: Names | None = None
     topics: list[str] = []
     at = len(_MAGIC)
     if content[:at] != _MAGIC:
         if content:
-            yield ReceiptDamage(path, 0)
+            yield ReceiptDamage(path, 0), 0
         return
     while at + _HEAD.size <= len(content):
         length, of_length, checksum = _HEAD.unpack_from(content, at)
@@ -138,15 +150,15 @@ def _read_file(path: Path) -> Iterator[Signed[Receipt] | ReceiptDamage]:
         if is_length and len(rest) < length:
             return  # torn: it was not acknowledged either
         if not is_length or zlib.crc32(rest) != checksum or not rest:
-            yield ReceiptDamage(path, at)
+            yield ReceiptDamage(path, at), at
             return
         try:
             if rest[:1] == b"N":
                 names, topics = tuple(json.loads(rest[1:])[0]), json.loads(rest[1:])[1]
             elif names is not None:
-                yield _parse_own(rest[1:], names, topics)
+                yield _parse_own(rest[1:], names, topics), at + _HEAD.size + length
         except (struct.error, ValueError, IndexError):
-            yield ReceiptDamage(path, at)
+            yield ReceiptDamage(path, at), at
             return
         at += _HEAD.size + length
 

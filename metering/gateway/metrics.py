@@ -50,6 +50,12 @@ class GatewayMetrics:
             "Series whose organization or project label was not the certificate's.",
             registry=registry,
         )
+        self.given_up = Counter(
+            "byoc_gateway_given_up_pushes",
+            "Push numbers that collectors said will never come, as often as they said it.",
+            ["reason"],
+            registry=registry,
+        )
         self.received = Counter("byoc_gateway_received_bytes", "Bytes of bodies, as sent.", registry=registry)
         self.append_seconds = Histogram(
             "byoc_gateway_append_seconds", "From the call of an append to its return.", registry=registry

@@ -15,6 +15,7 @@ from kernel.errors import Refuse, Retry, truncate
 from kernel.identity import Identity
 from metering.gateway.answers import outcome_of, refused_response, written_headers
 from metering.gateway.frames import Frames, is_frames
+from metering.gateway.gaps import GapNotices, is_notice
 from metering.gateway.groups import Groups
 from metering.gateway.guard import IDENTITY
 from metering.gateway.intake import Delivery, Intake
@@ -47,6 +48,7 @@ class WriteEndpoint:
         self._receipts = receipts
         self._remote_write = RemoteWrite(intake)
         self._frames = Frames(intake, remembered.groups)
+        self._gaps = GapNotices(intake)
 
     async def post(self, request: web.Request) -> web.Response:
         """Answer one push."""
@@ -66,6 +68,8 @@ class WriteEndpoint:
         self._intake.check_rate(state)
         if is_frames(request):
             return await self._frames.take(request, identity, state, push)
+        if is_notice(request):
+            return await self._gaps.take(request, identity, state, push)
         if push is not None and push.resync:
             raise WireError.at("request headers", "a resync that is no frames", "frames, or a push of its own")
         return await self._remote_write.take(request, identity, state, push)

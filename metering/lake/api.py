@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +70,7 @@ class LakeInfo:
     sources: int
     missing_pushes: int
     beside: Mapping[str, int] = field(default_factory=dict)
+    given_up: Mapping[str, int] = field(default_factory=dict)  # of these, what collectors said, by reason
 
 
 class Lake:
@@ -241,6 +243,7 @@ class Lake:
             sources=len(horizon.sources),
             missing_pushes=sum(each.missing_pushes for each in horizon.sources.values()),
             beside=beside,
+            given_up=dict(sum((Counter(dict(each.given_up)) for each in horizon.sources.values()), Counter())),
         )
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from metering.lake.intervals import Interval, Intervals, add, contains, count, latest, merge_lowest, remove
+from metering.lake.intervals import Interval, Intervals, add, contains, count, holes, latest, merge_lowest, remove
 
 MOST_INTERVALS = 64
 MOST_CUT_PUSHES = 64
@@ -72,18 +72,33 @@ class EpochState:
         """After a part that was judged new."""
         cut = self._cut_with(number, part)
         over = len(cut) > MOST_CUT_PUSHES
+        refused = remove(self.refused, number)
+        split = len(refused) > MOST_INTERVALS  # it came out of the middle of what was given up
+        came = self._came(Interval(number, number, through_ms, received_ms))
         return replace(
-            self._came(number, through_ms, received_ms),
-            refused=remove(self.refused, number),
+            came,
+            refused=refused[split:],
+            lost=came.lost + (count(refused[:1]) if split else 0),
             cut=cut[over:],
             cut_floor=max(self.cut_floor, cut[0][0] if over else 0),
         )
 
     def refuse(self, number: int, received_ms: int) -> EpochState:
         """After a push that can't be stored: it is no hole, as it will not come; it stays missing."""
-        refused = add(self.refused, Interval(number, number, None, received_ms))
+        return self._lose(Interval(number, number, None, received_ms))
+
+    def give_up(self, first: int, last: int, received_ms: int) -> tuple[EpochState, int]:
+        """After its collector said that these will not come, and how many had not; one that comes then is new."""
+        state, numbers = self, 0
+        for low, high in holes(self.intervals, first, last):
+            state = state._lose(Interval(low, high, None, received_ms))
+            numbers += high - low + 1
+        return state, numbers
+
+    def _lose(self, run: Interval) -> EpochState:
+        refused = add(self.refused, run)
         over = len(refused) > MOST_INTERVALS  # the oldest are then lost, and repetitions if they come again
-        came = self._came(number, None, received_ms)
+        came = self._came(run)
         return replace(came, refused=refused[over:], lost=came.lost + (count(refused[:1]) if over else 0))
 
     def closed(self, last: int) -> EpochState:
@@ -106,8 +121,8 @@ class EpochState:
         is_open = self.closed_at is not None and self.closed_at >= following
         return through, not is_open or _has_expired(above_ms, held_since_ms)
 
-    def _came(self, number: int, through_ms: int | None, received_ms: int) -> EpochState:
-        intervals = add(self.intervals, Interval(number, number, through_ms, received_ms))
+    def _came(self, run: Interval) -> EpochState:
+        intervals = add(self.intervals, run)
         if len(intervals) <= MOST_INTERVALS:
             return replace(self, intervals=intervals)
         intervals, between, floor = merge_lowest(intervals)

@@ -7,11 +7,13 @@ horizon.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from kernel.ids import CollectorId, Tenant
+from metering.gaps import GivenUp
 from metering.lake.epochs import EpochState, Judgement
 from metering.lake.intervals import latest
 from metering.record import BatchHeader, Lane
@@ -36,7 +38,8 @@ class SourceState:
     """What the lake has of a source: its newest epochs, ascending, and what is left of those before.
 
     `dropped_through` is the highest epoch that is not kept any more (-1: none); `missing_before` and `through_ms`
-    are of those. A foreign sender has no epoch.
+    are of those. `given_up`: by reason, how many numbers the collector said will never come and had not come then.
+    A foreign sender has no epoch.
     """
 
     received_ms: int
@@ -44,6 +47,7 @@ class SourceState:
     dropped_through: int = -1
     missing_before: int = 0
     through_ms: int | None = None
+    given_up: tuple[tuple[str, int], ...] = ()  # sorted
 
     @property
     def missing_pushes(self) -> int:
@@ -106,6 +110,25 @@ def refuse(state: SourceState | None, header: BatchHeader) -> SourceState:
     epochs[sequence.epoch] = epochs.get(sequence.epoch, EpochState()).refuse(sequence.number, header.received_ms)
     _close_previous(epochs, known, header)
     return _bounded(replace(known, epochs=tuple(sorted(epochs.items()))))
+
+
+def give_up(state: SourceState | None, header: BatchHeader, runs: Iterable[GivenUp]) -> SourceState:
+    """The state after a gap notice: nobody waits for these numbers any more, and they count as missing.
+
+    Numbers that have come stay as they are; one that comes all the same is new. So a notice may come again.
+    """
+    known, sequence = _received(state, header), header.sequence
+    if sequence is None or (sequence.epoch <= known.dropped_through and sequence.epoch not in dict(known.epochs)):
+        return known
+    epochs, reasons = dict(known.epochs), Counter(dict(known.given_up))
+    epoch = epochs.get(sequence.epoch, EpochState())
+    for run in runs:
+        epoch, numbers = epoch.give_up(run.first, run.last, header.received_ms)
+        reasons[run.reason] += numbers
+    epochs[sequence.epoch] = epoch
+    _close_previous(epochs, known, header)
+    told = tuple(sorted((+reasons).items()))
+    return _bounded(replace(known, epochs=tuple(sorted(epochs.items())), given_up=told))
 
 
 def _received(state: SourceState | None, header: BatchHeader) -> SourceState:

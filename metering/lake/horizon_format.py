@@ -48,6 +48,7 @@ def _render_row(source: Source, state: SourceState) -> Row:
         state.missing_before,
         state.through_ms,
         [_render_epoch(epoch, each) for epoch, each in state.epochs],
+        *([list(state.given_up)] if state.given_up else []),
     ]
 
 
@@ -71,9 +72,10 @@ def _parse_source(row: Row) -> Source:
 
 
 def _parse_state(row: Row) -> SourceState:
-    received_ms, dropped_through, missing_before, through_ms, epochs = row
+    received_ms, dropped_through, missing_before, through_ms, epochs, *rest = row
     states = tuple((each[0], _parse_epoch(each[1:])) for each in epochs)
-    return SourceState(received_ms, states, dropped_through, missing_before, through_ms)
+    given_up = tuple((str(reason), int(numbers)) for reason, numbers in rest[0]) if rest else ()
+    return SourceState(received_ms, states, dropped_through, missing_before, through_ms, given_up)
 
 
 def _parse_epoch(row: Row) -> EpochState:

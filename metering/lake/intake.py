@@ -7,20 +7,22 @@ still alive; up to the lake's position that gives state alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kernel.errors import DeadLetter, Refuse
 from kernel.ids import Tenant
 from kernel.log import StoredRecord, TopicPartition
+from metering.gaps import decode_gaps
 from metering.lake.beside_rows import BesideMemory, PendingBeside
 from metering.lake.decode import Decoded, Decoder
 from metering.lake.epochs import Judgement
-from metering.lake.horizon import Horizon, Source, SourceState, advance, judge, refuse
+from metering.lake.horizon import Horizon, Source, SourceState, advance, give_up, judge, refuse
 from metering.lake.ordering import Rows
 from metering.lake.positions import Standing
 from metering.lake.series import SeriesIndex
-from metering.record import BatchHeader, decode_header
+from metering.record import BatchHeader, RecordFormat, decode_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Pending:
     repeated_pushes: int = 0
     missing_pushes: int = 0
     skipped_offsets: int = 0
+    given_up: Counter[str] = field(default_factory=Counter)  # push numbers, by reason
 
     @classmethod
     def at(cls, offset: int) -> Pending:
@@ -126,6 +129,9 @@ class Intake:
             return
         source = Source.of(header)
         known = pending.states.get(source) or self.horizon.sources.get(source)
+        if header.format is RecordFormat.GAPS:
+            _give_up(record, header, known, pending)
+            return
         try:
             self._take(record, header, known, pending)
         except (DeadLetter, Refuse) as error:
@@ -156,6 +162,18 @@ def _header_of(record: StoredRecord) -> BatchHeader:
     if header.lane.topic != record.topic:
         raise DeadLetter(f"a record of the {header.lane} lane in the topic {record.topic}")
     return header
+
+
+def _give_up(record: StoredRecord, header: BatchHeader, known: SourceState | None, pending: Pending) -> None:
+    try:
+        runs = decode_gaps(record.value)
+    except DeadLetter as error:  # it names no push, so nobody waits to hear of it
+        pending.dead.append(DeadRecord(record, str(error)))
+        return
+    state = give_up(known, header, runs)
+    before = Counter(dict(known.given_up)) if known else Counter()
+    pending.given_up += Counter(dict(state.given_up)) - before
+    _move(header, known, state, pending)
 
 
 def _move(header: BatchHeader, known: SourceState | None, state: SourceState, pending: Pending) -> None:

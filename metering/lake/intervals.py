@@ -39,6 +39,18 @@ def add(intervals: Intervals, new: Interval) -> Intervals:
     return (*intervals[:start], _joined((new, *intervals[start:stop])), *intervals[stop:])
 
 
+def holes(intervals: Intervals, first: int, last: int) -> list[tuple[int, int]]:
+    """The runs of `[first, last]` that have not come."""
+    found = []
+    for each in intervals[bisect_left(intervals, first, key=_LAST) :]:
+        if each.first > last:
+            break
+        if each.first > first:
+            found.append((first, each.first - 1))
+        first = each.last + 1
+    return [*found, (first, last)] if first <= last else found
+
+
 def remove(intervals: Intervals, number: int) -> Intervals:
     """Without that number."""
     kept: list[Interval] = []

@@ -20,6 +20,12 @@ class LakeMetrics:
         self.missing = Counter(
             "byoc_lake_missing_pushes", "Push numbers that were skipped by their collector.", registry=registry
         )
+        self.given_up = Counter(
+            "byoc_lake_given_up_pushes",
+            "Push numbers that their collector said will never come.",
+            ["reason"],
+            registry=registry,
+        )
         self.skipped = Counter(
             "byoc_lake_skipped_offsets", "Offsets gone from the log before they were stored.", registry=registry
         )

@@ -255,6 +255,8 @@ class LakeWriter:
             metrics.dropped_exemplars.inc(pending.beside.dropped_exemplars)
             metrics.missing.inc(max(0, pending.missing_pushes))
             metrics.skipped.inc(pending.skipped_offsets)
+            for reason, numbers in pending.given_up.items():
+                metrics.given_up.labels(reason).inc(numbers)
 
 
 async def _finish(work: Coroutine[Any, Any, T]) -> T:

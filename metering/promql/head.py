@@ -69,7 +69,7 @@ class Head:
         none.
         """
         header = decode_header(record)
-        if header.lane is Lane.HISTORY:
+        if header.lane is Lane.HISTORY or header.format is RecordFormat.GAPS:
             return 0
         if header.format is not RecordFormat.FRAMES:
             batch = decode_batch(record.value)

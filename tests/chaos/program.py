@@ -33,10 +33,12 @@ class Program:
         self._way_in = ["ip", "netns", "exec", host] if host else []
         self._process: subprocess.Popen[bytes] | None = None
         self._begin = 0
+        self.is_doomed = False  # it was started to die at a step
 
     def start(self, crash_at: str = "", crash_signal: signal.Signals = signal.SIGKILL) -> None:
         """Start it, to die (or halt) at a named place if one is given."""
         assert not self.runs
+        self.is_doomed = bool(crash_at)
         environment = {**os.environ, "BYOC_CRASH_AT": crash_at, "BYOC_CRASH_SIGNAL": crash_signal.name}
         with self.log.open("ab") as log:
             self._begin = log.tell()
@@ -95,7 +97,7 @@ class Program:
         self._process.wait(seconds)
 
     def kill(self) -> None:
-        """`kill -9`, halted or not. Idempotent."""
+        """`kill -9`, halted or not, also one that died by itself. Idempotent."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()

@@ -6,15 +6,47 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 
 import pytest
 
 from tests.chaos.conftest import SCALE_OUT
 from tests.chaos.length import IS_LONG, OUTAGE_SECONDS, PATIENCE_SECONDS, SEED, STORM_ROUNDS
 from tests.chaos.program import until
-from tests.chaos.world import World
+from tests.chaos.storage import Storage
+from tests.chaos.world import APART, World, open_world
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if IS_LONG else 300)]
+
+
+# Where a program may die when it comes up again: each step between two promises, and how often it is passed first.
+STEPS = {
+    "gateway": ["gateway.checked", "gateway.appended"],
+    "lake": [
+        "lake.refusals-appended",
+        "lake.files-written",
+        "lake.series-committed",
+        "lake.horizon-stored",
+        "lake.samples-committed",
+        "lake.group-committed",
+    ],
+    "collector": [
+        "spool.half_written",
+        "spool.written",
+        "spool.synced",
+        "spool.acknowledged",
+        "push.receipt_kept",
+        "push.answered",
+        "push.counted",
+    ],
+}
+MOST_PASSES = 6
+
+
+@pytest.fixture(scope="module")
+def world(storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with open_world(tmp_path_factory.mktemp("apart"), storage, parts=APART) as opened:
+        yield opened
 
 
 def pause(world: World, most_ms: int, dice: random.Random) -> None:
@@ -22,28 +54,46 @@ def pause(world: World, most_ms: int, dice: random.Random) -> None:
     until("the moment", lambda: world.now_ms() >= deadline)
 
 
+def kill(world: World, victim: str) -> None:
+    if victim == "collector":
+        world.kill_collector()
+    elif victim in world.parts:
+        world.parts[victim].kill()
+    else:
+        world.storage.servers[victim].kill()
+
+
+def revive(world: World, dice: random.Random) -> None:
+    """Whoever is down comes up; one in two is to die at one of its steps."""
+    for name, program in world.programs.items():
+        if program.runs:
+            continue
+        if name == "collector":
+            world.kill_collector()  # it may have died by itself
+        step = f"{dice.choice(STEPS[name])}:{dice.randint(1, MOST_PASSES)}" if name in STEPS else ""
+        program.start(crash_at=step if dice.random() < 0.5 else "")
+
+
 def test_a_storm_of_kills(world: World) -> None:
-    """The collector, the vendor's process (gateway, lake writer and all), and the broker where there is one."""
+    """The collector, the gateway, the lake writer and the rest, each a process, and the broker where there is one.
+
+    At random moments, two at once now and then, and at each step that they were told to die at.
+    """
     world.ensure_running()
-    dice, broker = random.Random(SEED), world.storage.servers.get("kafka")
-    victims = ["collector", "vendor", "both", *(["broker"] if broker else [])]
+    dice = random.Random(SEED)
+    victims = [*world.programs, *(["kafka"] if "kafka" in world.storage.servers else [])]
     for _ in range(STORM_ROUNDS):
         pause(world, 2500, dice)
-        victim = dice.choice(victims)
-        if victim in ("collector", "both"):
-            world.kill_collector()
-        if victim in ("vendor", "both"):
-            world.vendor.kill()
-        if victim == "broker" and broker:
-            broker.kill()
+        chosen = dice.sample(victims, dice.choice((1, 1, 2)))
+        for victim in chosen:
+            kill(world, victim)
         pause(world, 2500, dice)
-        if victim == "broker" and broker:
-            broker.start()
-        for program in (world.vendor, world.collector):
-            if not program.runs:
-                program.start()
+        for server in set(chosen) & world.storage.servers.keys():
+            world.storage.servers[server].start()
+        revive(world, dice)
+    world.calm()
     world.drained(PATIENCE_SECONDS)
-    world.expect_clean(after=f"{STORM_ROUNDS} kills with the seed {SEED}")
+    world.expect_clean(after=f"{STORM_ROUNDS} rounds with the seed {SEED}, deaths at steps: {world.deaths()}")
 
 
 @pytest.mark.parametrize("storage", [SCALE_OUT], indirect=True)

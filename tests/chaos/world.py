@@ -1,4 +1,4 @@
-"""A vendor's process, a collector's process and four targets, on one storage."""
+"""A vendor's processes, a collector's and four targets, on one storage."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import signal
 import sys
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from console.demo.rows import raw_rows
 from console.demo.witness import Row
-from console.up import open_authority, open_lake
+from console.up import open_lake
 from console.wiring import Vendor, open_vendor
-from kernel.identity.enrolment import EnrolmentTokens
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
 from metering.lake.api import Lake
-from metering.lake.horizon import Source
+from metering.lake.horizon import Horizon, Source
+from metering.lake.intervals import count
 from metering.record import Lane
+from tests.chaos.configs import enrol, write_collector, write_vendor
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.network import VENDOR, Network
 from tests.chaos.program import Program, until
+from tests.chaos.proof import verify
 from tests.chaos.skewed import FileClock
 from tests.chaos.storage import Storage
 from tests.chaos.target import Page, Target
@@ -34,6 +35,12 @@ from tests.services.process import free_ports
 
 T = TypeVar("T")
 
+WHOLE: Mapping[str, Sequence[str]] = {"vendor": ()}
+APART: Mapping[str, Sequence[str]] = {
+    "gateway": ("gateway",),
+    "lake": ("lake",),
+    "rest": ("usage", "licences", "alerts", "provisioner"),
+}
 COLLECTOR = CollectorId("collector-a")
 TENANT = Tenant(OrganizationId("org-a"), ProjectId("project-a"))
 
@@ -47,8 +54,13 @@ class World:
         storage: Storage,
         network: Network | None = None,
         gateway: Mapping[str, Any] | None = None,
+        spool: Mapping[str, Any] | None = None,
+        parts: Mapping[str, Sequence[str]] = WHOLE,
     ) -> None:
-        """`gateway`: settings of it beside the usual ones."""
+        """`gateway`, `spool`: settings of the gateway and of the collector's spool beside the usual ones.
+
+        `parts`: the vendor's processes by name, and which parts each runs; none: all of them.
+        """
         self.storage = storage
         self.network = network
         self.config = folder / "vendor.yaml"
@@ -61,64 +73,31 @@ class World:
             clock.step_to(0)
         with network.in_vpc() if network else nullcontext():
             self.targets = [Target(self.clock) for _ in range(4)]
-        self._gateway_host, port = (VENDOR, 443) if network else ("localhost", free_ports(1)[0])
-        self.gateway_url = f"https://{self._gateway_host}:{port}"
-        self._write_vendor(port, gateway or {})
-        config = self._write_collector(self.collector_folder)
+        # The port is one of ours and free: the collector must find a vendor that was restarted.
+        host, address, port = (VENDOR, VENDOR, 443) if network else ("localhost", "127.0.0.1", free_ports(1)[0])
+        self.gateway_url = f"https://{host}:{port}"
+        listen = {"host": address, "port": port, "host_names": [host], **(gateway or {})}
+        write_vendor(self.config, {**storage.deployment, "folder": str(self.vendor_folder)}, listen)
+        config = self.collector_config = self.collector_folder / "collector.yaml"
+        enrolled = asyncio.run(enrol(self.config, TENANT, COLLECTOR))
+        write_collector(config, enrolled, self.gateway_url, [one.instance for one in self.targets], spool or {})
         hosts = (network.vendor, network.vpc) if network else (None, None)
-        up = ("console", "-c", str(self.config), "up", "--health-port", "0")
         run = ("console", "collector", "run", "-c", str(config))
-        self.vendor = Program(folder / "vendor.log", *_skewed(self.vendor_clock, *up), host=hosts[0])
+        self.parts: dict[str, Program] = {}
+        for name, only in parts.items():
+            up = ("console", "-c", str(self.config), "up", "--health-port", "0", *_only(only))
+            self.parts[name] = Program(folder / f"{name}.log", *_skewed(self.vendor_clock, *up), host=hosts[0])
         self.collector = Program(folder / "collector.log", *_skewed(self.clock, *run), host=hosts[1])
 
-    def _write_vendor(self, gateway_port: int, gateway: Mapping[str, Any]) -> None:
-        # The port is one of ours and free: the collector must find a vendor that was restarted.
-        content = {
-            "deployment": {**self.storage.deployment, "folder": str(self.vendor_folder)},
-            "gateway": {
-                "host": VENDOR if self.network else "127.0.0.1",
-                "port": gateway_port,
-                "host_names": [self._gateway_host],
-                **gateway,
-            },
-            "lake": {"commit_seconds": 0.5, "retry_seconds": 0.2},
-            "up": {"gauge_seconds": 1.0},
-            "usage": {"check_interval_seconds": 1.0},
-        }
-        self.config.write_text(yaml.safe_dump(content))
+    @property
+    def vendor(self) -> Program:
+        """The vendor's one process."""
+        return self.parts["vendor"]
 
-    def _write_collector(self, folder: Path) -> Path:
-        folder.mkdir()
-        authority, token = asyncio.run(self._enrol())
-        (folder / "ca.pem").write_bytes(authority)
-        (folder / "token").write_text(token)
-        targets = [target.instance for target in self.targets]
-        content = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-            "scrape_configs": [{"job_name": "chaos", "static_configs": [{"targets": targets}]}],
-            "policy": {"allow": [{"metrics": ["up", "chaos_*", "scrape_*"], "labels": ["*"], "pseudonyms": []}]},
-            "gateway": {
-                "url": self.gateway_url,
-                "ca_file": "ca.pem",
-                "token_file": "token",
-                "timeout": "5s",
-                "min_backoff": "100ms",
-                "max_backoff": "500ms",
-            },
-            "health": {"port": 0},
-        }
-        path = folder / "collector.yaml"
-        path.write_text(yaml.safe_dump(content))
-        return path
-
-    async def _enrol(self) -> tuple[bytes, str]:
-        vendor = open_vendor(None, self.config)
-        try:
-            authority = open_authority(vendor).certificate_pem
-            tokens = EnrolmentTokens(vendor.database(), vendor.clock, vendor.audit())
-            return authority, tokens.create(TENANT, COLLECTOR)
-        finally:
-            await vendor.close()
+    @property
+    def programs(self) -> dict[str, Program]:
+        """All that may be killed, by name."""
+        return {**self.parts, "collector": self.collector}
 
     # -- what happened ---------------------------------------------------------------------------------------
 
@@ -148,10 +127,33 @@ class World:
         return through_ms, judge(rows, pages, through_ms, self.unsettled)
 
     def expect_clean(self, after: str) -> None:
-        """Nothing lost of what the lake says it is complete through, nothing twice, nothing altered."""
+        """Nothing lost of what the lake says it is complete through, nothing twice, nothing altered; and proven."""
         through_ms, verdict = self.judge()
         found = f"after {after}, complete through {through_ms}: {verdict}"
         assert verdict.is_clean, found[:3000]
+        self.expect_proof(after, {})
+
+    def expect_proof(self, after: str, given_up: Mapping[tuple[str, int], Counter[str]]) -> None:
+        """`byoc collector verify` says what the lake and the test know, of every lane and boot.
+
+        `given_up`: by (lane, epoch), how many numbers stand in gap records, by reason; nothing else does. What the
+        lake has stored has a receipt, or waits for one: the collector was perhaps killed before it had it.
+        """
+
+        async def read(_: Vendor, lake: Lake) -> Horizon:
+            return await lake.horizon()
+
+        horizon = self.look(read)  # first: what is proven grows while we look
+        proof = verify(self.collector_config)
+        text = f"after {after}:\n{proof.text}"[:3000]
+        assert proof.holds, text
+        assert {key: one.gaps for key, one in proof.boots.items() if one.gaps} == dict(given_up), text
+        for lane in (Lane.BILLING, Lane.BULK):
+            source = horizon.sources.get(Source(TENANT, COLLECTOR, lane))
+            for epoch, state in source.epochs if source else ():
+                boot = proof.boots[lane.value, epoch]
+                assert boot.last >= state.last, text
+                assert boot.proven + boot.waiting >= count(state.intervals) - count(state.refused), text
 
     def drained(self, seconds: float = 60.0) -> None:
         """Wait until the lake says that it has everything up to now, while both programs run."""
@@ -159,8 +161,8 @@ class World:
 
         async def is_drained(_: Vendor, lake: Lake) -> bool:
             while await complete_through(lake) < now_ms:
-                self.vendor.check()
-                self.collector.check()
+                for program in self.programs.values():
+                    program.check()
                 await asyncio.sleep(0.2)
             return True
 
@@ -218,19 +220,34 @@ class World:
         before = [len(target.pages) for target in self.targets]
         killed_ms = self.now_ms()
         until("pages under way", lambda: self.now_ms() > killed_ms + 300)
-        for target, count in zip(self.targets, before, strict=True):
-            self.unsettled += target.pages[max(0, count - 1) :]
+        for target, number in zip(self.targets, before, strict=True):
+            self.unsettled += target.pages[max(0, number - 1) :]
+
+    def calm(self) -> None:
+        """All programs run and none is to die: one that still was to is killed and started anew."""
+        for name, program in self.programs.items():
+            if program.runs and not program.is_doomed:
+                continue
+            if name == "collector":
+                self.kill_collector()
+            program.kill()
+            program.start()
+
+    def deaths(self) -> list[str]:
+        """The steps at which programs died, of all their lives."""
+        lines = [line for program in self.programs.values() for line in program.log.read_text().splitlines()]
+        return [line.rpartition(" ")[2] for line in lines if line.startswith("crash point ")]
 
     def ensure_running(self) -> None:
-        """Both programs run, whatever an earlier test left, and the lake has caught up."""
-        for program in (self.vendor, self.collector):
+        """All programs run, whatever an earlier test left, and the lake has caught up."""
+        for program in self.programs.values():
             if not program.runs:
                 program.start()
             program.send(signal.SIGCONT)
         self.drained()
 
     def close(self) -> None:
-        for program in (self.collector, self.vendor):
+        for program in self.programs.values():
             program.kill()
         for target in self.targets:
             target.close()
@@ -243,15 +260,24 @@ async def complete_through(lake: Lake) -> int:
     return min((state.complete_through_ms() or 0) if state else 0 for state in lanes)
 
 
+def _only(parts: Sequence[str]) -> list[str]:
+    return [word for part in parts for word in ("--only", part)]
+
+
 def _skewed(clock: FileClock, *words: str) -> tuple[str, ...]:
     return "tests.chaos.skewed", str(clock.path), *words
 
 
 @contextmanager
 def open_world(
-    folder: Path, storage: Storage, network: Network | None = None, gateway: Mapping[str, Any] | None = None
+    folder: Path,
+    storage: Storage,
+    network: Network | None = None,
+    gateway: Mapping[str, Any] | None = None,
+    spool: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Sequence[str]] = WHOLE,
 ) -> Iterator[World]:
-    world = World(folder, storage, network, gateway)
+    world = World(folder, storage, network, gateway, spool, parts)
     try:
         yield world
     finally:

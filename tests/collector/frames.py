@@ -38,6 +38,7 @@ from collector.wire.frames import (
     open_body,
 )
 from collector.wire.frames.model import Integers
+from collector.wire.gaps import parse_notice
 from collector.wire.headers import SAMPLES_WRITTEN, PushHeaders
 from collector.wire.receipt import PushName, Receipt, ReceiptSigner, Refusal, render_key_set
 from collector.wire.snappy import decompress
@@ -138,6 +139,8 @@ class FrameGateway:
                 return Answer(400, "bad series", {SAMPLES_WRITTEN: "0"})
             guard.apply(body)
             samples = body.samples
+        elif push.protocol is WireProtocol.GAPS:
+            parse_notice(push.body)
         else:
             rows = remote_write_rows(push)
             samples = len(rows)
@@ -166,6 +169,8 @@ class FrameGateway:
         seen: set[tuple[str, int, int, int]] = set()
         found: Rows = []
         for one in self.log:
+            if one.protocol is WireProtocol.GAPS:
+                continue
             position = one.headers.lane.value, one.headers.epoch, one.headers.sequence, one.headers.part
             is_new = position not in seen
             seen.add(position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -227,3 +228,46 @@ async def test_one_draft_over_the_whole_quota_is_a_gap_and_the_next_is_whole(tmp
         await shipped.lane.drained()
         assert shipped.samples() == [("a", 1, 1.0), ("a", 3, 3.0), ("b", 3, 3.0)]
     assert load_checked(tmp_path / "spool" / "billing" / "epoch.json") is not None
+
+
+async def test_what_was_found_good_is_read_again_only_in_full(tmp_path: Path) -> None:
+    lane = tmp_path / "spool" / "billing"
+    async with shipping(tmp_path / "spool", options=SMALL) as shipped:
+        await ship(shipped, 10)
+    assert command(tmp_path, "verify")[0] == 0
+    kept = min((lane / "archive").glob("*.seg"))
+    times = kept.stat()
+    flip(kept, -3)
+    os.utime(kept, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a disk that rots
+    async with shipping(tmp_path / "spool", shipped.gateway, SMALL) as shipped:
+        await ship(shipped, 10)
+    code, said = command(tmp_path, "verify")
+    assert code == 0, said
+    assert "20 receipts verified, 20 kept bodies hash as their receipts say" in said
+    code, said = command(tmp_path, "verify", "--full")
+    assert code == 1
+    assert f"FAULT {kept.name}: not as it was when it was verified" in said
+
+
+async def test_a_checkpoint_does_not_hide_a_changed_receipt_or_a_changed_file(tmp_path: Path) -> None:
+    lane = tmp_path / "spool" / "billing"
+    async with shipping(tmp_path / "spool", options=SMALL) as shipped:
+        await ship(shipped, 20)
+    assert command(tmp_path, "verify")[0] == 0
+    flip_kept_body(lane)
+    assert command(tmp_path, "verify")[0] == 1
+    flip_kept_body(lane)
+    assert command(tmp_path, "verify")[0] == 0
+    flip_receipt(lane)
+    code, said = command(tmp_path, "verify")
+    assert code == 1
+    assert "not as it was" in said
+
+
+async def test_a_damaged_checkpoint_is_no_checkpoint(tmp_path: Path) -> None:
+    async with shipping(tmp_path / "spool", options=SMALL) as shipped:
+        await ship(shipped, 5)
+    assert command(tmp_path, "verify")[0] == 0
+    flip(tmp_path / "spool" / "billing" / "verified.json", 20)
+    code, said = command(tmp_path, "verify")
+    assert code == 0, said

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel.ids import CollectorId
+from metering.gaps import GivenUp
 from metering.lake.epochs import MOST_CUT_PUSHES, MOST_INTERVALS, Judgement
 from metering.lake.errors import LakeDamaged
-from metering.lake.horizon import MOST_EPOCHS, Horizon, Source, SourceState, advance, judge, refuse
+from metering.lake.horizon import MOST_EPOCHS, Horizon, Source, SourceState, advance, give_up, judge, refuse
 from metering.lake.horizon_format import parse_horizon, render_horizon
 from metering.record import BatchHeader, Lane
 from tests.lake.setting import ACME, T0, Push
@@ -184,3 +185,59 @@ def test_a_horizon_of_version_1_is_read() -> None:
     for broken in (b"{}", b'{"version": 3, "sources": []}', b'{"version": 2, "sources": [[1]]}'):
         with pytest.raises(LakeDamaged):
             parse_horizon(broken)
+
+
+def test_numbers_that_never_come_are_not_waited_for_and_stay_missing() -> None:
+    state = after([header(1, through=10), header(5, through=50)])
+    assert (state.complete_through_ms(), state.missing_pushes) == (10, 3)
+    notice = header(2, part=600_000)
+    state = give_up(state, notice, [GivenUp(2, 3, "quota")])
+    assert (state.complete_through_ms(), state.missing_pushes) == (10, 3)
+    state = give_up(state, notice, [GivenUp(4, 4, "damage"), GivenUp(2, 3, "quota")])
+    assert (state.complete_through_ms(), state.missing_pushes) == (50, 3)
+    assert state.given_up == (("damage", 1), ("quota", 2))
+    assert parse_horizon(render_horizon(Horizon({SOURCE: state}), "commit-a")).sources[SOURCE] == state
+
+
+def test_what_was_given_up_and_comes_all_the_same_is_stored_once() -> None:
+    state = give_up(after([header(1)]), header(2, part=600_000), [GivenUp(2, 4, "quota")])
+    assert judge(state, header(3)) is Judgement.NEW
+    state = after([header(3, through=30)], state)
+    assert (judge(state, header(3)), state.missing_pushes) == (Judgement.REPEATED, 2)
+    again = give_up(state, header(2, part=600_000), [GivenUp(2, 4, "quota")])
+    assert (again.missing_pushes, again.given_up) == (2, state.given_up)
+
+
+def test_the_tail_of_an_earlier_boot_that_never_comes_holds_nobody_back() -> None:
+    fresh = replace(header(1, epoch=2, through=900), previous=(1, 3))
+    state = after([header(1, through=10), fresh])
+    assert state.complete_through_ms() == 10
+    state = give_up(state, header(2, part=600_000), [GivenUp(2, 3, "purged")])
+    assert (state.complete_through_ms(), state.missing_pushes) == (900, 2)
+
+
+def test_a_notice_of_the_first_push_of_a_boot_says_where_the_boot_before_ended() -> None:
+    state = after([header(1, through=10)])
+    notice = replace(header(1, epoch=2, part=600_000), previous=(1, 2))
+    state = after([header(2, epoch=2, through=900)], give_up(state, notice, [GivenUp(1, 1, "quota")]))
+    assert (state.complete_through_ms(), state.missing_pushes) == (10, 2)  # number 2 of the first boot is under way
+
+
+def test_a_notice_of_a_boot_that_nobody_remembers_changes_nothing() -> None:
+    state = after([header(1, epoch=epoch) for epoch in range(1, MOST_EPOCHS + 4)])
+    changed = give_up(state, header(2, epoch=1, part=600_000), [GivenUp(2, 2**60, "quota")])
+    assert (changed.epochs, changed.missing_pushes) == (state.epochs, state.missing_pushes)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_notices_are_bounded_and_cost_nothing_that_came(data: st.DataObject) -> None:
+    """A hostile collector gives up all there is and then sends every second number."""
+    state = give_up(None, header(1, part=600_000), [GivenUp(1, 2**60, "quota")])
+    numbers = data.draw(st.lists(st.integers(1, 400), min_size=1, max_size=200, unique=True))
+    for number in numbers:
+        if judge(state, header(number)) is Judgement.NEW:
+            state = advance(state, header(number))
+    ((_, epoch),) = state.epochs
+    assert len(epoch.refused) <= MOST_INTERVALS
+    assert len(epoch.intervals) <= MOST_INTERVALS
