@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.chaos.length import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parents[2]
 LOOK_SECONDS = 0.05
 
 
-def until(what: str, look: Callable[[], bool], seconds: float = 60.0) -> None:
+def until(what: str, look: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
     """Look until it is so; fails when it is not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not look():
@@ -67,7 +69,7 @@ class Program:
     def check(self) -> None:
         assert self.runs, f"it ended, and should run:\n{self.said()[-3000:]}"
 
-    def died_at(self, place: str, seconds: float = 60.0) -> None:
+    def died_at(self, place: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until it was killed, by SIGKILL and at that place and no other."""
         assert self._process is not None
         try:
@@ -77,7 +79,7 @@ class Program:
         assert status == -signal.SIGKILL, f"it ended with {status} before {place}:\n{self.said()[-3000:]}"
         assert f"crash point {place}\n" in self.said()
 
-    def halted_at(self, place: str, seconds: float = 60.0) -> None:
+    def halted_at(self, place: str, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until it stands still at that place."""
         until(f"a halt at {place}", lambda: self._is_halted() or not self.runs, seconds)
         self.check()
@@ -90,7 +92,7 @@ class Program:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def end(self, seconds: float = 30.0) -> None:
+    def end(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Ask it to stop, as a service manager does, and wait until it has."""
         self.send(signal.SIGTERM)
         assert self._process is not None

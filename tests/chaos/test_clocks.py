@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.length import LIMIT_SECONDS
 from tests.chaos.program import until
 from tests.chaos.storage import EMBEDDED
 from tests.chaos.world import World, open_world
 
 HOUR = 3600
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_SECONDS)]
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_an_hour_forward_and_back(world: World) -> None:
     pages(world, 3)
     world.clock.step_to(0)
     pages(world, 3)
-    world.settled(120)
+    world.settled()
 
 
 def test_an_hour_back_and_forward(world: World) -> None:

@@ -22,11 +22,12 @@ from kernel.log import StoredRecord
 from metering.lake.api import Lake, LakeInfo
 from metering.record import LIVE_TOPIC, decode_header
 from tests.chaos.conftest import SCALE_OUT
+from tests.chaos.length import LIMIT_SECONDS
 from tests.chaos.lossy import Loss
 from tests.chaos.program import ROOT, until
 from tests.chaos.world import World
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_SECONDS)]
 
 STEPS = [
     "gateway.appended:20",  # appended but not answered

@@ -10,12 +10,13 @@ import pytest
 
 from collector.spool.gaps import Gap, GapReason, GapRecords
 from tests.chaos.disk import SmallDisk, small_disk
+from tests.chaos.length import LIMIT_SECONDS
 from tests.chaos.program import until
 from tests.chaos.storage import EMBEDDED
 from tests.chaos.world import World, open_world
 from tests.services.fixtures import Services
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_SECONDS)]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def test_a_full_lake_waits_and_loses_nothing(disks: Disks) -> None:
     until("the lake to notice", lambda: '"lake_waits"' in world.vendor.said())
     pages(world, 4)
     disks.lake.free()
-    world.drained(120)
+    world.drained()
     world.expect_clean(after="a full lake")
 
 
@@ -69,7 +70,7 @@ def test_what_a_full_spool_could_not_take_stands_in_a_gap_record(disks: Disks) -
     disks.spool.free()
     pages(world, 2)
     world.vendor.start()
-    world.drained(120)
+    world.drained()
     _, verdict = world.judge()
     assert not verdict.duplicated, verdict
     assert not verdict.different, verdict

@@ -14,11 +14,12 @@ from console.wiring import Vendor
 from metering.lake.api import Lake, LakeInfo
 from metering.lake.epochs import EpochState
 from metering.lake.intervals import Intervals
+from tests.chaos.length import LIMIT_SECONDS
 from tests.chaos.program import ROOT, until
 from tests.chaos.storage import EMBEDDED
 from tests.chaos.world import World, open_world
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_SECONDS)]
 SHORT = {"bulk_max_age": "15s", "segment_age": "1s"}  # the least quota in bytes would take an hour to fill
 
 
@@ -98,7 +99,7 @@ def test_what_the_quota_dropped_while_the_gateway_was_away(folder: Path) -> None
     with open_world(folder, EMBEDDED, spool=SHORT) as world:
         world.ensure_running()
         world.vendor.kill()
-        until("the bulk lane to drop what is oldest", lambda: bool(gaps(world)), 120)
+        until("the bulk lane to drop what is oldest", lambda: bool(gaps(world)))
         world.vendor.start()
         check(world, "quota")
 

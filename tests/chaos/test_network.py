@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.chaos.length import LIMIT_SECONDS
 from tests.chaos.network import Network, open_network
 from tests.chaos.program import until
 from tests.chaos.storage import EMBEDDED
@@ -17,7 +18,7 @@ from tests.chaos.world import World, open_world
 from tests.services.fixtures import Services
 
 DAY = 86_400
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_SECONDS)]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_three_of_ten_packets_lost(world: World, network: Network) -> None:
     world.ensure_running()
     network.lose(30)
     pages(world, 12)
-    world.drained(120)
+    world.drained()
     world.expect_clean(after="12 pages over a wire that loses")
     network.mend()
 
@@ -63,7 +64,7 @@ def test_a_cut_of_a_day_over_the_end_of_the_certificate(world: World, network: N
         clock.step_to(DAY)
     pages(world, 6)
     network.mend()
-    world.drained(120)
+    world.drained()
     world.expect_clean(after="a cut of a day")
     assert "renewed" in world.collector.said()
 
@@ -77,9 +78,9 @@ def test_certificates_of_some_seconds_end_while_samples_flow(
     with open_world(folder, EMBEDDED, network, {"certificate_seconds": 6}) as hasty:
         hasty.ensure_running()
         network.lose(10)
-        until("five lives", lambda: hasty.collector.said().count('"renewed"') >= 5, 90)
+        until("five lives", lambda: hasty.collector.said().count('"renewed"') >= 5)
         network.cut()
         pages(hasty, 9)
         network.mend()
-        hasty.drained(120)
+        hasty.drained()
         hasty.expect_clean(after="six lives of a certificate")

@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from tests.chaos.length import SEED
+from tests.chaos.length import LIMIT_SECONDS, SEED
 from tests.chaos.program import until
 from tests.chaos.replay import frames_on_disk, send_again
 from tests.chaos.world import World
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_SECONDS)]
 
 
 def test_every_push_again_in_any_order_while_new_ones_come(world: World) -> None:

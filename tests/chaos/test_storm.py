@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos.conftest import SCALE_OUT
-from tests.chaos.length import IS_LONG, OUTAGE_SECONDS, PATIENCE_SECONDS, SEED, STORM_ROUNDS
+from tests.chaos.length import IS_LONG, LIMIT_SECONDS, OUTAGE_SECONDS, SEED, STORM_ROUNDS
 from tests.chaos.program import until
 from tests.chaos.storage import Storage
 from tests.chaos.world import APART, World, open_world
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if IS_LONG else 300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600 if IS_LONG else LIMIT_SECONDS)]
 
 
 # Where a program may die when it comes up again: each step between two promises, and how often it is passed first.
@@ -92,7 +92,7 @@ def test_a_storm_of_kills(world: World) -> None:
             world.storage.servers[server].start()
         revive(world, dice)
     world.calm()
-    world.drained(PATIENCE_SECONDS)
+    world.drained()
     world.expect_clean(after=f"{STORM_ROUNDS} rounds with the seed {SEED}, deaths at steps: {world.deaths()}")
 
 
@@ -105,5 +105,5 @@ def test_a_broker_that_is_down_for_long(world: World) -> None:
     back_ms = world.now_ms() + OUTAGE_SECONDS * 1000
     until("the end of the outage", lambda: world.now_ms() >= back_ms, OUTAGE_SECONDS + 60)
     broker.start()
-    world.drained(PATIENCE_SECONDS)
+    world.drained()
     world.expect_clean(after="a broker that was down")

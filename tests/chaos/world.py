@@ -25,6 +25,7 @@ from metering.lake.intervals import count
 from metering.record import Lane
 from tests.chaos.configs import enrol, write_collector, write_vendor
 from tests.chaos.judge import Verdict, judge
+from tests.chaos.length import PATIENCE_SECONDS
 from tests.chaos.network import VENDOR, Network
 from tests.chaos.program import Program, until
 from tests.chaos.proof import verify
@@ -155,7 +156,7 @@ class World:
                 assert boot.last >= state.last, text
                 assert boot.proven + boot.waiting >= count(state.intervals) - count(state.refused), text
 
-    def drained(self, seconds: float = 60.0) -> None:
+    def drained(self, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait until the lake says that it has everything up to now, while both programs run."""
         now_ms = self.now_ms()
 
@@ -171,7 +172,7 @@ class World:
 
         self.look(bounded)
 
-    def settled(self, seconds: float = 60.0) -> None:
+    def settled(self, seconds: float = PATIENCE_SECONDS) -> None:
         """End the collector in peace, then wait until every page that was handed out is in the lake.
 
         For clocks that step: what the lake is complete through says nothing then.
