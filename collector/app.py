@@ -50,7 +50,7 @@ class CollectorService:
         ]
         billing = BillingNames(settings.lanes.billing)
         self.receivers = RemoteWrite(
-            settings.remote_write, settings.spool.folder, self.clock, self.metrics, way.gate
+            settings.remote_write, settings.spool.folder, self.clock, self.metrics, way.gate, way.ledger
         )
         self._context = ScrapeContext(self.clock, lanes, self.metrics, billing, self.receivers)
         self.pools: ScrapePools | None = None

@@ -11,19 +11,19 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from collector import left_store as store
 from collector.left_chain import Entry, Head, Kind, LedgerBroken, canonical
 from collector.left_known import KnownSeries
-from collector.left_meta import FrameMeta, parse_meta
+from collector.left_meta import FrameMeta, LeftFrame, parse_meta
 from collector.left_read import FamilyLeft, LeftReader
 from collector.left_rollup import Retention, roll_up
-from collector.left_sums import Ranges, Sum, add_range, bound, has
+from collector.left_sums import Ranges, ReceiverSum, SentFrame, Sum, add_families, add_range, bound, has
 from collector.policy_changes import LastPolicy, PolicyChange
 from collector.policy_settings import PolicyDocument
 from collector.wire.headers import PushLane
@@ -31,26 +31,11 @@ from kernel.clock import Clock
 from kernel.logs import logger
 
 _log = logger("left")
+UNKNOWN_FAMILY = "(unknown)"
+RECEIVER_LANE = "remote_write:"  # before a receiver's name, where its counted numbers are kept
 OPEN_MS = 60_000  # how long an entry takes more
 ROLL_UP_EVERY_MS = 3_600_000
 MAX_RULES_BYTES = 256 * 1024  # of a policy, kept in its entry
-
-
-class LeftFrame(Protocol):
-    """What the ledger asks of a frame."""
-
-    @property
-    def epoch(self) -> int: ...
-    @property
-    def sequence(self) -> int: ...
-    @property
-    def lane(self) -> PushLane: ...
-    @property
-    def samples(self) -> int: ...
-    @property
-    def metas(self) -> Sequence[bytes]: ...
-    @property
-    def payload(self) -> bytes: ...
 
 
 @dataclass(slots=True)
@@ -87,14 +72,14 @@ class LeftLedger:
                 return
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
-                self._connection = _opened(self.path)
+                self._connection = store.open_ledger(self.path)
             except sqlite3.DatabaseError as error:
                 aside = self.path.with_name(f"{self.path.name}.damaged-{self._clock.now_ms()}")
                 self.path.replace(aside)
                 for end in ("-wal", "-shm"):
                     self.path.with_name(self.path.name + end).unlink(missing_ok=True)
                 _log.error("ledger_damaged", moved_to=str(aside), error=str(error))
-                self._connection = _opened(self.path)
+                self._connection = store.open_ledger(self.path)
 
     def close(self) -> None:
         """Let the file go. Idempotent."""
@@ -109,10 +94,17 @@ class LeftLedger:
 
         Raises sqlite3.Error; then none of them was added.
         """
+        self._count_all(lambda current, number, now: self._add_frames(current, frames, number, now))
+
+    def count_sent(self, receiver: str, frames: Sequence[SentFrame]) -> None:
+        """Add what went to a receiver of `remote_write`, in the same way. Raises sqlite3.Error."""
+        self._count_all(lambda current, _number, _now: self._add_sent(current, receiver, frames))
+
+    def _count_all(self, add: Callable[[_Open, int, int], bool]) -> None:
         with self._lock:
             try:
                 with store.transaction(self._connected()):
-                    self._count(frames)
+                    self._count(add)
             except BaseException:
                 self._open, self._known = _Open(), KnownSeries()
                 raise
@@ -176,17 +168,35 @@ class LeftLedger:
             with store.transaction(connection):
                 store.append(connection, store.head(connection), self._clock.now_ms(), kind, canonical(fields))
 
-    def _count(self, frames: Sequence[LeftFrame]) -> None:
+    def _add_frames(self, current: _Open, frames: Sequence[LeftFrame], number: int, now: int) -> bool:
+        connection, added = self._connected(), False
+        for frame in frames:
+            if self._is_new(connection, current, (frame.lane.value, frame.epoch), frame.sequence):
+                self._add(connection, current, frame, number, now)
+                added = True
+        return added
+
+    def _add_sent(self, current: _Open, receiver: str, frames: Sequence[SentFrame]) -> bool:
+        connection, added = self._connected(), False
+        assert current.sum is not None
+        for frame in frames:
+            key = f"{RECEIVER_LANE}{receiver}", frame.epoch
+            if not self._is_new(connection, current, key, frame.sequence):
+                continue
+            total = current.sum.receiver(receiver)
+            total.merge(ReceiverSum(1, frame.samples, frame.size))
+            unknown = {UNKNOWN_FAMILY: (frame.samples, frame.size)}
+            add_families(total.families, parse_meta(frame.meta).families if frame.meta else unknown)
+            self._note_counted(current, key, frame.sequence)
+            added = True
+        return added
+
+    def _count(self, add: Callable[[_Open, int, int], bool]) -> None:
         connection, now = self._connected(), self._clock.now_ms()
         current = self._current(connection, now)
         assert current.sum is not None
         number = current.entry.sequence if current.entry else store.head(connection).sequence + 1
-        added = False
-        for frame in frames:
-            if self._is_new(connection, current, frame):
-                self._add(connection, current, frame, number, now)
-                added = True
-        if not added:
+        if not add(current, number, now):
             return
         for (lane, epoch), ranges in current.ranges.items():
             store.save_ranges(connection, lane, epoch, ranges)
@@ -209,11 +219,15 @@ class LeftLedger:
         return current
 
     @staticmethod
-    def _is_new(connection: sqlite3.Connection, current: _Open, frame: LeftFrame) -> bool:
-        key = frame.lane.value, frame.epoch
+    def _is_new(connection: sqlite3.Connection, current: _Open, key: tuple[str, int], sequence: int) -> bool:
         if key not in current.ranges:
             current.ranges[key] = store.load_ranges(connection, *key)
-        return not has(current.ranges[key], frame.sequence)
+        return not has(current.ranges[key], sequence)
+
+    @staticmethod
+    def _note_counted(current: _Open, key: tuple[str, int], sequence: int) -> None:
+        add_range(current.ranges[key], sequence, sequence)
+        bound(current.ranges[key], store.MAX_RANGES)
 
     def _add(self, connection: sqlite3.Connection, current: _Open, frame: LeftFrame, number: int, now: int) -> None:
         assert current.sum is not None
@@ -227,9 +241,7 @@ class LeftLedger:
         lane.frames += 1
         lane.samples += frame.samples
         lane.bytes += len(frame.payload)
-        ranges = current.ranges[frame.lane.value, frame.epoch]
-        add_range(ranges, frame.sequence, frame.sequence)
-        bound(ranges, store.MAX_RANGES)
+        self._note_counted(current, (frame.lane.value, frame.epoch), frame.sequence)
 
     def _list(self, connection: sqlite3.Connection, current: _Open, meta: FrameMeta, number: int, now: int) -> None:
         assert current.sum is not None
@@ -249,7 +261,7 @@ class LeftLedger:
             meta = parse_meta(packed)
         except ValueError as error:
             _log.error("frame_not_listed", sequence=frame.sequence, error=str(error))
-            meta = FrameMeta({"(unknown)": (frame.samples, len(frame.payload))})
+            meta = FrameMeta({UNKNOWN_FAMILY: (frame.samples, len(frame.payload))})
         if not meta.new:
             if len(self._metas) >= 256:
                 self._metas.clear()
@@ -275,13 +287,3 @@ class LeftLedger:
             self.open()
         assert self._connection is not None
         return self._connection
-
-
-def _opened(path: Path) -> sqlite3.Connection:
-    connection = store.connect(path)
-    try:
-        store.create(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection

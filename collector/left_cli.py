@@ -34,6 +34,9 @@ def left(
     changes: Annotated[
         bool, typer.Option("--changes", help="Changes of the policy, gaps, stops of shipping.")
     ] = False,
+    receivers: Annotated[
+        bool, typer.Option("--receivers", help="What went to receivers of remote_write, by receiver and metric.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="Most series to list.")] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Check the hash chain and print its head.")] = False,
@@ -48,7 +51,7 @@ def left(
     path = ledger_path(load_collector_settings(config))
     asked = Question(
         Period(parse_moment(since, "--since") or 0, parse_moment(until, "--until") or 2**63 - 1),
-        by.value if by else None, series, family, changes, limit,
+        by.value if by else None, series, family, changes, limit, receivers,
     )  # fmt: skip
     if not is_ledger(path):
         typer.echo("nothing has left: there is no ledger yet")

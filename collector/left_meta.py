@@ -5,13 +5,31 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import cramjam
 
 from collector.labels import Labels, render_labels
+from collector.wire.headers import PushLane
 
 MAX_META_BYTES = 64 * 1024 * 1024
+
+
+class LeftFrame(Protocol):
+    """What the ledger asks of a frame."""
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def lane(self) -> PushLane: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def metas(self) -> Sequence[bytes]: ...
+    @property
+    def payload(self) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)

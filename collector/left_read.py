@@ -63,6 +63,18 @@ class LaneLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiverLeft:
+    """What went to one receiver of `remote_write` of one metric. Bytes before compression; times as of families."""
+
+    receiver: str
+    name: str
+    samples: int
+    bytes: int
+    first_ms: int
+    last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """Of all lanes. `unlisted`: first sights of series that were over the bound and are only counted."""
 
@@ -143,6 +155,18 @@ class LeftReader:
             LaneLeft(*key, one.frames, one.samples, one.bytes, tuple((first, last) for first, last in one.ranges))
             for key, one in sorted(found.items())
         ]
+
+    def receivers(self, period: Period | None = None) -> list[ReceiverLeft]:
+        """By receiver, then name."""
+        found: dict[tuple[str, str], list[int]] = {}
+        for one in self._sums(period or Period()):
+            for receiver, total in one.receivers.items():
+                for name, (samples, size) in total.families.items():
+                    row = found.setdefault((receiver, name), [0, 0, one.from_ms, one.to_ms])
+                    row[0] += samples
+                    row[1] += size
+                    row[2], row[3] = min(row[2], one.from_ms), max(row[3], one.to_ms)
+        return [ReceiverLeft(*key, *row) for key, row in sorted(found.items())]
 
     def totals(self, period: Period | None = None) -> Totals:
         """Over all families and lanes."""

@@ -18,7 +18,10 @@ from kernel.errors import InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What was asked. `by`: hour or day; `series` and `family`: series, not families; `changes`: events."""
+    """What was asked. `by`: hour or day; `series` and `family`: series, not families; `changes`: events.
+
+    `receivers`: what went to receivers of `remote_write`.
+    """
 
     period: Period
     by: str | None = None
@@ -26,6 +29,7 @@ class Question:
     family: str | None = None
     changes: bool = False
     limit: int = 1000
+    receivers: bool = False
 
 
 def render_json(ledger: LeftReader, asked: Question) -> str:
@@ -34,6 +38,7 @@ def render_json(ledger: LeftReader, asked: Question) -> str:
         "totals": asdict(ledger.totals(asked.period)),
         "lanes": [asdict(lane) for lane in ledger.lanes(asked.period)],
         "families": [asdict(family) for family in ledger.families(asked.period)],
+        "receivers": [asdict(one) for one in ledger.receivers(asked.period)],
     }
     if asked.by:
         document["periods"] = [asdict(one) for one in ledger.periods(asked.by, asked.period, asked.family)]
@@ -67,9 +72,12 @@ def render_table(ledger: LeftReader, asked: Question) -> Table:
 def render_totals(ledger: LeftReader, asked: Question) -> str:
     """One line."""
     totals = ledger.totals(asked.period)
+    went = sum(one.samples for one in ledger.receivers(asked.period))
+    beside = f"; {went} samples to receivers of your own, see --receivers" if went else ""
     return (
         f"{totals.listed} series listed, {totals.unlisted} only counted;"
         f" {totals.samples} samples in {totals.frames} frames, {totals.compressed_bytes} bytes sent, compressed"
+        f"{beside}"
     )
 
 
@@ -78,6 +86,12 @@ def _rows(ledger: LeftReader, asked: Question) -> Iterator[tuple[str, ...]]:
         yield asked.by, "family", "samples", "bytes"
         for one in ledger.periods(asked.by, asked.period, asked.family):
             yield _moment(one.start_ms), printable(one.name), str(one.samples), str(one.bytes)
+    elif asked.receivers:
+        yield "receiver", "metric", "samples", "bytes", "first left", "last left"
+        for went in ledger.receivers(asked.period):
+            amounts = str(went.samples), str(went.bytes)
+            times = _moment(went.first_ms), _moment(went.last_ms)
+            yield printable(went.receiver), printable(went.name), *amounts, *times
     elif asked.changes:
         yield "time", "what", "details"
         for event in ledger.events(asked.period):

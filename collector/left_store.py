@@ -208,3 +208,14 @@ def forget_epochs(connection: sqlite3.Connection) -> None:
             " (SELECT epoch FROM position WHERE lane = ?1 ORDER BY epoch DESC LIMIT ?2)",
             (lane, MAX_EPOCHS),
         )
+
+
+def open_ledger(path: Path) -> sqlite3.Connection:
+    """A connection to a ledger that is whole, made if need be. Raises sqlite3.Error."""
+    connection = connect(path)
+    try:
+        create(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 MAX_FAMILIES = 20_000
 OTHER_FAMILIES = "(other families)"
@@ -29,6 +29,41 @@ class LaneSum:
         self.bytes += other.bytes
 
 
+class SentFrame(NamedTuple):
+    """A frame as it went to a receiver of `remote_write`: `size` bytes as sent, `meta` a FrameMeta or empty."""
+
+    epoch: int
+    sequence: int
+    samples: int
+    meta: bytes
+    size: int
+
+
+@dataclass(slots=True)
+class ReceiverSum:
+    """What went to one receiver: `families` as in `Sum`, here by metric name."""
+
+    frames: int = 0
+    samples: int = 0
+    bytes: int = 0
+    families: dict[str, list[int]] = field(default_factory=dict)
+
+    def merge(self, other: ReceiverSum) -> None:
+        self.frames += other.frames
+        self.samples += other.samples
+        self.bytes += other.bytes
+        add_families(self.families, other.families)
+
+    def render(self) -> dict[str, Any]:
+        return {"frames": self.frames, "samples": self.samples, "bytes": self.bytes, "families": self.families}
+
+    @classmethod
+    def parse(cls, fields: Mapping[str, Any]) -> ReceiverSum:
+        families = {name: [int(samples), int(size)] for name, (samples, size) in fields["families"].items()}
+        frames, samples, size = map(int, _three(fields))
+        return cls(frames, samples, size, families)
+
+
 @dataclass(slots=True)
 class Sum:
     """`families`: name -> [samples, bytes before compression]; `new`: series listed, `unlisted`: only counted."""
@@ -42,6 +77,7 @@ class Sum:
     unlisted: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
     events_omitted: int = 0
+    receivers: dict[str, ReceiverSum] = field(default_factory=dict)
 
     def lane(self, name: str, epoch: int) -> LaneSum:
         """The sum of this lane and epoch, made if need be."""
@@ -49,17 +85,11 @@ class Sum:
 
     def add_families(self, families: Mapping[str, tuple[int, int]] | Mapping[str, list[int]]) -> None:
         """Count families; over the bound they are one."""
-        own = self.families
-        for name, (samples, size) in families.items():
-            known = own.get(name)
-            if known is None and len(own) >= MAX_FAMILIES:
-                name = OTHER_FAMILIES
-                known = own.get(name)
-            if known is None:
-                own[name] = [samples, size]
-            else:
-                known[0] += samples
-                known[1] += size
+        add_families(self.families, families)
+
+    def receiver(self, name: str) -> ReceiverSum:
+        """The sum of this receiver, made if need be."""
+        return self.receivers.setdefault(name, ReceiverSum())
 
     def merge(self, other: Sum) -> None:
         """Add another; `new_digest` is the caller's to make."""
@@ -72,6 +102,8 @@ class Sum:
         self.unlisted += other.unlisted
         self.add_events(other.events)
         self.events_omitted += other.events_omitted
+        for name, receiver in other.receivers.items():
+            self.receiver(name).merge(receiver)
 
     def add_events(self, events: Iterable[dict[str, Any]]) -> None:
         """Keep events up to the bound, then count them."""
@@ -104,6 +136,8 @@ class Sum:
         }
         if self.events or self.events_omitted:
             fields["events"], fields["events_omitted"] = self.events, self.events_omitted
+        if self.receivers:
+            fields["receivers"] = {name: one.render() for name, one in self.receivers.items()}
         return fields
 
     @classmethod
@@ -126,7 +160,24 @@ class Sum:
             int(fields["unlisted"]),
             list(fields.get("events", ())),
             int(fields.get("events_omitted", 0)),
+            {name: ReceiverSum.parse(one) for name, one in fields.get("receivers", {}).items()},
         )
+
+
+def add_families(
+    own: dict[str, list[int]], families: Mapping[str, tuple[int, int]] | Mapping[str, list[int]]
+) -> None:
+    """Count families, in place; over the bound they are one."""
+    for name, (samples, size) in families.items():
+        known = own.get(name)
+        if known is None and len(own) >= MAX_FAMILIES:
+            name = OTHER_FAMILIES
+            known = own.get(name)
+        if known is None:
+            own[name] = [samples, size]
+        else:
+            known[0] += samples
+            known[1] += size
 
 
 def _three(fields: Mapping[str, Any]) -> tuple[Any, Any, Any]:

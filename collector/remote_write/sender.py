@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
-from struct import Struct
+from typing import Protocol
 
 import aiohttp
 
 from collector.client.session import HttpClient
 from collector.gate import ShippingGate
+from collector.left_sums import SentFrame
 from collector.metrics import CollectorMetrics
 from collector.push.answer import Answer
 from collector.push.backoff import Backoff
 from collector.push.version import VersionMemory, WireProtocol
 from collector.remote_write.answers import Counts, Outcome, judge, written
+from collector.remote_write.meta import counts_of, families_of
 from collector.remote_write.request import as_version_1, join_requests
 from collector.remote_write.settings import ProtobufMessage, RemoteWriteSettings
 from collector.spool.frame import Frame, PayloadKind
@@ -27,9 +31,15 @@ from kernel.errors import truncate
 from kernel.logs import logger
 
 _log = logger("remote_write")
-META = Struct("<III")  # samples, histograms, exemplars of a frame
 MAX_ANSWER_BYTES = 64 * 1024
 _FULL_SHARE = 2  # a request of half of max_samples_per_send goes as it is: joining costs more than it saves
+
+
+class SentLedger(Protocol):
+    """Told of each request that was sent and answered for good."""
+
+    def count_sent(self, receiver: str, frames: Sequence[SentFrame]) -> None:
+        """Count what left with these frames, each once, whatever became of it there. Blocking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +51,7 @@ class SenderParts:
     metrics: CollectorMetrics
     clock: Clock
     gate: ShippingGate
+    ledger: SentLedger | None = None
 
 
 class ReceiverSender:
@@ -124,11 +135,26 @@ class ReceiverSender:
                 await asyncio.to_thread(self._parts.version.refused, WireProtocol.RW2)
             else:
                 self._settle(outcome, counts, answer, version_2=version_2)
+                await self._count(frames)
                 break
         self._backoff.reset()
         self.last_error = None
         for frame in frames:
             await self._parts.spool.settle(frame)
+
+    async def _count(self, frames: list[Frame]) -> None:
+        """What was sent has left, also what the receiver did not want. Before the spool forgets it."""
+        ledger = self._parts.ledger
+        sent = [
+            SentFrame(one.epoch, one.sequence, one.samples, families_of(one), len(one.payload)) for one in frames
+        ]
+        while ledger is not None:
+            try:
+                await asyncio.to_thread(ledger.count_sent, self._label, sent)
+            except (OSError, sqlite3.Error) as error:
+                await self._wait(Answer(0, f"our own disk: {error}"))
+            else:
+                return
 
     def _speaks_version_2(self) -> bool:
         if self._settings.protobuf_message is ProtobufMessage.RW1:
@@ -191,9 +217,7 @@ class ReceiverSender:
 def _counts(frames: list[Frame]) -> Counts:
     total = Counts()
     for frame in frames:
-        total = total + (
-            Counts(*META.unpack(frame.meta)) if len(frame.meta) == META.size else Counts(frame.samples)
-        )
+        total = total + counts_of(frame)
     return total
 
 

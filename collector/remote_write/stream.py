@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct, pack, unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from collector.remote_write.template import Chunk, Pairs, Symbols, pairs_of
+from collector.remote_write.template import Chunk, Pairs, Symbols, Tally, name_of, pairs_of
 from collector.wire.frames import Dated, EntryTable, Tick
 from collector.wire.varint import length_delimited, sample, varint
 
@@ -30,6 +30,7 @@ class Request:
     samples: int
     histograms: int = 0
     exemplars: int = 0
+    families: Tally = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +160,9 @@ class StreamRequests:
             if not present[part].any():
                 continue
             starts = starts_ms[part] if starts_ms is not None else None
-            body, samples = chunk.encode(values[part], at_ms, present[part], starts)
-            if samples:
-                yield Request(body, samples)
+            body, families = chunk.encode(values[part], at_ms, present[part], starts)
+            if families:
+                yield Request(body, sum(count for count, _ in families.values()), families=families)
 
     # -- what has times of its own ---------------------------------------------------------------------------
 
@@ -202,6 +203,7 @@ class _Cut:
         self._symbols = Symbols()
         self._series: list[bytes] = []
         self._counts = [0, 0, 0]
+        self._families: Tally = {}
 
     def add(
         self, pairs: Pairs, kind: int, content: bytes, *, samples: int = 0, histograms: int = 0,
@@ -214,12 +216,17 @@ class _Cut:
         self._series.append(length_delimited(b"\x2a", self._symbols.label_references(pairs) + content + metadata))
         for place, number in enumerate((samples, histograms, int(exemplar is not None))):
             self._counts[place] += number
+        name = name_of(pairs).decode("utf-8", "replace")
+        count, size = self._families.get(name, (0, 0))
+        self._families[name] = count + samples + histograms, size + len(self._series[-1])
         if len(self._series) >= self._max:
             self._close()
 
     def _close(self) -> None:
         if self._series:
-            self._done.append(Request(bytes(self._symbols.encoded) + b"".join(self._series), *self._counts))
+            body = bytes(self._symbols.encoded) + b"".join(self._series)
+            samples, histograms, exemplars = self._counts
+            self._done.append(Request(body, samples, histograms, exemplars, self._families))
         self._begin()
 
     def finish(self) -> list[Request]:

@@ -14,6 +14,8 @@ from collector.wire.varint import length_delimited, varint
 
 Pairs = list[tuple[bytes, bytes]]
 Bytes = npt.NDArray[np.uint8]
+Tally = dict[str, tuple[int, int]]  # by metric name: samples, and bytes of the request
+_SPARE_NAMES = 100
 _TYPES = {0: b"", **{kind: b"\x2a\x02\x08" + bytes((kind,)) for kind in range(1, 8)}}  # Metadata.type
 _PLAIN = b"\x12\x10\x09" + bytes(8) + b"\x10" + bytes(6)
 _STARTED = b"\x12\x17\x09" + bytes(8) + b"\x10" + bytes(6) + b"\x18" + bytes(6)
@@ -43,6 +45,45 @@ class Symbols:
         )
 
 
+class Families:
+    """The metric name of each slot, by number."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+        self._of_slot = np.zeros(0, np.int32)
+
+    def put(self, slot: int, pairs: Pairs) -> None:
+        """A series took the slot."""
+        if slot >= len(self._of_slot):
+            self._of_slot = np.concatenate([self._of_slot, np.zeros(slot + 256 - len(self._of_slot), np.int32)])
+        self._of_slot[slot] = self._numbers.setdefault(name_of(pairs), len(self._numbers))
+
+    def tally(self, slots: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> Tally:
+        """Of series in these slots with pieces of these lengths."""
+        numbers = self._of_slot[slots]
+        counts = np.bincount(numbers, minlength=len(self._numbers)).tolist()
+        sizes = np.bincount(numbers, weights=lengths, minlength=len(self._numbers)).tolist()
+        found = {
+            name.decode("utf-8", "replace"): (count, int(size))
+            for name, count, size in zip(self._numbers, counts, sizes, strict=True)
+            if count
+        }
+        if len(self._numbers) > 2 * len(found) + _SPARE_NAMES:  # names that are gone go too
+            self._renumber()
+        return found
+
+    def _renumber(self) -> None:
+        used, numbers = np.unique(self._of_slot, return_inverse=True)
+        self._of_slot = numbers.astype(np.int32)
+        names = list(self._numbers)
+        self._numbers = {names[number]: place for place, number in enumerate(used.tolist())}
+
+
+def name_of(pairs: Pairs) -> bytes:
+    """The metric's name, as the ledger has it."""
+    return next((value for name, value in pairs if name == b"__name__"), b"")
+
+
 class Chunk:
     """The series of a fixed range of slots, each a piece of the template. Slots count from 0 here."""
 
@@ -50,6 +91,7 @@ class Chunk:
         self._entries: list[bytes] = []  # type and labels as in frames; empty: no series
         self._pieces: list[bytes] = []
         self._is_started = bytearray()
+        self._families = Families()
         self._symbols = Symbols()
         self._live_symbols = 0  # of all pieces, each counted: bounds what the table may hold
         self._template: Bytes | None = None
@@ -68,6 +110,7 @@ class Chunk:
         self._entries[slot] = entry_of(pairs, kind)
         self._pieces[slot] = self._piece(pairs, kind, started=started)
         self._is_started[slot] = started
+        self._families.put(slot, pairs)
         self._live_symbols += 2 * len(pairs)
 
     def clear(self, slot: int) -> None:
@@ -84,8 +127,8 @@ class Chunk:
         return pairs_of(entry) if entry else None
 
     def encode(self, values: npt.NDArray[np.float64], at_ms: int, present: npt.NDArray[np.bool_],
-               starts_ms: npt.NDArray[np.int64] | None = None) -> tuple[bytes, int]:  # fmt: skip
-        """A request of the present slots, and how many samples it has. Arrays are by slot, as long as the chunk.
+               starts_ms: npt.NDArray[np.int64] | None = None) -> tuple[bytes, Tally]:  # fmt: skip
+        """A request of the present slots, and what is in it. Arrays are by slot, as long as the chunk.
 
         `starts_ms`: start timestamps, 0 where there is none.
         """
@@ -94,7 +137,9 @@ class Chunk:
         chosen = present[rows]
         count = int(np.count_nonzero(chosen))
         if not count:
-            return b"", 0
+            return b"", {}
+        lengths = np.diff(ends, prepend=int(ends[0]) - len(self._pieces[int(rows[0])]))
+        tally = self._families.tally(rows[chosen], lengths[chosen])
         request = template.copy()
         time = np.frombuffer(wide_varint(at_ms), np.uint8)
         for is_started, (value_at, time_at) in ((False, _PLAIN_AT), (True, _STARTED_AT)):
@@ -108,11 +153,10 @@ class Chunk:
             if is_started and starts_ms is not None:
                 request[(stops - 6)[:, None] + np.arange(6)] = wide_varints(starts_ms[rows[here]])
         if count < len(rows):
-            begin = int(ends[0]) - len(self._pieces[int(rows[0])])
-            lengths = np.diff(ends, prepend=begin)
+            begin = int(ends[0] - lengths[0])
             kept = np.concatenate([np.ones(begin, np.bool_), np.repeat(chosen, lengths)])
             request = request[kept]
-        return request.tobytes(), count
+        return request.tobytes(), tally
 
     def _join(self) -> Bytes:
         if len(self._symbols.references) > self._live_symbols + 100 or len(self._symbols.encoded) > 400_000:

@@ -13,7 +13,8 @@ from collector.gate import ShippingGate
 from collector.metrics import CollectorMetrics
 from collector.push.version import VersionMemory
 from collector.relabel import RelabelRule, relabel
-from collector.remote_write.sender import META, ReceiverSender, SenderParts
+from collector.remote_write.meta import render_meta
+from collector.remote_write.sender import ReceiverSender, SenderParts, SentLedger
 from collector.remote_write.settings import RemoteWriteSettings
 from collector.remote_write.stream import Cutting, Relabel, Request, StreamRequests
 from collector.remote_write.template import Pairs
@@ -35,14 +36,15 @@ class Receiver:
 
     def __init__(
         self, settings: RemoteWriteSettings, folder: Path, clock: Clock, metrics: CollectorMetrics,
-        gate: ShippingGate,
+        gate: ShippingGate, ledger: SentLedger | None = None,
     ) -> None:  # fmt: skip
+        """`ledger`: where what was sent is written down."""
         self.settings = settings
         self.label = settings.folder_name
         options = LaneOptions(PushLane.BULK, settings.quota, min(_SEGMENT, settings.quota // 4))
         self.spool = LaneSpool(folder / self.label, options, clock)
         version = VersionMemory(folder / self.label / "version.json", clock)
-        self.sender = ReceiverSender(settings, SenderParts(self.spool, version, metrics, clock, gate))
+        self.sender = ReceiverSender(settings, SenderParts(self.spool, version, metrics, clock, gate, ledger))
         self._metrics = metrics
         self._cutting = Cutting(
             settings.queue_config.max_samples_per_send,
@@ -67,10 +69,7 @@ class Receiver:
             self._metrics.receiver_lost.labels(self.label, "encoding").inc(len(table))
             _log.error("receiver_encoding_failed", receiver=self.label, error=f"{type(error).__name__}: {error}")
             return
-        drafts = [
-            PayloadDraft(one.samples + one.histograms, META.pack(one.samples, one.histograms, one.exemplars), body)
-            for one, body in requests
-        ]
+        drafts = [PayloadDraft(one.samples + one.histograms, render_meta(one), body) for one, body in requests]
         stored = await asyncio.gather(*(self.spool.append(draft) for draft in drafts), return_exceptions=True)
         for draft, outcome in zip(drafts, stored, strict=True):
             if isinstance(outcome, SpoolUnavailable | SpoolFull):
@@ -84,10 +83,10 @@ class RemoteWrite:
 
     def __init__(
         self, settings: Sequence[RemoteWriteSettings], folder: Path, clock: Clock, metrics: CollectorMetrics,
-        gate: ShippingGate | None = None,
+        gate: ShippingGate | None = None, ledger: SentLedger | None = None,
     ) -> None:  # fmt: skip
         gate = gate or ShippingGate()
-        self.receivers = [Receiver(one, folder / "remote", clock, metrics, gate) for one in settings]
+        self.receivers = [Receiver(one, folder / "remote", clock, metrics, gate, ledger) for one in settings]
         self._metrics = metrics
         self._task: asyncio.Task[None] | None = None
 

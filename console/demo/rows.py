@@ -7,13 +7,16 @@ from metering.lake.tables import SERIES, Tables
 
 
 def raw_rows(tables: Tables, organization: str) -> list[Row]:
-    """Every row of an organization, once for each time it is in a file. Blocks."""
+    """Every row of an organization, once for each time it is in a file. Blocks.
+
+    The samples are taken as they stand before the series are read: a series is committed before its first sample.
+    """
+    samples = tables.samples().table.scan(row_filter=f"tenant LIKE '{organization}/%'")
     labels: dict[bytes, Labels] = {}
     for batch in tables.load(SERIES).scan(row_filter=f"organization == '{organization}'").to_arrow_batch_reader():
         for row in batch.to_pylist():
             labels[bytes(row["series_id"])] = _labels(row["labels"])
     rows: list[Row] = []
-    samples = tables.samples().table.scan(row_filter=f"tenant LIKE '{organization}/%'")
     for batch in samples.to_arrow_batch_reader():
         columns = (batch.column(name).to_pylist() for name in ("series_id", "timestamp_ms", "value"))
         rows += [(labels[bytes(id_)], at_ms, value) for id_, at_ms, value in zip(*columns, strict=True)]

@@ -40,7 +40,7 @@ STEPS = {
         "push.counted",
     ],
 }
-MOST_PASSES = 6
+MOST_PASSES = 3
 
 
 @pytest.fixture(scope="module")

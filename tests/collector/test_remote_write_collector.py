@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from typer.testing import CliRunner
 
 from collector.app import CollectorService
+from collector.cli import app
 from collector.exposition.protobuf import ACCEPTED
+from collector.left_read import LeftReader
 from collector.settings import load_collector_settings
 from tests.collector.client_messages import COUNTER, HISTOGRAM, delimited
 from tests.collector.receiver import Receiver, labels_of, run_receiver
@@ -29,6 +34,41 @@ def config(folder: Path, gateway: str, port: int, *receivers: dict[str, Any], **
         remote_write=[{"queue_config": QUEUE, **one} for one in receivers],
     )
     return CollectorService(load_collector_settings(path))
+
+
+async def test_what_goes_to_receivers_is_in_the_ledger_by_receiver(tmp_path: Path) -> None:
+    """Also what one of them did not want: it left all the same. And nothing of it counts as the vendor's."""
+    receiver, unwilling = Receiver(), Receiver()
+    rule = {"source_labels": ["__name__"], "regex": "milvus_a", "target_label": "__name__", "replacement": "mine"}
+    async with (
+        run_gateway(tmp_path) as gateway,
+        run_target(Page(b"milvus_a 1\nmilvus_b 2\n")) as port,
+        run_receiver(receiver) as url,
+        run_receiver(unwilling) as second,
+    ):
+        unwilling.script = lambda _: web.Response(status=400)
+        first = {"name": "own", "url": url, "write_relabel_configs": [rule]}
+        collector = config(tmp_path, gateway.url, port, first, {"name": "unwilling", "url": second})
+        await collector.start()
+        await until(lambda: len(receiver.rows()) > 20 and len(unwilling.requests) > 2)
+        await collector.service.shutdown()
+    ledger = LeftReader(tmp_path / "spool" / "left.sqlite")
+    try:
+        left = {(one.receiver, one.name): one.samples for one in ledger.receivers()}
+        families = {one.name for one in ledger.families()}
+        assert ledger.verify().findings == []
+    finally:
+        ledger.close()
+    went = Counter(labels_of(name)["__name__"] for name, _, _ in receiver.rows())
+    counted = {name: count for (one, name), count in left.items() if one == "own"}
+    assert counted.keys() == went.keys() >= {"mine", "milvus_b", "up"}
+    assert all(
+        0 <= went[name] - count <= 1 for name, count in counted.items()
+    )  # the end cut one off before its answer
+    assert left["unwilling", "milvus_a"] > 0
+    assert "mine" not in families
+    said = CliRunner().invoke(app, ["left", "--receivers", "-c", str(tmp_path / "collector.yaml")]).output
+    assert f"own\tmine\t{counted['mine']}\t" in said
 
 
 async def test_receivers_get_what_the_policy_lets_out(tmp_path: Path) -> None:
