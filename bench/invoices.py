@@ -36,6 +36,9 @@ class _Levels:
     def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
         raise NotFound(f"{organization}, {window}: no charge of these contracts names {meter} by {group_by}")
 
+    def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
+        return False
+
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
         extra = 1000 + int(organization.rpartition("-")[2]) % 50 * 500
         points = []

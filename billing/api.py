@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+from billing.ageing import Ageing, ageing
 from billing.book import ContractBook
 from billing.capacity import LicenceCapacity
 from billing.draft import Draft
-from billing.errors import AmbiguousContract, CapacityRefused, NoContract, SnapshotConflict, UsageNotSealed
-from billing.finalize import Invoice
+from billing.errors import (
+    AmbiguousContract,
+    CapacityRefused,
+    GraceNotOver,
+    NoContract,
+    NotApproved,
+    SnapshotConflict,
+    UsageNotSealed,
+    WrongState,
+)
 from billing.gauges import LicenceGauges
+from billing.invoices import Invoice
 from billing.pdf import InvoicePdf, invoice_pdf
+from billing.prepaid import GrantTerms, Prepaid
+from billing.receivables import Receivables
 from billing.run import Closed, InvoiceRun
+from billing.standing import Standing
 
 __all__ = [
+    "Ageing",
     "AmbiguousContract",
     "CapacityRefused",
     "Closed",
     "ContractBook",
     "Draft",
+    "GraceNotOver",
+    "GrantTerms",
     "Invoice",
     "InvoicePdf",
     "InvoiceRun",
     "LicenceCapacity",
     "LicenceGauges",
     "NoContract",
+    "NotApproved",
+    "Prepaid",
+    "Receivables",
     "SnapshotConflict",
+    "Standing",
     "UsageNotSealed",
+    "WrongState",
+    "ageing",
     "invoice_pdf",
 ]

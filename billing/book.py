@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from billing.agreed import AgreedContract
 from billing.amendments import contract_findings, licence_findings
 from billing.contract import Contract, parse_contract
 from billing.documents import Snapshot
@@ -14,9 +15,8 @@ from billing.licence import Licence, capacity_of, parse_licence
 from billing.models import contracts, invoices, licences, price_books
 from billing.prices import PriceBook, parse_price_book
 from billing.store import (
-    AgreedContract,
     add_snapshot,
-    agree,
+    agree_stored,
     load_contract,
     load_contracts,
     load_licences,
@@ -59,7 +59,7 @@ class ContractBook:
 
         def add(connection: sa.Connection) -> None:
             lock_organization(connection, organization)
-            agree(connection, contract, snapshot, source)
+            agree_stored(connection, contract, snapshot, source)
             key = {"contract": contract.contract, "version": contract.version}
             before = [known.contract for known in load_contracts(connection, organization, contract.contract)]
             values = {"organization": organization, **self._stored(snapshot)}

@@ -14,7 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Literal
 
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, StrictInt
 
 from billing.charges import Charge, charge_findings
 from billing.documents import parse_document
@@ -98,6 +98,16 @@ class Contract(Section):
     discounts: tuple[Discount, ...] = Field(default=(), max_length=50, description="in the order they are applied")
     on_demand: StrictBool = Field(description="true: usage above the commitment is billed; false: it is refused")
     tax: TaxRule | None = Field(default=None, description="none: no tax is charged")
+    grace_hours: StrictInt = Field(
+        default=72, ge=0, le=2000, description="hours after a month in which late usage is waited for"
+    )
+    approval: StrictBool = Field(
+        default=False, description="true: a monthly draft is approved by its sha256 before it becomes final"
+    )
+    threshold: DecimalText | None = Field(
+        default=None, description="net amount of a running month above which it is invoiced at once; none: never"
+    )
+    payment_days: StrictInt = Field(default=30, ge=0, le=365, description="days from issue until payment is due")
     gap_policy: Literal["not-billed"] = Field(
         default="not-billed", description="time without data is not billed, and stated on the invoice"
     )

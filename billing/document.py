@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from billing.pricing import PricedPart
 from billing.rating.fact import Fact
 from billing.rating.line import Derivation, Line
 from billing.tax import REVERSE_CHARGE, TaxGroup
-from kernel.clock import from_ms
+from kernel.clock import from_ms, to_ms
 from kernel.money import Money
 from kernel.quantity import render_fraction
 from kernel.window import Window
@@ -44,12 +45,18 @@ def render_document(draft: Draft) -> dict[str, Any]:
         "rounding_policy": "each line half-up once to the minor unit; tax once per category and rate; totals exact",
         "usage": _usage(draft),
         "notes": _notes(draft),
+        **_references(draft),
     }
 
 
 def utc_text(moment_ms: int) -> str:
     """A moment as `2026-11-01T00:00:00.000Z`."""
     return from_ms(moment_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def utc_ms(text: str) -> int:
+    """The moment of such a text, in milliseconds."""
+    return to_ms(datetime.fromisoformat(text))
 
 
 def fraction_text(value: Fraction) -> dict[str, str]:
@@ -104,6 +111,8 @@ def _line(line: Line) -> dict[str, Any]:
         "tax": {"category": line.tax.category, "rate": f"{line.tax.rate:f}"} if line.tax else None,
         "derivation": _derivation(line.derivation),
         "notes": list(line.notes),
+        **({"group": line.group} if line.group else {}),
+        **({"corrects": line.corrects} if line.corrects else {}),
     }
 
 
@@ -153,6 +162,25 @@ def _usage(draft: Draft) -> dict[str, Any] | None:
         "missing_ms": str(usage.missing_ms),
         "sealed": usage.sealed,
     }
+
+
+def _references(draft: Draft) -> dict[str, Any]:
+    """What other documents it changes, if any."""
+    found: dict[str, Any] = {}
+    if draft.corrections:
+        found["corrections"] = [
+            {
+                "number": each.number,
+                "period": each.period_name,
+                "revision_digest": each.revision_digest,
+                "counted": list(each.counted),
+                "net": _amount(each.net),
+            }
+            for each in draft.corrections
+        ]
+    if draft.reference is not None:
+        found |= {"credits": draft.reference, "reason": draft.reason}
+    return found
 
 
 def _notes(draft: Draft) -> list[str]:

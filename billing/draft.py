@@ -14,24 +14,28 @@ from typing import Any
 
 import rfc8785
 
+from billing.agreed import AgreedContract
 from billing.charges import ChargePiece, pieces
+from billing.corrections import Correction
 from billing.document import render_document
 from billing.rating import rate
 from billing.rating.commitment import CommitmentCharge, commitment
 from billing.rating.line import Line, RatingInput
-from billing.store import AgreedContract
 from billing.tax import TaxGroup, tax_groups
+from billing.thresholds import THRESHOLD, credit_lines, threshold_lines
 from kernel.errors import truncate
 from kernel.money import Currency, Money, currency, total
 from kernel.window import Window
 from metering.usage.model import MeterUsage, UsageMonth
 
-USAGE, COMMITMENT = "usage", "commitment"
+USAGE, COMMITMENT, CREDIT_NOTE = "usage", "commitment", "credit-note"
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An invoice without a number. `period_name` is the month, or the first day of a commitment."""
+    """A document without a number. `period_name` is the month, the first day of a commitment, or the number that a
+    credit note is for. `issue` counts the documents of a kind that may be several for one of them.
+    """
 
     agreed: AgreedContract
     kind: str
@@ -41,6 +45,10 @@ class Draft:
     taxes: tuple[TaxGroup, ...]
     usage: UsageMonth | None  # None: a commitment needs none
     meters: tuple[MeterUsage, ...] = ()  # of the charges
+    corrections: tuple[Correction, ...] = ()
+    issue: int | None = None
+    reference: str | None = None  # number of the invoice that a credit note is for
+    reason: str = ""  # of a credit note
 
     @property
     def currency(self) -> Currency:
@@ -76,11 +84,25 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredPeriod:
-    """All usage that a monthly invoice is made of."""
+    """All usage that a monthly invoice is made of, and what was billed that bears on it."""
 
     usage: UsageMonth
     meters: Mapping[tuple[str, Window], MeterUsage]  # by charge and part of the period
     spent_before: Money | None = None  # by earlier invoices, in the period of the spend commitment that goes on
+    thresholds: tuple[Mapping[str, Any], ...] = ()  # standing threshold invoices of the month
+    threshold_issue: int = 1  # which the next one would be
+    corrections: tuple[Correction, ...] = ()  # of earlier months, each of a positive sum
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """What a credit note gives back, and why."""
+
+    lines: tuple[Line, ...]  # together negative
+    issue: int  # the n-th credit note of its invoice
+    reason: str
+    correction: Correction | None = None  # of late usage; None: a person wrote it
+    usage: UsageMonth | None = None
 
 
 def needed_meters(agreed: AgreedContract, period: Window) -> Iterator[ChargePiece]:
@@ -91,23 +113,65 @@ def needed_meters(agreed: AgreedContract, period: Window) -> Iterator[ChargePiec
 
 def usage_draft(agreed: AgreedContract, month: str, period: Window, measured: MeasuredPeriod) -> Draft:
     """The monthly invoice of `period`, the part of the month that lies in the term."""
-    usage = measured.usage
-    if usage.window != period or usage.organization != agreed.contract.organization:
-        raise ValueError(f"usage of {truncate(usage.organization)} in {usage.window} is not of the billed period")
-    contract, unit = agreed.contract, currency(agreed.contract.currency)
-    rated = RatingInput(
-        contract=contract,
-        price_per_vcpu_year=Fraction(agreed.price_per_vcpu_year),
-        currency=unit,
-        period=period,
-        usage=usage,
-        spent_before=measured.spent_before or Money.zero(unit),
-        charges=agreed.charges,
-        meters=measured.meters,
+    unit = currency(agreed.contract.currency)
+    lines = (
+        *rated_lines(agreed, period, measured),
+        *(line for correction in measured.corrections for line in correction.lines),
+        *credit_lines(measured.thresholds, period, unit),
     )
-    lines = rate(rated)
     meters = tuple(measured.meters[key] for key in sorted(measured.meters))
-    return Draft(agreed, USAGE, month, period, lines, _taxes(lines, unit), usage, meters)
+    taxes = _taxes(lines, unit)
+    return Draft(agreed, USAGE, month, period, lines, taxes, measured.usage, meters, measured.corrections)
+
+
+def rated_lines(agreed: AgreedContract, period: Window, measured: MeasuredPeriod) -> tuple[Line, ...]:
+    """What the usage of a period costs: a pure function of contract, prices and usage."""
+    contract, usage = agreed.contract, measured.usage
+    if usage.window != period or usage.organization != contract.organization:
+        raise ValueError(f"usage of {truncate(usage.organization)} in {usage.window} is not of the billed period")
+    unit = currency(contract.currency)
+    return rate(
+        RatingInput(
+            contract=contract,
+            price_per_vcpu_year=Fraction(agreed.price_per_vcpu_year),
+            currency=unit,
+            period=period,
+            usage=usage,
+            spent_before=measured.spent_before or Money.zero(unit),
+            charges=agreed.charges,
+            meters=measured.meters,
+        )
+    )
+
+
+def threshold_draft(agreed: AgreedContract, month: str, period: Window, measured: MeasuredPeriod) -> Draft | None:
+    """The invoice of a month that goes on, once what is not billed yet reaches the contract's threshold."""
+    threshold, unit = agreed.contract.threshold, currency(agreed.contract.currency)
+    if threshold is None:
+        return None
+    rated = rated_lines(agreed, period, measured)
+    lines = threshold_lines(rated, measured.thresholds, threshold, period, unit)
+    if not lines:
+        return None
+    taxes, issue = _taxes(lines, unit), measured.threshold_issue
+    return Draft(agreed, THRESHOLD, month, period, lines, taxes, measured.usage, issue=issue)
+
+
+def credit_draft(agreed: AgreedContract, period: Window, number: str, credit: Credit) -> Draft:
+    """A credit note for invoice `number`. `agreed` is what the invoice was made from."""
+    return Draft(
+        agreed=agreed,
+        kind=CREDIT_NOTE,
+        period_name=number,
+        period=period,
+        lines=credit.lines,
+        taxes=_taxes(credit.lines, currency(agreed.contract.currency)),
+        usage=credit.usage,
+        corrections=(credit.correction,) if credit.correction else (),
+        issue=credit.issue,
+        reference=number,
+        reason=credit.reason,
+    )
 
 
 def commitment_draft(agreed: AgreedContract, charge: CommitmentCharge) -> Draft:

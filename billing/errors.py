@@ -7,7 +7,10 @@ Refuse
 └── Conflict
     ├── AmbiguousContract    more than one contract covers the period: name one
     ├── SnapshotConflict     that id and version is stored already, with another text
-    └── UsageNotSealed       an hour of the period can still change: close the hours first
+    ├── UsageNotSealed       an hour of the period can still change: close the hours first
+    ├── GraceNotOver         the period has not ended, or late usage is still waited for
+    ├── NotApproved          the contract asks for an approval of exactly this draft
+    └── WrongState           the document's life does not allow that now
 """
 
 from __future__ import annotations
@@ -33,3 +36,15 @@ class SnapshotConflict(Conflict):
 
 class UsageNotSealed(Conflict):
     """An hour of the period can still change."""
+
+
+class GraceNotOver(Conflict):
+    """The period has not ended, or late usage is still waited for."""
+
+
+class NotApproved(Conflict):
+    """The contract asks for an approval of exactly this draft."""
+
+
+class WrongState(Conflict):
+    """The document's life does not allow that now."""

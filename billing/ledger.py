@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from billing.corrections import CORRECTION, CREDIT, THRESHOLD_CREDIT
 from billing.draft import COMMITMENT, Draft
+from billing.pricing.credits import Draw
+from billing.thresholds import THRESHOLD
 from kernel.money import Money, total
 
 
@@ -29,10 +32,31 @@ def postings_of(draft: Draft) -> tuple[Posting, ...]:
     customer = draft.agreed.contract.organization
     postings = [
         Posting(f"receivable:{customer}", draft.gross),
-        *(Posting(_revenue_account(draft, line.kind), -line.amount) for line in draft.lines),
+        *(Posting(_revenue_account(line.kind), -line.amount) for line in draft.lines),
         *(Posting(f"tax-payable:{group.category}:{group.rate:f}", -group.amount) for group in draft.taxes),
     ]
     return balanced(posting for posting in postings if posting.amount.amount)
+
+
+def draw_postings(organization: str, drawn: Iterable[Draw]) -> tuple[Posting, ...]:
+    """The entry of prepaid credits that pay a document: what was owed to the customer pays what it owes."""
+    entry = []
+    for one in drawn:
+        entry += [
+            Posting(f"prepaid:{organization}", one.amount),
+            Posting(f"receivable:{organization}", -one.amount),
+        ]
+    return balanced(entry)
+
+
+def payment_postings(organization: str, amount: Money) -> tuple[Posting, ...]:
+    """The entry of a payment."""
+    return balanced((Posting("bank", amount), Posting(f"receivable:{organization}", -amount)))
+
+
+def grant_postings(organization: str, amount: Money) -> tuple[Posting, ...]:
+    """The entry of prepaid credits that were bought: money came in that is owed to the customer."""
+    return balanced((Posting("bank", amount), Posting(f"prepaid:{organization}", -amount)))
 
 
 def balanced(postings: Iterable[Posting]) -> tuple[Posting, ...]:
@@ -43,5 +67,9 @@ def balanced(postings: Iterable[Posting]) -> tuple[Posting, ...]:
     return entry
 
 
-def _revenue_account(draft: Draft, kind: str) -> str:
-    return "deferred-revenue:commitment" if draft.kind == COMMITMENT else f"revenue:{kind}"
+def _revenue_account(kind: str) -> str:
+    """Corrections and credits go where the line they change went."""
+    base = kind.removeprefix(f"{CORRECTION}:").removeprefix(f"{CREDIT}:")
+    if base.startswith(THRESHOLD_CREDIT):
+        base = THRESHOLD
+    return "deferred-revenue:commitment" if base == COMMITMENT else f"revenue:{base}"

@@ -107,3 +107,63 @@ outbox = sa.Table(
     sa.Column("created_ms", sa.BigInteger, nullable=False),
     sa.Column("sent_ms", sa.BigInteger),
 )
+
+# What happened to an issued document, in order; its state follows from these rows.
+events = sa.Table(
+    "billing_events",
+    metadata,
+    sa.Column("number", sa.Text, sa.ForeignKey("billing_invoices.number"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("minor_units", sa.BigInteger),  # what was paid
+    sa.Column("reference", sa.Text, nullable=False),
+)
+
+# Entries that follow the one of the document itself: payments, settlements, reversals.
+entries = sa.Table(
+    "billing_entries",
+    metadata,
+    sa.Column("number", sa.Text, sa.ForeignKey("billing_invoices.number"), primary_key=True),
+    sa.Column("event", sa.Integer, primary_key=True),  # position in billing_events; 0 with the document itself
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("minor_units", sa.BigInteger, nullable=False),  # debit positive, credit negative
+    sa.Column("booked_ms", sa.BigInteger, nullable=False),
+)
+
+approvals = sa.Table(
+    "billing_approvals",
+    metadata,
+    sa.Column("content_sha256", sa.Text, primary_key=True),  # of the draft
+    sa.Column("contract", sa.Text, nullable=False),
+    sa.Column("period", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("approved_ms", sa.BigInteger, nullable=False),
+)
+
+# Prepaid credits: what was bought, and what documents drew from it (negative when given back by a void).
+grants = sa.Table(
+    "billing_grants",
+    metadata,
+    sa.Column("grant_id", sa.Text, primary_key=True),
+    sa.Column("organization", sa.Text, nullable=False, index=True),
+    sa.Column("currency", sa.Text, nullable=False),
+    sa.Column("minor_units", sa.BigInteger, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("granted_ms", sa.BigInteger, nullable=False),
+    sa.Column("expires_ms", sa.BigInteger),
+    sa.Column("reference", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+)
+
+draws = sa.Table(
+    "billing_draws",
+    metadata,
+    sa.Column("number", sa.Text, sa.ForeignKey("billing_invoices.number"), primary_key=True),
+    sa.Column("event", sa.Integer, primary_key=True),  # 0 with the document, else the position of the void
+    sa.Column("grant_id", sa.Text, sa.ForeignKey("billing_grants.grant_id"), primary_key=True),
+    sa.Column("minor_units", sa.BigInteger, nullable=False),
+)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from billing.draft import USAGE, Draft, MeasuredPeriod, commitment_draft, needed_meters, usage_draft
+from billing.agreed import AgreedContract
+from billing.draft import USAGE, Draft, commitment_draft, threshold_draft, usage_draft
 from billing.errors import AmbiguousContract, NoContract
-from billing.finalize import Finalizer, Invoice, find_invoice, load_invoice, load_invoices
+from billing.finalize import Finalizer
+from billing.gathering import Gathering
+from billing.invoices import Invoice, find_invoice, load_invoice, load_invoices
+from billing.life import Phase, phase_of
 from billing.rating.commitment import charges_of
-from billing.spent import spent_before
-from billing.store import AgreedContract, load_contract, load_contracts
+from billing.store import load_contract, load_contracts
 from kernel.audit import AuditLog
 from kernel.clock import Clock
 from kernel.database import Database
@@ -27,7 +30,15 @@ class Closed:
 
     invoice: Invoice  # the monthly one
     commitments: tuple[Invoice, ...]  # of commitments that began in the month or before it
-    late_usage: bool  # the usage has changed since the invoice became final: it needs an adjustment
+    credits: tuple[Invoice, ...] = ()  # credit notes for usage of earlier months, issued now
+    late: tuple[str, ...] = field(default=())  # invoices whose later usage waits for the next invoice
+
+    @property
+    def late_usage(self) -> bool:
+        """Usage of this month has changed since its invoice: the next invoice bills it, or a credit note did."""
+        return self.invoice.number in self.late or any(
+            one.document["credits"] == self.invoice.number for one in self.credits
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,26 +52,31 @@ class InvoiceRun:
     actor: str = "billing"
 
     def draft(self, organization: OrganizationId, month: str, contract: str | None = None) -> Draft:
-        """The monthly invoice as it would be now. The same contract and usage give the same bytes.
+        """The monthly invoice as it would be now. The same contract, usage and documents give the same bytes.
 
         `month` is YYYY-MM in the contract's time zone. Raises InvalidInput, NoContract, AmbiguousContract (name
         the contract when two cover parts of the month).
         """
-        agreed, period = self._covering(organization, month, contract)
-        return usage_draft(agreed, month, period, self._measured(agreed, period))
+        agreed, period = self.covering(organization, month, contract)
+        return usage_draft(agreed, month, period, self._gathering.of(agreed, month, period))
 
-    def _measured(self, agreed: AgreedContract, period: Window) -> MeasuredPeriod:
-        organization = OrganizationId(agreed.contract.organization)
-        meters = {
-            (piece.charge.charge, piece.window): self.usage.meter(
-                organization, piece.charge.meter, piece.window, piece.charge.group_by
-            )
-            for piece in needed_meters(agreed, period)
-        }
-        issued = (one for one in self.invoices(organization) if one.contract == agreed.contract.contract)
-        documents = (one.document for one in issued if one.kind == USAGE)
-        spent = spent_before(agreed.contract, period, documents)
-        return MeasuredPeriod(self.usage.month(organization, period), meters, spent)
+    def phase(self, organization: OrganizationId, month: str, contract: str | None = None) -> Phase:
+        """Whether the month goes on, is in grace, or can be finalized."""
+        agreed, period = self.covering(organization, month, contract)
+        return phase_of(period, agreed.contract.grace_hours, self.clock.now_ms())
+
+    def threshold(self, organization: OrganizationId, month: str, contract: str | None = None) -> Invoice | None:
+        """Invoice what a running month has cost, if that reaches the contract's threshold; None if not.
+
+        Idempotent while the usage is the same: what is billed counts, so there is nothing left to bill.
+        """
+        agreed, period = self.covering(organization, month, contract)
+        if self.database.transact(
+            lambda connection: find_invoice(connection, agreed.contract.contract, USAGE, month)
+        ):
+            return None
+        draft = threshold_draft(agreed, month, period, self._gathering.of(agreed, month, period))
+        return self.finalize(draft) if draft else None
 
     def commitments(self, contract: str, until_ms: int | None = None) -> tuple[Draft, ...]:
         """Drafts of a contract's commitments that begin before `until_ms` (None: by now), by date."""
@@ -68,47 +84,56 @@ class InvoiceRun:
         return _commitments(agreed, self.clock.now_ms() + 1 if until_ms is None else until_ms)
 
     def finalize(self, draft: Draft) -> Invoice:
-        """Make a draft final, or return the final invoice of its period if there is one already.
+        """Make a draft final, or return the document of its period that stands.
 
-        Raises UsageNotSealed; Conflict when the contract was amended meanwhile.
+        Raises UsageNotSealed, GraceNotOver, NotApproved; Conflict when what it rests on has changed meanwhile.
         """
         finalizer = Finalizer(self.clock, self.audit, self.actor)
         return self.database.transact(lambda connection: finalizer.finalize(connection, draft))
 
+    def credit_late(self, contract: str) -> tuple[Invoice, ...]:
+        """Issue the credit notes for late usage that made finished months cheaper."""
+        return tuple(self.finalize(draft) for draft in self._gathering.credits_due(contract))
+
     def close(self, organization: OrganizationId, month: str, contract: str | None = None) -> Closed:
-        """Finalize the commitments that began before the end of the month, then the month itself.
+        """Credit what became cheaper, finalize the commitments that began by the end of the month, then the month.
 
         Raises as `draft` and `finalize` do. What was finalized before an error stays final; closing again goes on.
         """
+        agreed, _ = self.covering(organization, month, contract)
+        credited = self.credit_late(agreed.contract.contract)
         draft = self.draft(organization, month, contract)
         if draft.sealed:  # nothing is issued for a month that can't be closed
             for charge in _commitments(draft.agreed, draft.period.end_ms):
                 self.finalize(charge)
         invoice = self.finalize(draft)
         issued = self.invoices(organization)
-        commitments = tuple(other for other in issued if other.contract == invoice.contract and other.kind != USAGE)
-        digest = draft.usage.revision_digest if draft.usage else None
-        return Closed(invoice, commitments, invoice.document["usage"]["revision_digest"] != digest)
+        commitments = tuple(
+            other for other in issued if other.contract == invoice.contract and other.kind == "commitment"
+        )
+        waiting = self._gathering.waiting(agreed.contract.contract)
+        return Closed(invoice, commitments, credited, tuple(one.number for one in waiting))
 
     def invoice(self, number: str) -> Invoice:
-        """A final invoice. Raises NotFound."""
+        """An issued document. Raises NotFound."""
         return self.database.transact(lambda connection: load_invoice(connection, number))
 
     def invoices(self, organization: OrganizationId | None = None) -> list[Invoice]:
-        """All final invoices (of one organization), in order of their series."""
+        """All issued documents (of one organization), in order of their series."""
         return self.database.transact(lambda connection: load_invoices(connection, organization))
 
     def find(self, contract: str, month: str) -> Invoice | None:
-        """The final monthly invoice of a contract, if it was issued."""
+        """The monthly invoice of a contract that stands, if it was issued."""
 
         def find(connection: sa.Connection) -> Invoice | None:
             return find_invoice(connection, contract, USAGE, month)
 
         return self.database.transact(find)
 
-    def _covering(
-        self, organization: OrganizationId, month: str, contract: str | None
+    def covering(
+        self, organization: OrganizationId, month: str, contract: str | None = None
     ) -> tuple[AgreedContract, Window]:
+        """The contract that covers a month, and the part of the month in its term."""
         month_window(month)  # a malformed month is the caller's mistake before any contract is looked at
         known = self.database.transact(lambda connection: load_contracts(connection, organization))
         covering = [
@@ -123,6 +148,10 @@ class InvoiceRun:
             names = ", ".join(agreed.contract.contract for agreed, _ in covering)
             raise AmbiguousContract(f"{organization}: {month} is covered by {names}; name one with --contract")
         return covering[0]
+
+    @property
+    def _gathering(self) -> Gathering:
+        return Gathering(self.database, self.usage, self.clock)
 
 
 def _period(agreed: AgreedContract, month: str) -> Window | None:

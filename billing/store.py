@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from billing.charges import AgreedCharges, AgreedStep
+from billing.agreed import AgreedContract, agree
 from billing.contract import Contract, parse_contract
 from billing.documents import Snapshot
 from billing.errors import SnapshotConflict
@@ -22,18 +20,6 @@ from kernel.errors import InvalidInput, NotFound
 from kernel.ids import OrganizationId
 
 T = TypeVar("T", Contract, Licence, PriceBook)
-
-
-@dataclass(frozen=True, slots=True)
-class AgreedContract:
-    """A stored contract with the price that it has for its whole term, and where that price stands."""
-
-    contract: Contract
-    snapshot: Snapshot
-    price_per_vcpu_year: Decimal
-    price_book: Snapshot | None  # None: the price stands in the contract itself
-    charges: AgreedCharges = field(default_factory=dict)
-    charge_books: tuple[Snapshot, ...] = ()  # the price books that charges name, each once
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> None:
@@ -102,62 +88,14 @@ def load_price_book(connection: sa.Connection, book: str, version: int | None = 
     return _parse(row, book, parse_price_book), Snapshot(row.snapshot, row.sha256)
 
 
-def agree(connection: sa.Connection, contract: Contract, snapshot: Snapshot, source: str) -> AgreedContract:
-    """The contract with its prices. Raises InvalidInput when a price book does not give one."""
-    charges, books = _agreed_charges(connection, contract, source)
-    return replace(_committed(connection, contract, snapshot, source), charges=charges, charge_books=books)
-
-
-def _agreed_charges(
-    connection: sa.Connection, contract: Contract, source: str
-) -> tuple[AgreedCharges, tuple[Snapshot, ...]]:
-    agreed: dict[str, tuple[AgreedStep, ...]] = {}
-    books: dict[str, Snapshot] = {}
-    for index, charge in enumerate(contract.charges):
-        steps = []
-        for number, step in enumerate(charge.steps):
-            model, reference = step.model, step.price
-            if reference is not None:
-                where = f"charges[{index}].steps[{number}].price"
-                book, stored = _named_book(connection, reference.book, reference.version, source, where)
-                books[stored.sha256] = stored
-                model = book.model_on(reference.item, contract.currency, step.start)
-            if model is None:
-                found = reference.item if reference else "nothing"
-                allowed = f"an item with a model in {contract.currency} on {step.start} in that book"
-                raise InvalidInput.single(source, f"charges[{index}].steps[{number}].price.item", found, allowed)
-            steps.append(AgreedStep(step.start, model))
-        agreed[charge.charge] = tuple(steps)
-    return agreed, tuple(books[key] for key in sorted(books))
-
-
-def _named_book(
-    connection: sa.Connection, name: str, version: int, source: str, where: str
-) -> tuple[PriceBook, Snapshot]:
-    try:
-        return load_price_book(connection, name, version)
-    except NotFound as error:
-        allowed = "a price book that `byoc price add` has stored"
-        raise InvalidInput.single(source, where, f"{name} version {version}", allowed) from error
-
-
-def _committed(connection: sa.Connection, contract: Contract, snapshot: Snapshot, source: str) -> AgreedContract:
-    if contract.price_per_vcpu_year is not None:
-        return AgreedContract(contract, snapshot, contract.price_per_vcpu_year, None)
-    reference = contract.price
-    if reference is None:
-        raise InvalidInput.single(source, "price", "nothing", "one of price_per_vcpu_year and price")
-    book, stored = _named_book(connection, reference.book, reference.version, source, "price")
-    price = book.price_on(reference.item, contract.currency, contract.term.start)
-    if price is None:
-        allowed = f"an item with a price in {contract.currency} on {contract.term.start} in that book"
-        raise InvalidInput.single(source, "price.item", reference.item, allowed)
-    return AgreedContract(contract, snapshot, price.amount, stored)
+def agree_stored(connection: sa.Connection, contract: Contract, snapshot: Snapshot, source: str) -> AgreedContract:
+    """The contract with the prices of stored books. Raises InvalidInput when a book does not give one."""
+    return agree(contract, snapshot, lambda name, version: load_price_book(connection, name, version), source)
 
 
 def _agreed(connection: sa.Connection, row: Any) -> AgreedContract:
     contract = _parse(row, row.contract, parse_contract)
-    return agree(connection, contract, Snapshot(row.snapshot, row.sha256), row.contract)
+    return agree_stored(connection, contract, Snapshot(row.snapshot, row.sha256), row.contract)
 
 
 @lru_cache(maxsize=20_000)  # stored texts never change; parsing is most of what reading them costs

@@ -113,6 +113,19 @@ class Money:
         return [Money(Decimal(sign * share).scaleb(-self.currency.exponent), self.currency) for share in shares]
 
 
+def money_of_minor(minor_units: int, unit: Currency) -> Money:
+    """The amount of a whole number of minor units."""
+    return Money(Decimal(minor_units).scaleb(-unit.exponent), unit)
+
+
+def minor_units_of(amount: Money) -> int:
+    """The whole number of minor units. Raises ValueError when there are parts of one."""
+    minor = Fraction(amount.amount) * 10**amount.currency.exponent
+    if minor.denominator != 1:
+        raise ValueError(f"{amount} is not in whole minor units")
+    return int(minor)
+
+
 def total(amounts: Iterable[Money], unit: Currency) -> Money:
     """The exact sum."""
     result = Money.zero(unit)

@@ -51,6 +51,7 @@ def _line(rated: RatingInput, piece: ChargePiece, usage: MeterUsage, part: Meter
         ),
         tax=piece.charge.tax or rated.contract.tax,
         notes=_notes(usage),
+        group=part.group,
     )
 
 

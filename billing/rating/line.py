@@ -66,6 +66,8 @@ class Line:
     tax: TaxRule | None
     informational: bool = False
     notes: tuple[str, ...] = ()
+    group: str = ""  # cluster or project, where a charge has a line for each
+    corrects: str | None = None  # number of the invoice whose line this corrects
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ def write_documents(folder: Path, customer: Customer, start: str, end: str) -> d
         "term": {"start": start, "end": end},
         "commitment": [{"start": start, "vcpu": customer.licensed_vcpu}],
         "price": {"book": "demo-prices", "version": 1},
+        "grace_hours": 0,  # the month that is closed ended a moment or weeks ago, on whatever day this runs
         "on_demand": customer.on_demand,
     }
     licence = {

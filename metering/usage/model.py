@@ -94,13 +94,16 @@ class MeterUsage:
 
 
 class UsageReader(Protocol):
-    """Where billing gets usage from. Both block."""
+    """Where billing gets usage from. Methods block."""
 
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
         """The licence usage of `window`, which may be any window that is cut at hour edges."""
 
     def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
         """The usage of one meter, `group_by` cluster, project or None. Raises NotFound for an unknown meter."""
+
+    def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
+        """Whether any hour of `window` was sealed, for the first time or again, after that moment of the vendor."""
 
 
 def digest_of(rows: Iterable[UsageRow]) -> str:

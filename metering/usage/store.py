@@ -76,6 +76,20 @@ class UsageStore:
         """No meter but the licence's is rolled up yet. Raises NotFound."""
         raise NotFound(f"{organization}: there is no meter {meter!r}; `byoc meters check` lists what there is")
 
+    def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
+        """Whether any hour of `window` was sealed, for the first time or again, after that moment."""
+        query = (
+            sa.select(usage_hours.c.hour_ms)
+            .where(
+                usage_hours.c.organization == organization,
+                usage_hours.c.hour_ms >= window.start_ms,
+                usage_hours.c.hour_ms < window.end_ms,
+                usage_hours.c.sealed_ms > moment_ms,
+            )
+            .limit(1)
+        )
+        return self._database.transact(lambda connection: connection.execute(query).first()) is not None
+
     def open_components(self, organization: OrganizationId, before_ms: int) -> frozenset[Component]:
         """The components that existed at `before_ms`, by the newest revision of the hour that ends there."""
         newest = _newest(organization, Window(before_ms - HOUR_MS, before_ms)).subquery()

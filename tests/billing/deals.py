@@ -9,7 +9,9 @@ from fractions import Fraction
 import sqlalchemy as sa
 
 from billing.book import ContractBook
-from billing.models import postings
+from billing.models import entries, postings
+from billing.prepaid import Prepaid
+from billing.receivables import Receivables
 from billing.run import InvoiceRun
 from kernel.audit import AuditLog
 from kernel.clock import VirtualClock
@@ -44,6 +46,7 @@ def contract_text(
         f"term: {{start: {term[0]}, end: {term[1]}}}\n"
         f"commitment:\n  - {{start: {term[0]}, vcpu: {vcpu}}}\n"
         'price_per_vcpu_year: "900.00"\n'
+        "grace_hours: 48\n"
         f"on_demand: {'true' if on_demand else 'false'}\n"
         f"{more}"
     )
@@ -105,6 +108,9 @@ class RecordedUsage:
             self.sealed,
         )
 
+    def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
+        return True
+
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
         return UsageMonth(
             organization=organization,
@@ -139,6 +145,19 @@ class Office:
     @property
     def book(self) -> ContractBook:
         return ContractBook(self.database, self.clock, self.audit)
+
+    @property
+    def receivables(self) -> Receivables:
+        return Receivables(self.database, self.clock, self.audit)
+
+    @property
+    def prepaid(self) -> Prepaid:
+        return Prepaid(self.database, self.clock, self.audit)
+
+    def balance(self) -> int:
+        """The sum of all entries, those of documents and those that followed: zero."""
+        sums = [sa.select(sa.func.coalesce(sa.func.sum(table.c.minor_units), 0)) for table in (postings, entries)]
+        return self.database.transact(lambda connection: sum(int(connection.execute(q).scalar_one()) for q in sums))
 
     @property
     def run(self) -> InvoiceRun:

@@ -126,6 +126,7 @@ def test_a_quarter_counts_what_earlier_invoices_charged(small_office: Office) ->
     quarter = 'spend_commitment: {amount: "40.00", every: quarter}\n'
     assert amounts(draft(small_office, CALLS + quarter))[2:] == [], "the quarter has two more months"
     small_office.run.close(ACME, "2026-10")
+    small_office.clock.step_wall(30 * 86_400)
     small_office.run.close(ACME, "2026-11")
     december = small_office.run.draft(ACME, "2026-12").document()
     assert amounts(december)[1:] == [("charge:calls", "0.00"), ("commitment-true-up", "25.00")]

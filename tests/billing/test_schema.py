@@ -13,7 +13,7 @@ TABLES = [table for name, table in metadata.tables.items() if name.startswith("b
 
 
 def test_the_migration_makes_the_tables_of_the_models(database: Database) -> None:
-    assert len(TABLES) == 9 == len([value for value in vars(models).values() if isinstance(value, sa.Table)])
+    assert len(TABLES) == 14 == len([value for value in vars(models).values() if isinstance(value, sa.Table)])
     inspector = sa.inspect(database.engine)
     for table in TABLES:
         found = {column["name"]: column for column in inspector.get_columns(table.name)}
@@ -37,13 +37,16 @@ def test_the_migration_makes_the_tables_of_the_models(database: Database) -> Non
 def test_the_migration_can_be_taken_back(database: Database) -> None:
     import importlib
 
-    migration = importlib.import_module("console.migrations.versions.0004_billing")
+    names = ("0004_billing", "0007_invoice_life")
+    migrations = [importlib.import_module(f"console.migrations.versions.{name}") for name in names]
 
     def downgrade_and_upgrade(connection: sa.Connection) -> set[str]:
         with Operations.context(MigrationContext.configure(connection)):
-            migration.downgrade()
+            for migration in reversed(migrations):
+                migration.downgrade()
             left = {name for name in sa.inspect(connection).get_table_names() if name.startswith("billing_")}
-            migration.upgrade()
+            for migration in migrations:
+                migration.upgrade()
         return left
 
     assert database.transact(downgrade_and_upgrade) == set()

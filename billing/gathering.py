@@ -1,0 +1,151 @@
+"""All that a draft is made of: usage, what was billed before, and what later usage changed of finished months."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from billing.agreed import AgreedContract, agreed_on
+from billing.corrections import Correction, correct, limited
+from billing.document import utc_ms
+from billing.draft import (
+    CREDIT_NOTE,
+    USAGE,
+    Credit,
+    Draft,
+    MeasuredPeriod,
+    credit_draft,
+    needed_meters,
+    rated_lines,
+)
+from billing.finalize import creditable
+from billing.invoices import Invoice, find_issues, load_invoices, standing
+from billing.spent import spent_before
+from billing.thresholds import THRESHOLD
+from kernel.clock import Clock
+from kernel.database import Database
+from kernel.ids import OrganizationId
+from kernel.money import Money, currency
+from kernel.window import DAY_MS, Window
+from metering.usage.model import UsageReader
+
+MARGIN_MS = DAY_MS  # a revision may be sealed between the reading of a draft and its number
+CORRECTED_MS = 400 * DAY_MS  # thirteen months: later usage of an invoice older than that is not billed any more
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """Reads; nothing here is stored. Methods block."""
+
+    database: Database
+    usage: UsageReader
+    clock: Clock
+
+    def of(self, agreed: AgreedContract, month: str, period: Window) -> MeasuredPeriod:
+        """What the monthly invoice of a period is made of."""
+        contract = agreed.contract.contract
+        issued = self._standing(contract)
+        thresholds = [one for one in issued if one.kind == THRESHOLD and one.document["period"]["name"] == month]
+        issues = self.database.transact(lambda connection: find_issues(connection, contract, THRESHOLD, month))
+        before = [one for one in issued if one.document["period"]["name"] != month]
+        corrections = (one for one in self._corrections(before, issued) if _is_positive(one.net))
+        measured = self._measured(agreed, period, issued)
+        return MeasuredPeriod(
+            measured.usage,
+            measured.meters,
+            measured.spent_before,
+            thresholds=tuple(one.document for one in thresholds),
+            threshold_issue=len(issues) + 1,
+            corrections=tuple(corrections),
+        )
+
+    def credits_due(self, contract: str) -> list[Draft]:
+        """The credit notes for months that later usage made cheaper."""
+        issued = self._standing(contract)
+        return [
+            draft
+            for correction in self._corrections(issued, issued)
+            if not _is_positive(correction.net) and (draft := self._credit(contract, correction, issued))
+        ]
+
+    def waiting(self, contract: str) -> list[Correction]:
+        """What later usage added to finished months and no document bills yet."""
+        issued = self._standing(contract)
+        return [one for one in self._corrections(issued, issued) if _is_positive(one.net)]
+
+    def _standing(self, contract: str) -> list[Invoice]:
+        def read(connection: Any) -> list[Invoice]:
+            return standing(connection, load_invoices(connection, contract=contract))
+
+        return self.database.transact(read)
+
+    def _corrections(self, originals: Iterable[Invoice], issued: list[Invoice]) -> Iterable[Correction]:
+        """What later usage changed of each monthly invoice among `originals`, given all standing documents."""
+        oldest_ms = self.clock.now_ms() - CORRECTED_MS
+        for original in originals:
+            if original.kind != USAGE or original.issued_ms < oldest_ms:
+                continue
+            document = original.document
+            period = _window(document)
+            if not self.usage.revised_since(original.organization, period, original.issued_ms - MARGIN_MS):
+                continue
+            found = self._correction(original, document, period, issued)
+            if found is not None:
+                yield found
+
+    def _correction(
+        self, original: Invoice, document: Mapping[str, Any], period: Window, issued: list[Invoice]
+    ) -> Correction | None:
+        agreed = agreed_on(document)
+        earlier = [one for one in issued if one.issued_ms < original.issued_ms]
+        measured = self._measured(agreed, period, earlier)
+        if not measured.usage.sealed:
+            return None  # a revision that is still awaited is not billed in two steps
+        counted = (
+            one.document
+            for one in issued
+            if one.number == original.number
+            or any(line.get("corrects") == original.number for line in one.document["lines"])
+        )
+        rated = rated_lines(agreed, period, measured)
+        return correct(document, counted, rated, measured.usage.revision_digest)
+
+    def _credit(self, contract: str, correction: Correction, issued: list[Invoice]) -> Draft | None:
+        [original] = [one for one in issued if one.number == correction.number]
+        document = original.document
+        agreed = agreed_on(document)
+        unit = currency(original.currency)
+
+        def read(connection: Any) -> tuple[Money, int]:
+            issues = find_issues(connection, contract, CREDIT_NOTE, correction.number)
+            return creditable(connection, contract, correction.number, unit), len(issues) + 1
+
+        left, issue = self.database.transact(read)
+        within = limited(correction, left)
+        if within is None or not within.net.amount:
+            return None
+        period = _window(document)
+        usage = self.usage.month(original.organization, period)
+        reason = "Usage that arrived late: the period was rated again"
+        credit = Credit(within.lines, issue, reason, within, usage)
+        return credit_draft(agreed, period, correction.number, credit)
+
+    def _measured(self, agreed: AgreedContract, period: Window, issued: Iterable[Invoice]) -> MeasuredPeriod:
+        organization = OrganizationId(agreed.contract.organization)
+        meters = {
+            (piece.charge.charge, piece.window): self.usage.meter(
+                organization, piece.charge.meter, piece.window, piece.charge.group_by
+            )
+            for piece in needed_meters(agreed, period)
+        }
+        spent = spent_before(agreed.contract, period, (one.document for one in issued if one.kind == USAGE))
+        return MeasuredPeriod(self.usage.month(organization, period), meters, spent)
+
+
+def _window(document: Mapping[str, Any]) -> Window:
+    return Window(utc_ms(document["period"]["start"]), utc_ms(document["period"]["end"]))
+
+
+def _is_positive(amount: Money) -> bool:
+    return not amount < Money.zero(amount.currency)
