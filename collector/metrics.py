@@ -18,6 +18,11 @@ class CollectorMetrics:
         self.pushed_samples = self._counter("pushed_samples", "Samples acknowledged.", ("lane",))
         self.pushed_bytes = self._counter("pushed_bytes", "Body bytes acknowledged.", ("lane",))
         self.dead_letters = self._counter("dead_letter_samples", "Samples the gateway rejected.", ("lane",))
+        self.not_taken = self._counter(
+            "not_taken",
+            "Histograms and exemplars that a receiver of remote write does not say it took.",
+            ("lane", "kind"),
+        )
         self.targets = self._gauge("targets", "Targets being scraped.")
         self.spool_pending = self._gauge(
             "spool_pending_bytes", "Bytes that the gateway does not have yet.", ("lane",)

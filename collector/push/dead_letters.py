@@ -53,5 +53,6 @@ def _line(frame: Frame, part: int, series: WireSeries, reason: str) -> bytes:
         "reason": truncate(reason, 1000),
         "series": render_labels(series.labels),
         "samples": [[at, repr(value)] for at, value in series.samples],
+        **({"histograms": [message.hex() for message in series.histograms]} if series.histograms else {}),
     }
     return json.dumps(fields, sort_keys=True).encode() + b"\n"

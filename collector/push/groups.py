@@ -34,6 +34,7 @@ _TYPES = {  # as of remote write 2.0's Metadata
 }
 
 
+Exemplar = tuple[float, int, Labels]
 Earlier = Callable[[Frame, int], Iterator[Frame]]  # (frame, after): those of its group between that number and it
 
 
@@ -110,15 +111,34 @@ class GroupDecoder:
 
     def _as_series(self, rows: Sequence[Rows]) -> list[WireSeries]:
         samples: dict[int, list[tuple[int, float]]] = {}
+        histograms: dict[int, list[bytes]] = {}
+        exemplars: dict[int, list[Exemplar]] = {}
         for one in rows:
             columns = (one.series.tolist(), one.timestamps_ms.tolist(), one.values.tolist())
             for series, at_ms, value in zip(*columns, strict=True):
                 samples.setdefault(series, []).append((at_ms, value))
-        return [self._one(series, found) for series, found in samples.items()]
+            for series, message in one.histograms:
+                histograms.setdefault(series, []).append(message)
+            for exemplar in one.exemplars:
+                labels = _labels(exemplar.labels)
+                exemplars.setdefault(exemplar.series, []).append((exemplar.value, exemplar.timestamp_ms, labels))
+        found = []
+        for series, some in samples.items():
+            beside = () if series in histograms else exemplars.get(series, ())
+            found.append(self._one(series, tuple(sorted(some, key=_time)), (), beside))
+        for series, messages in histograms.items():
+            found.append(self._one(series, (), tuple(messages), exemplars.get(series, ())))
+        return found
 
-    def _one(self, series: int, samples: list[tuple[int, float]]) -> WireSeries:
+    def _one(
+        self,
+        series: int,
+        samples: tuple[tuple[int, float], ...],
+        histograms: tuple[bytes, ...],
+        exemplars: Sequence[Exemplar],
+    ) -> WireSeries:
         entry = self._entries[series]
-        return WireSeries(_labels(entry[1:]), tuple(sorted(samples, key=_time)), _type(entry[0]))
+        return WireSeries(_labels(entry[1:]), samples, _type(entry[0]), histograms, tuple(exemplars))
 
 
 def _time(sample: tuple[int, float]) -> int:

@@ -15,6 +15,7 @@ from collector.push.bisect import Plan, PlanFile
 from collector.push.groups import GroupDecoder, Undecodable, frames_between
 from collector.push.parts import Attempts, UploaderParts
 from collector.push.rate import ByteRate
+from collector.push.taken import Taken
 from collector.push.transport import Push
 from collector.push.version import WireProtocol
 from collector.spool.frame import Frame, PayloadKind
@@ -47,6 +48,7 @@ class Uploader:
         self._attempts = Attempts(parts, backoff, self._label)
         self._plans = PlanFile(lane.folder)
         self._decoder = GroupDecoder(self._earlier)
+        self._taken = Taken(parts.metrics, self._label)
         self._resyncs = 0
         self._refused_group: tuple[int, int] | None = None  # sent as remote write, as its roots are refused
 
@@ -135,7 +137,7 @@ class Uploader:
         if most is None:
             plan = Plan.begin(frame, len(series))
         else:
-            plan = Plan.cut(frame, [len(one.samples) for one in series], most)
+            plan = Plan.cut(frame, [one.size for one in series], most)
         await asyncio.to_thread(self._plans.save, plan)
         crash_point("push.bisecting")
         return plan
@@ -170,9 +172,10 @@ class Uploader:
             encode = encode_rw2 if protocol is WireProtocol.RW2 else encode_rw1
             body = await asyncio.to_thread(lambda: compress(encode(rows)))  # noqa: B023 - awaited in this turn
             headers = self._headers(frame, plan.part, last=len(plan.ranges) == 1)
-            samples = sum(len(one.samples) for one in rows)
+            samples = sum(one.size for one in rows)
             verdict, answer = await self._attempts.send(Push(headers, body, protocol), samples)
             if verdict is Verdict.ACCEPTED:
+                self._taken.note(rows, answer, protocol)
                 crash_point("push.part_answered")
                 plan = plan.settled()
             elif verdict in (Verdict.REJECTED, Verdict.TOO_LARGE) and not plan.is_smallest:
@@ -189,7 +192,7 @@ class Uploader:
 
     async def _put_aside(self, frame: Frame, plan: Plan, rows: Sequence[WireSeries], answer: Answer) -> None:
         await asyncio.to_thread(self._parts.dead_letters.append, frame, plan.part, rows, answer.text)
-        samples = sum(len(one.samples) for one in rows)
+        samples = sum(one.size for one in rows)
         detail = f"part {plan.part}, see the dead letters: {answer.describe()}"
         await asyncio.to_thread(self._give_up, frame, GapReason.REFUSED, samples, detail)
         self._parts.metrics.dead_letters.labels(self._label).inc(samples)

@@ -1,20 +1,37 @@
-"""Remote write 1.0: the whole labels of every series in every request."""
+"""Remote write 1.0: the whole labels of every series in every request.
+
+Native histograms are the same message as in 2.0. What 1.0 has no place for: types by series, start timestamps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from struct import Struct
 
 from collector.labels import Labels
 from collector.wire.series import WireSeries
-from collector.wire.varint import length_delimited, sample
+from collector.wire.varint import length_delimited, sample, varint
+
+_DOUBLE = Struct("<d")
 
 
 def encode_rw1(series: Iterable[WireSeries]) -> bytes:
     """The bytes of a `prometheus.WriteRequest`, not compressed. Labels must be sorted and unique."""
     return b"".join(
-        length_delimited(b"\x0a", _labels(one.labels) + b"".join(sample(at, value) for at, value in one.samples))
+        length_delimited(
+            b"\x0a",
+            _labels(one.labels)
+            + b"".join(sample(at, value) for at, value in one.samples)
+            + b"".join(_exemplar(*exemplar) for exemplar in one.exemplars)
+            + b"".join(length_delimited(b"\x22", message) for message in one.histograms),
+        )
         for one in series
     )
+
+
+def _exemplar(value: float, at_ms: int, labels: Labels) -> bytes:
+    content = _labels(labels) + b"\x11" + _DOUBLE.pack(value) + b"\x18" + varint(at_ms)
+    return length_delimited(b"\x1a", content)
 
 
 def _labels(labels: Labels) -> bytes:

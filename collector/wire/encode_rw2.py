@@ -97,8 +97,16 @@ def encode_rw2(series: Iterable[WireSeries]) -> bytes:
         length_delimited(
             _SERIES,
             PreparedSeries(table, one.labels, one.type).body
-            + b"".join(sample(at, value) for at, value in one.samples),
+            + b"".join(sample(at, value) for at, value in one.samples)
+            + b"".join(length_delimited(b"\x1a", message) for message in one.histograms)
+            + b"".join(_exemplar(table, *exemplar) for exemplar in one.exemplars),
         )
         for one in series
     ]
     return table.encoded() + b"".join(encoded)
+
+
+def _exemplar(table: SymbolTable, value: float, at_ms: int, labels: Labels) -> bytes:
+    references = b"".join(table.reference(name) + table.reference(text) for name, text in labels)
+    content = length_delimited(b"\x0a", references) + b"\x11" + _DOUBLE.pack(value) + b"\x18" + varint(at_ms)
+    return length_delimited(b"\x22", content)

@@ -11,11 +11,22 @@ from collector.wire.model import Decoded
 
 @dataclass(frozen=True, slots=True)
 class WireSeries:
-    """One series of a push: labels sorted and unique; samples (timestamp ms, value) in the order of time."""
+    """One series of a push: labels sorted and unique; samples (timestamp ms, value) in the order of time.
+
+    Samples or `histograms` (`io.prometheus.write.v2.Histogram` messages), never both, as remote write 2.0 asks;
+    `exemplars`: (value, timestamp ms, labels).
+    """
 
     labels: Labels
     samples: tuple[tuple[int, float], ...]
     type: MetricType = MetricType.UNKNOWN
+    histograms: tuple[bytes, ...] = ()
+    exemplars: tuple[tuple[float, int, Labels], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Samples and histograms, as a receipt counts them."""
+        return len(self.samples) + len(self.histograms)
 
 
 def series_of(decoded: Decoded) -> list[WireSeries]:

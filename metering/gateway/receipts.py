@@ -36,7 +36,8 @@ class Receipts:
         is what the collector says it has seen.
         """
         log = tuple((one.topic, one.partition, one.offset) for one in delivery.positions)
-        receipt = Receipt(name, delivery.sha256, delivery.samples, delivery.received_ms, log)
+        samples = delivery.samples + delivery.histograms  # as a collector counts them
+        receipt = Receipt(name, delivery.sha256, samples, delivery.received_ms, log)
         body = self.signer.answer(receipt, [self._refusal(one) for one in refused])
         return web.Response(body=body, headers={**headers, hdrs.CONTENT_TYPE: CONTENT_TYPE_RECEIPT})
 

@@ -40,6 +40,7 @@ from collector.wire.frames import (
 from collector.wire.frames.model import Integers
 from collector.wire.gaps import parse_notice
 from collector.wire.headers import SAMPLES_WRITTEN, PushHeaders
+from collector.wire.model import Decoded
 from collector.wire.receipt import PushName, Receipt, ReceiptSigner, Refusal, render_key_set
 from collector.wire.snappy import decompress
 from kernel.clock import Clock
@@ -143,7 +144,7 @@ class FrameGateway:
             parse_notice(push.body)
         else:
             rows = remote_write_rows(push)
-            samples = len(rows)
+            samples = len(rows) + remote_write_content(push).histograms
             if self.bad & {name for name, _, _ in rows}:
                 return Answer(400, "bad series", {SAMPLES_WRITTEN: "0"})
         self.log.append(Taken(push.headers, push.body, push.protocol))
@@ -235,10 +236,13 @@ def push_entries(blocks: object) -> set[bytes]:
 
 
 def remote_write_rows(push: Push | Taken) -> Rows:
+    return rows_of(remote_write_content(push))
+
+
+def remote_write_content(push: Push | Taken) -> Decoded:
     content = decompress(push.body, 2**31)
     is_version_2 = push.protocol is WireProtocol.RW2
-    decoded = rw2.decode_request(content, LIMITS) if is_version_2 else rw1.decode_write_request(content, LIMITS)
-    return rows_of(decoded)
+    return rw2.decode_request(content, LIMITS) if is_version_2 else rw1.decode_write_request(content, LIMITS)
 
 
 def unsigned(answer: Answer) -> Answer:

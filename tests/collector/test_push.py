@@ -200,7 +200,7 @@ def test_retry_after_is_read_and_bounded(text: str, seconds: float | None) -> No
 
 
 def test_verdicts() -> None:
-    frames, rw2, rw1 = WireProtocol
+    frames, rw2, rw1, _ = WireProtocol
     cases: list[tuple[int, dict[str, str], WireProtocol, Verdict]] = [
         (204, WRITTEN, rw2, Verdict.ACCEPTED),
         (200, {}, rw2, Verdict.OTHER_VERSION),
