@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from collector.client.settings import check_proxy_url
 from collector.client.tls import check_tls_files
@@ -170,7 +169,8 @@ class HealthSettings(Section):
 class CollectorSettings(Settings):
     """The whole of collector.yaml. Environment: BYOC_COLLECTOR_GATEWAY__URL is gateway.url."""
 
-    model_config = SettingsConfigDict(env_prefix="BYOC_COLLECTOR_", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
+    env_prefix: ClassVar[str] = "BYOC_COLLECTOR_"
 
     global_: GlobalSettings = Field(GlobalSettings(), alias="global", description="Defaults of all jobs.")
     scrape_configs: tuple[ScrapeConfig, ...] = Field((), description="The scrape jobs; default none.")

@@ -12,12 +12,10 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from kernel.environment import (
     Variable,
@@ -46,43 +44,20 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The settings of one process. Environment wins over file: `BYOC_GATEWAY__PORT=8443` is gateway.port."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="BYOC_", env_nested_delimiter="__", allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    env_prefix: ClassVar[str] = "BYOC_"
 
+    @model_validator(mode="before")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (_FileUnderEnvironment(settings_cls, init_settings),)
-
-
-class _FileUnderEnvironment(PydanticBaseSettingsSource):
-    """What the file gave, with the environment laid over it."""
-
-    def __init__(self, settings_cls: type[BaseSettings], given: PydanticBaseSettingsSource) -> None:
-        super().__init__(settings_cls)
-        self._given = given
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False  # the whole is given at once
-
-    def __call__(self) -> dict[str, Any]:
-        found = _variables_of(self.settings_cls)
-        return overlaid(self._given(), read_environment(self.settings_cls, found))
+    def _under_environment(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return overlaid(given, read_environment(cls, _variables_of(cls)))
 
 
 def _variables_of(model: type[BaseModel]) -> list[Variable]:
-    prefix = str(model.model_config.get("env_prefix", ""))
-    found = variables(prefix) if prefix else []
+    found = variables(model.env_prefix) if issubclass(model, Settings) else []
     if model.model_config.get("extra") != "ignore":
         return found
     return [variable for variable in found if variable.path[0] in model.model_fields]
@@ -92,17 +67,14 @@ def load_settings(model: type[S], path: Path | None, overrides: Mapping[str, Any
     """Settings of a YAML file (none: defaults) and the environment. Raises InvalidInput, one finding a field."""
     content = dict(read_yaml_mapping(path)) if path else {}
     content.update(overrides or {})
-    for name in content:
-        if name.startswith("_"):  # BaseSettings would take it as an instruction to itself
-            raise InvalidInput.single(str(path or "settings"), name, "a field", "names that begin with a letter")
     try:
-        return model(**content)
+        return model.model_validate(content)
     except ValidationError as error:
         raise invalid(error, str(path or "settings"), model) from error
 
 
 class _OneSection(Settings):
-    model_config = SettingsConfigDict(extra="ignore")  # the other sections are read by others
+    model_config = ConfigDict(extra="ignore")  # the other sections are read by others
 
 
 def load_section(name: str, model: type[C], path: Path | None) -> C:
@@ -111,7 +83,7 @@ def load_section(name: str, model: type[C], path: Path | None) -> C:
     given: dict[str, Any] = {name: {} if content.get(name) is None else content[name]}
     outer = _around(name, model)
     try:
-        section = getattr(outer(**given), name)
+        section = getattr(outer.model_validate(given), name)
     except ValidationError as error:
         raise invalid(error, str(path or "settings"), outer) from error
     assert isinstance(section, model)
