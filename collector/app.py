@@ -10,6 +10,7 @@ from collector.exposition import choose_reader
 from collector.identity.client import IdentityClient
 from collector.identity.renewal import Renewal
 from collector.lanes import BillingNames
+from collector.memory import give_back
 from collector.metrics import CollectorMetrics
 from collector.policy import Policy
 from collector.policy_keeper import PolicyKeeper, load_policy
@@ -81,6 +82,7 @@ class CollectorService:
             self.config, self.settings, self.keeper, self.pools, self.metrics, self.clock
         )
         self.service.spawn("reload", reloader.run())
+        self.service.spawn("memory", give_back(self.clock))
         health = self.settings.health
         pools = self.pools
         routes = target_routes(lambda: view_jobs(pools.jobs), self.service.amiss, self.clock)

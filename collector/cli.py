@@ -12,8 +12,8 @@ import typer
 import uvloop
 
 from collector.left_cli import ConfigOption, left
-from collector.memory import keep_one_heap
 from collector.policy_cli import app as policy_app
+from collector.running import become
 from collector.settings import CollectorSettings, load_collector_settings
 from collector.spool.cli import app as spool_app
 from collector.spool.cli import verify
@@ -24,20 +24,27 @@ app = typer.Typer(
 )
 
 
+class LogLevel(StrEnum):
+    """What is logged: this and worse."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
 @app.command()
 def run(
     config: ConfigOption,
     check_config: Annotated[bool, typer.Option("--check-config", help="Check the settings and end.")] = False,
-    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    log_level: Annotated[LogLevel, typer.Option(help="Least level to log.", case_sensitive=False)] = LogLevel.INFO,
 ) -> None:
     """Scrape and push until stopped. SIGHUP reads the settings and the policy again."""
+    if not check_config:
+        become(config, log_level)
     settings = load_collector_settings(config)
-    if check_config:
-        _check_policy(settings)
-        typer.echo(f"{config}: {len(settings.scrape_configs)} scrape jobs, gateway {settings.gateway.url}: good")
-        return
-    configure_logs(log_level.upper())
-    uvloop.run(_run(settings, config))
+    _check_policy(settings)
+    typer.echo(f"{config}: {len(settings.scrape_configs)} scrape jobs, gateway {settings.gateway.url}: good")
 
 
 def _check_policy(settings: CollectorSettings) -> None:
@@ -47,13 +54,6 @@ def _check_policy(settings: CollectorSettings) -> None:
     problem = load_policy(settings, keep=False).problem
     if problem is not None:
         raise PolicyRefused(f"nothing would be pushed: {problem}")
-
-
-async def _run(settings: CollectorSettings, config: Path) -> None:
-    keep_one_heap()
-    from collector.app import CollectorService
-
-    await CollectorService(settings, config=config).run()
 
 
 @app.command()
