@@ -21,12 +21,13 @@ from collector.scrape.loop import Lane, ScrapeContext
 from collector.scrape.pool import ScrapePools
 from collector.settings import CollectorSettings
 from collector.shipping import Shipping, Way, ledger_path
-from collector.targets_page import target_routes
+from collector.targets_page import target_pages
 from collector.targets_view import view_jobs
 from collector.wire.headers import PushLane
 from kernel.clock import Clock, SystemClock
+from kernel.health import serve_health
 from kernel.logs import logger
-from kernel.service import Service, serve_health
+from kernel.service import Service
 
 _log = logger("collector")
 
@@ -85,8 +86,8 @@ class CollectorService:
         self.service.spawn("memory", give_back(self.clock))
         health = self.settings.health
         pools = self.pools
-        routes = target_routes(lambda: view_jobs(pools.jobs), self.service.amiss, self.clock)
-        self.health_port = await serve_health(self.service, health.host, health.port, routes)
+        pages = target_pages(lambda: view_jobs(pools.jobs), self.service.amiss, self.clock)
+        self.health_port = await serve_health(self.service, health.host, health.port, pages)
         self.service.checks["push"] = self._why_not_pushing
         self.service.checks["shipping"] = self.way.gate.reason
         self.service.notes["remote_write"] = lambda: "; ".join(self.receivers.problems()) or None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from html import escape
 
-from aiohttp import web
-
 from collector.targets_view import JobView, TargetRow
 from kernel.clock import Clock
+from kernel.health import Asked, Page, Pages
 
 MAX_ROWS = 2000  # of a page; the JSON has all
 _HEADERS = {
@@ -36,24 +36,23 @@ summary { cursor: pointer; color: #57606a; } td.url, td.error { overflow-wrap: a
 """
 
 
-def target_routes(
-    jobs: Callable[[], list[JobView]], notes: Callable[[], Mapping[str, str]], clock: Clock
-) -> list[web.RouteDef]:
+def target_pages(jobs: Callable[[], list[JobView]], notes: Callable[[], Mapping[str, str]], clock: Clock) -> Pages:
     """`/targets` (a page; JSON by Accept or `?format=json`) and `/api/v1/targets` as Prometheus has it.
 
     `notes`: what is amiss with the collector as a whole, by name.
     """
 
-    async def page(request: web.Request) -> web.Response:
-        if request.query.get("format") == "json" or "application/json" in request.headers.get("Accept", ""):
-            return await document(request)
+    def page(asked: Asked) -> Page:
+        if asked.query.get("format") == "json" or "application/json" in asked.accept:
+            return document(asked)
         html = render_page(jobs(), notes(), clock.now_ms())
-        return web.Response(text=html, content_type="text/html", headers=_HEADERS)
+        return Page(html.encode("utf-8", "replace"), "text/html; charset=utf-8", headers=_HEADERS)
 
-    async def document(_request: web.Request) -> web.Response:
-        return web.json_response(render_document(jobs(), notes()), headers=_HEADERS)
+    def document(_asked: Asked) -> Page:
+        content = json.dumps(render_document(jobs(), notes()))
+        return Page(content.encode(), "application/json; charset=utf-8", headers=_HEADERS)
 
-    return [web.get("/targets", page), web.get("/api/v1/targets", document)]
+    return {"/targets": page, "/api/v1/targets": document}
 
 
 def render_document(jobs: Iterable[JobView], notes: Mapping[str, str]) -> dict[str, object]:

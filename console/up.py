@@ -19,13 +19,14 @@ from console.parts import Part
 from console.sections import Sections
 from console.wiring import Vendor
 from console.workers import start_workers
+from kernel.health import serve_health
 from kernel.identity.authority import CertificateAuthority
 from kernel.identity.enrolment import EnrolmentTokens
 from kernel.identity.errors import NoAuthority
 from kernel.identity.revocation import Revocations
 from kernel.log import Log
 from kernel.logs import logger
-from kernel.service import Service, serve_health
+from kernel.service import Service
 from metering.gateway.app import GatewayParts
 from metering.gateway.server import serve_gateway
 from metering.lake.api import Lake

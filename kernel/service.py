@@ -1,4 +1,4 @@
-"""A service runner: named guarded tasks, a bounded graceful stop, and the endpoints every service has.
+"""A service runner: named guarded tasks and a bounded graceful stop.
 
 Tasks are started in order and stopped in reverse. A task that ends with an error, or ends at all before the
 stop, stops the service: a half-dead process is worse than a dead one that is restarted.
@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from kernel.errors import Stop
 from kernel.logs import logger
@@ -121,43 +119,3 @@ class Service:
 def _reasons(checks: dict[str, Check]) -> dict[str, str]:
     reasons = {name: check() for name, check in checks.items()}
     return {name: reason for name, reason in reasons.items() if reason}
-
-
-def health_routes(service: Service) -> list[web.RouteDef]:
-    """`/healthz` (the loop turns), `/readyz` (every check passes, else 503; with reasons and notes), `/metrics`."""
-
-    async def healthz(_request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
-
-    async def readyz(_request: web.Request) -> web.Response:
-        reasons = service.not_ready()
-        lines = "".join(f"{name}: {why}\n" for name, why in service.amiss().items())
-        if reasons:
-            return web.Response(status=503, text=lines)
-        return web.Response(text=f"ready\n{lines}")
-
-    async def metrics(_request: web.Request) -> web.Response:
-        body = generate_latest(service.registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
-
-    return [web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)]
-
-
-async def serve_health(service: Service, host: str, port: int, routes: Iterable[web.RouteDef] = ()) -> int:
-    """Serve the health endpoints and `routes`; returns the port bound (0 asks for a free one)."""
-    app = web.Application()
-    app.add_routes([*health_routes(service), *routes])
-    return await serve_app(service, "health", app, host, port)
-
-
-async def serve_app(
-    service: Service, name: str, app: web.Application, host: str, port: int, ssl_context: Any = None
-) -> int:
-    """Serve an aiohttp application as part of the service; returns the port bound."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=service.stop_seconds / 2)
-    await runner.setup()
-    site = web.TCPSite(runner, host, port, ssl_context=ssl_context)
-    await site.start()
-    service.on_close(name, runner.cleanup)
-    bound: int = runner.addresses[0][1]
-    return bound

@@ -1,6 +1,7 @@
 """A service: one failed task ends it, its stop is bounded, and it says when it is ready."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Coroutine
@@ -11,7 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from kernel.errors import Stop
-from kernel.service import Service, serve_health
+from kernel.health import serve_health
+from kernel.service import Service
 
 
 @pytest.fixture
@@ -154,3 +156,41 @@ async def test_health_readiness_and_metrics(service: Service) -> None:
         assert status == 200
         assert "byoc_test_batches_total 3.0" in text
     await service.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 200), (b"HEAD /healthz HTTP/1.0\r\n\r\n", 200),
+     (b"POST /healthz HTTP/1.1\r\n\r\n", 405), (b"GET /nothing HTTP/1.1\r\n\r\n", 404),
+     (b"nonsense and more of it here\r\n\r\n", 400), (b"\r\n\r\n", 400),
+     (b"GET /healthz HTTP/1.1\r\nExpect: 100-continue\r\n\r\n", 200),
+     (b"GET /fails HTTP/1.1\r\n\r\n", 500), (b"GET /healthz HTTP/7.1\r\n\r\n", 505)],
+)  # fmt: skip
+async def test_any_head_has_one_answer_and_its_connection_ends(
+    service: Service, request_head: bytes, status: int
+) -> None:
+    port = await serve_health(service, "127.0.0.1", 0, {"/fails": lambda asked: 1 / 0})  # type: ignore[dict-item, return-value]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request_head)
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+
+    await service.shutdown()
+
+
+async def test_a_head_without_an_end_is_cut_off(service: Service) -> None:
+    port = await serve_health(service, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET /healthz HTTP/1.1\r\n" + b"X: y\r\n" * 10_000)
+    with contextlib.suppress(ConnectionError):
+        assert await reader.read() == b""
+    writer.close()
+    await service.shutdown()
+
+
+async def test_who_connects_and_says_nothing_does_not_hold_up_the_stop(service: Service) -> None:
+    port = await serve_health(service, "127.0.0.1", 0)
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    await service.shutdown()
+    writer.close()
