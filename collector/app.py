@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from collector.errors import EnrolmentFailed, PolicyRefused
 from collector.exposition import choose_reader
@@ -15,7 +16,6 @@ from collector.metrics import CollectorMetrics
 from collector.policy import Policy
 from collector.policy_keeper import PolicyKeeper, load_policy
 from collector.reload import Reloader
-from collector.remote_write.writer import RemoteWrite
 from collector.scrape.horizon import Horizon
 from collector.scrape.loop import Lane, ScrapeContext
 from collector.scrape.pool import ScrapePools
@@ -28,6 +28,9 @@ from kernel.clock import Clock, SystemClock
 from kernel.health import serve_health
 from kernel.logs import logger
 from kernel.service import Service
+
+if TYPE_CHECKING:
+    from collector.remote_write.writer import RemoteWrite
 
 _log = logger("collector")
 
@@ -51,9 +54,7 @@ class CollectorService:
             Lane(lane.spool.options.lane, lane.spool, Horizon(self.clock)) for lane in (self.shipping, self.bulk)
         ]
         billing = BillingNames(settings.lanes.billing)
-        self.receivers = RemoteWrite(
-            settings.remote_write, settings.spool.folder, self.clock, self.metrics, way.gate, way.ledger
-        )
+        self.receivers = self._make_receivers() if settings.remote_write else None
         self._context = ScrapeContext(self.clock, lanes, self.metrics, billing, self.receivers)
         self.pools: ScrapePools | None = None
         self.health_port = 0
@@ -65,8 +66,9 @@ class CollectorService:
         for lane in (self.shipping, self.bulk):
             await lane.open()
             self.service.on_close(f"shipping.{lane.spool.options.lane}", lane.close)
-        await self.receivers.open()
-        self.service.on_close("remote_write", self.receivers.close)
+        if self.receivers is not None:
+            await self.receivers.open()
+            self.service.on_close("remote_write", self.receivers.close)
         await self.keeper.start(self.settings)
         self.pools = ScrapePools(
             self.settings.scrape_configs, self.settings.global_, self.keeper.live, self._context
@@ -75,7 +77,8 @@ class CollectorService:
         self.shipping.start()
         self.bulk.start()
         self.service.spawn("scrape", self.pools.run())
-        self.service.spawn("remote_write", self.receivers.run())
+        if self.receivers is not None:
+            self.service.spawn("remote_write", self.receivers.run())
         self.service.spawn("identity", self.renewal.run())
         self.service.spawn("push.billing", self.shipping.watch())
         self.service.spawn("push.bulk", self.bulk.watch())
@@ -90,10 +93,19 @@ class CollectorService:
         self.health_port = await serve_health(self.service, health.host, health.port, pages)
         self.service.checks["push"] = self._why_not_pushing
         self.service.checks["shipping"] = self.way.gate.reason
-        self.service.notes["remote_write"] = lambda: "; ".join(self.receivers.problems()) or None
+        self.service.notes["remote_write"] = self._what_receivers_refuse
         self.service.notes["settings"] = lambda: reloader.problem
         self.metrics.shipping_stopped.set_function(lambda: self.way.gate.reason() is not None)
         _log.info("collector_started", health_port=self.health_port, epoch=self.shipping.spool.epoch)
+
+    def _make_receivers(self) -> RemoteWrite:
+        from collector.remote_write.writer import RemoteWrite  # with a whole HTTP client, 10 MB
+
+        settings = self.settings
+        return RemoteWrite(settings.remote_write, settings.spool.folder, self.clock, self.metrics, self.way.gate)
+
+    def _what_receivers_refuse(self) -> str | None:
+        return "; ".join(self.receivers.problems()) or None if self.receivers is not None else None
 
     def _why_not_pushing(self) -> str | None:
         for uploader in (self.shipping.uploader, self.bulk.uploader):

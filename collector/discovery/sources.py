@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from collector.discovery import static_targets
 from collector.discovery.files import FileDiscovery
-from collector.discovery.http import HttpDiscovery
-from collector.discovery.kubernetes import KubernetesDiscovery
 from collector.scrape.settings import ScrapeConfig
 from collector.scrape.target import Discovered
 from kernel.clock import Clock
+
+if TYPE_CHECKING:
+    from collector.discovery.http import HttpDiscovery
+    from collector.discovery.kubernetes import KubernetesDiscovery
 
 
 class TargetSources:
@@ -20,8 +23,8 @@ class TargetSources:
         self.tasks: list[asyncio.Task[None]] = []
         self._job = job
         self._files = FileDiscovery(job.file_sd_configs)
-        self._http = [HttpDiscovery(one, clock) for one in job.http_sd_configs]
-        self._kubernetes = [KubernetesDiscovery(one, clock) for one in job.kubernetes_sd_configs]
+        self._http = _followed_by_http(job, clock)
+        self._kubernetes = _followed_by_kubernetes(job, clock)
 
     async def refresh(self) -> list[Discovered]:
         """What is known now. Never waits for a server."""
@@ -46,3 +49,22 @@ class TargetSources:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+
+# Each loads a whole HTTP client, 10 MB, so only where it is asked for.
+
+
+def _followed_by_http(job: ScrapeConfig, clock: Clock) -> list[HttpDiscovery]:
+    if not job.http_sd_configs:
+        return []
+    from collector.discovery.http import HttpDiscovery
+
+    return [HttpDiscovery(one, clock) for one in job.http_sd_configs]
+
+
+def _followed_by_kubernetes(job: ScrapeConfig, clock: Clock) -> list[KubernetesDiscovery]:
+    if not job.kubernetes_sd_configs:
+        return []
+    from collector.discovery.kubernetes import KubernetesDiscovery
+
+    return [KubernetesDiscovery(one, clock) for one in job.kubernetes_sd_configs]

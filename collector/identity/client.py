@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from typing import Any
 
-import aiohttp
-
+from collector.client.plain import Request
 from collector.errors import EnrolmentFailed, IdentityRefused
 from collector.identity.store import HeldCertificate, IdentityFolder
-from collector.push.proxy import proxy_arguments
+from collector.push.gateway import GatewayClient
 from collector.settings import GatewaySettings
 from kernel.clock import Clock
 from kernel.errors import truncate
@@ -102,26 +102,19 @@ class IdentityClient:
 
     async def _post(self, path: str, question: dict[str, str], context: ssl.SSLContext) -> Any:
         url = self._settings.url + path
-        timeout = aiohttp.ClientTimeout(total=self._settings.timeout)
+        body = json.dumps(question).encode()
+        request = Request(path, {"Content-Type": "application/json"}, "POST", body)
+        client = GatewayClient(self._settings, context)
         try:
-            async with (
-                aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), timeout=timeout) as session,
-                session.post(
-                    url, json=question, allow_redirects=False, **proxy_arguments(self._settings)
-                ) as response,
-            ):
-                body = await response.content.read(MAX_ANSWER_BYTES)
-                if response.status == 200:
-                    return await response.json() if response.content.at_eof() and not body else _json(body)
-                reason = truncate(body.decode("utf-8", "replace"))
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            async with asyncio.timeout(self._settings.timeout):
+                status, _, content = await client.ask(request, MAX_ANSWER_BYTES)
+            if status == 200:
+                return json.loads(content)
+        except (TimeoutError, OSError, ValueError) as error:
             raise EnrolmentFailed(f"{url}: {truncate(repr(error))}") from error
-        if response.status in (400, 401, 403, 404, 409, 410):
-            raise IdentityRefused(f"{url} answered {response.status}: {reason}: ask the vendor for a new token")
-        raise EnrolmentFailed(f"{url} answered {response.status}: {reason}")
-
-
-def _json(body: bytes) -> Any:
-    import json
-
-    return json.loads(body)
+        finally:
+            await client.close()
+        reason = truncate(content.decode("utf-8", "replace"))
+        if status in (400, 401, 403, 404, 409, 410):
+            raise IdentityRefused(f"{url} answered {status}: {reason}: ask the vendor for a new token")
+        raise EnrolmentFailed(f"{url} answered {status}: {reason}")

@@ -37,10 +37,11 @@ class Answer:
 
     status: int
     text: str = ""
-    headers: Mapping[str, str] | None = None  # any mapping that looks names up in any case
+    headers: Mapping[str, str] | None = None  # names in lower case, or as they are asked for
 
     def header(self, name: str) -> str | None:
-        return self.headers.get(name) if self.headers is not None else None
+        headers = self.headers or {}
+        return headers.get(name.lower(), headers.get(name))
 
     def verdict(self, protocol: WireProtocol, *, took_frames: bool = False) -> Verdict:
         """By status and headers. `took_frames`: the receiver has given receipts, so it is a gateway of ours.

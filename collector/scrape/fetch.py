@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import aiohttp
-
+from collector.client.authorization import authorization_of
+from collector.client.plain import BadAnswer, HungUp, NotPlain, PlainClient
 from collector.client.proxy import proxy_arguments
-from collector.client.session import authorization_of
 from collector.client.tls import tls_context
 from collector.errors import ScrapeFailed
 from collector.exposition import ACCEPT
-from collector.scrape.plain_http import HungUp, NotPlain, PlainClient
 from collector.scrape.settings import ScrapeConfig
 from collector.scrape.target import Target
 from kernel.errors import truncate
 from kernel.logs import logger
 
+if TYPE_CHECKING:
+    from collector.scrape.whole import WholeClient
+
 _log = logger("scrape")
 USER_AGENT = "byoc-collector"
-_CHUNK = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,11 @@ class Fetcher:
     def __init__(self, job: ScrapeConfig, accept: str = ACCEPT) -> None:
         self._job = job
         self._accept = accept
-        self._session: aiohttp.ClientSession | None = None
-        self._files: bytes | None = None  # digest of the TLS files that the session was made with
+        self._files: bytes | None = None  # digest of the TLS files that the context was made with
         self._opening = asyncio.Lock()
-        self._in_use: Counter[aiohttp.ClientSession] = Counter()
         self._tls: ssl.SSLContext | None = None
         self._plain = PlainClient()
+        self._whole: WholeClient | None = None
         self._not_plain: set[str] = set()  # URLs that redirect, or send packed bodies
         self._has_authorization = any(
             one is not None for one in (job.basic_auth, job.authorization, job.bearer_token, job.bearer_token_file)
@@ -64,12 +63,12 @@ class Fetcher:
                 return await self._fetch(target)
         except TimeoutError:
             raise ScrapeFailed(f"no whole answer within {target.timeout_seconds} s") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise ScrapeFailed(truncate(f"{type(error).__name__}: {error}") + self._hint(target, error)) from error
 
     def _hint(self, target: Target, error: Exception) -> str:
         """With TLS 1.3 a target judges our certificate after the handshake: all we see is that it hangs up."""
-        hung_up = isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError | HungUp)
+        hung_up = isinstance(error, ConnectionResetError | HungUp)
         if not hung_up or not target.url.startswith("https:"):
             return ""
         if self._job.tls_config.cert_file is None:
@@ -87,87 +86,52 @@ class Fetcher:
             authorization = await asyncio.to_thread(authorization_of, self._job)
             if authorization:
                 headers["Authorization"] = authorization
-        session = self._session or await self.open()
-        if target.url not in self._not_plain and not proxy_arguments(self._job, target.url):
+        tls = self._tls or await self.open()
+        arguments = proxy_arguments(self._job, target.url)
+        if target.url not in self._not_plain and not arguments:
+            name, limit = self._job.tls_config.server_name, self._job.body_size_limit
             try:
-                return await self._get_plain(target, headers)
+                head, body = await self._plain.get(target.url, headers, limit, tls, name)
+            except BadAnswer as error:
+                raise ScrapeFailed(str(error)) from None
             except NotPlain:
                 self._not_plain.add(target.url)
-        self._in_use[session] += 1
-        try:
-            return await self._get(session, target, headers)
-        finally:
-            self._in_use[session] -= 1
-            await self._close_if_idle(session)
+            else:
+                return Page(body, head.headers.get("content-type", "text/plain"))
+        if self._whole is None:
+            from collector.scrape.whole import WholeClient  # 10 MB that most collectors never need
 
-    async def _get_plain(self, target: Target, headers: dict[str, str]) -> Page:
-        assert self._tls is not None
-        name, limit = self._job.tls_config.server_name, self._job.body_size_limit
-        head, body = await self._plain.get(target.url, headers, limit, self._tls, name)
-        return Page(body, head.headers.get("content-type", "text/plain"))
+            self._whole = WholeClient(self._job)
+        body, content_type = await self._whole.get(target.url, headers, arguments, tls)
+        return Page(body, content_type)
 
-    async def _get(self, session: aiohttp.ClientSession, target: Target, headers: dict[str, str]) -> Page:
-        async with session.get(
-            target.url,
-            headers=headers,
-            allow_redirects=self._job.follow_redirects,
-            server_hostname=self._job.tls_config.server_name if target.url.startswith("https:") else None,
-            **proxy_arguments(self._job, target.url),
-        ) as response:
-            if response.status != 200:
-                raise ScrapeFailed(f"HTTP status {response.status}; 200 is expected")
-            return Page(await self._read(response), response.headers.get("Content-Type", "text/plain"))
+    async def open(self) -> ssl.SSLContext:
+        """The TLS context; a new one, and new connections, when the content of a file of TLS changed.
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytearray:
-        limit = self._job.body_size_limit
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            body += chunk
-            if limit and len(body) > limit:
-                response.close()
-                raise ScrapeFailed(f"the body is longer than body_size_limit {limit} bytes")
-        return body
-
-    async def open(self) -> aiohttp.ClientSession:
-        """The session; a new one when the content of a TLS file changed. Raises OSError when there is none yet.
-
-        A scrape that is under way ends on the connection it began on. Files that are no good leave the old session.
+        A scrape that is under way ends on the connection it began on. Files that are no good leave what there is;
+        OSError when there is none yet.
         """
         async with self._opening:
-            return await self._open()
-
-    async def _open(self) -> aiohttp.ClientSession:
-        files = await asyncio.to_thread(_digest, self._job.tls_config.files().values())
-        if self._session is not None and files == self._files:
-            return self._session
-        try:
-            context = await asyncio.to_thread(tls_context, self._job.tls_config)
-        except OSError:
-            if self._session is None:
-                raise
-            return self._session
-        old, self._files, self._tls = self._session, files, context
-        self._plain.close()
-        connector = aiohttp.TCPConnector(ssl=context, limit=0)
-        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-        if old is not None:
-            _log.info("target_tls_reloaded", job=self._job.job_name)
-            await self._close_if_idle(old)
-        return self._session
-
-    async def _close_if_idle(self, session: aiohttp.ClientSession) -> None:
-        if session is not self._session and not self._in_use[session]:
-            del self._in_use[session]
-            await session.close()
+            files = await asyncio.to_thread(_digest, self._job.tls_config.files().values())
+            if self._tls is not None and files == self._files:
+                return self._tls
+            try:
+                context = await asyncio.to_thread(tls_context, self._job.tls_config)
+            except OSError:
+                if self._tls is None:
+                    raise
+                return self._tls
+            if self._tls is not None:
+                _log.info("target_tls_reloaded", job=self._job.job_name)
+            self._files, self._tls = files, context
+            self._plain.close()
+            return context
 
     async def close(self) -> None:
         """Close the connections. Idempotent."""
         self._plain.close()
-        session, self._session = self._session, None
-        for one in {session, *self._in_use}:
-            if one is not None:
-                await one.close()
-        self._in_use.clear()
+        if self._whole is not None:
+            await self._whole.close()
 
 
 def _digest(paths: Iterable[Path]) -> bytes:

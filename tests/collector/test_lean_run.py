@@ -10,9 +10,14 @@ from tests.collector.world import Page, run_gateway, run_target, static_job, unt
 
 # Commands, their drawing, and what only some settings need.
 NEVER = {
+    "aiohttp",
+    "attr",
     "click",
     "collector.cli",
+    "collector.discovery.http",
+    "collector.discovery.kubernetes",
     "collector.history.backfill",
+    "collector.remote_write.sender",
     "console",
     "google",
     "pandas",

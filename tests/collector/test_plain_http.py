@@ -9,8 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from collector.errors import ScrapeFailed
-from collector.scrape.plain_http import HungUp, NotPlain, PlainClient
+from collector.client.plain import BadAnswer, HungUp, NotPlain, PlainClient, Request
 
 BODY = b"".join(b'a{n="%d"} 1\n' % number for number in range(150_000))  # over a megabyte
 Answers = Callable[[int], list[bytes]]  # by the number of the request: the pieces to send; an empty one hangs up
@@ -102,7 +101,7 @@ async def test_an_empty_body_and_one_that_closes() -> None:
 
 @pytest.mark.parametrize("answer", [sized(BODY), chunked(BODY, 4096), b"HTTP/1.0 200 OK\r\n\r\n" + BODY])
 async def test_a_body_over_the_limit_is_given_up(answer: bytes) -> None:
-    with pytest.raises(ScrapeFailed, match="body_size_limit 1000"):
+    with pytest.raises(BadAnswer, match="body_size_limit 1000"):
         await get(lambda number: [answer, b""], limit=1000)
 
 
@@ -114,7 +113,7 @@ async def test_a_body_over_the_limit_is_given_up(answer: bytes) -> None:
      b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1" * 5000],
 )  # fmt: skip
 async def test_answers_that_are_none(answer: bytes) -> None:
-    with pytest.raises(ScrapeFailed):
+    with pytest.raises(BadAnswer):
         await get(lambda number: [answer])
 
 
@@ -148,3 +147,45 @@ async def test_bodies_use_their_memory_again() -> None:
         client.close()
     assert first is second
     assert second == BODY[:-18]
+
+
+async def asked(answer: bytes, request: Request | None = None, *, limit: int = 1000) -> tuple[int, bytes, bytes]:
+    """Status, body, and the head of the last request, of an answer that any status may have; it is asked twice."""
+    client = PlainClient()
+    async with asyncio.timeout(20), server(lambda number: [answer]) as (url, heads):
+        given = request or Request(url, {})
+        given = Request(url, given.headers, given.method, given.body)
+        for _ in range(2):
+            head, body = await client.ask(given, limit, ssl.create_default_context())
+        client.close()
+    return head.status, bytes(body), heads[-1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "body"),
+    [
+        (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
+        (b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", 204, b""),
+        (b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 2\r\n\r\nno", 302, b"no"),
+        (b"HTTP/1.1 503 busy\r\nContent-Length: 4\r\n\r\nlate", 503, b"late"),
+        (sized(BODY), 200, BODY[:1000]),
+        (chunked(BODY, 4096), 200, BODY[:1000]),
+        (chunked(BODY[:1000], 1000), 200, BODY[:1000]),
+        (b"HTTP/1.1 500 no\r\nConnection: close\r\n\r\n" + BODY, 500, BODY[:1000]),
+        (sized(b"a")[:-1] + b"bytes that nobody asked for", 200, b"b"),
+    ],
+)
+async def test_any_answer_is_one_where_any_is_asked_for(answer: bytes, status: int, body: bytes) -> None:
+    assert (await asked(answer))[:2] == (status, body)
+
+
+async def test_a_body_is_sent_with_its_length() -> None:
+    request = Request("", {"Content-Type": "x"}, "POST")
+    _, _, head = await asked(sized(b""), request)
+    assert head.startswith(b"POST /metrics?a=b HTTP/1.1\r\n")
+    assert b"\r\nContent-Type: x\r\nContent-Length: 0\r\n" in head
+
+
+async def test_no_header_of_a_request_can_begin_another() -> None:
+    with pytest.raises(ValueError, match="line end"):
+        await asked(sized(b""), Request("", {"Authorization": "a\r\nHost: b"}))
