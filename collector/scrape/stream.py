@@ -76,8 +76,9 @@ class Stream:
         One that has another type now goes on in another slot: here it ends without a stale marker.
         """
         found = np.full(len(some.labels), -1, np.int32)
-        for place, slot in self.index.find(some.hashes):
-            entry = self.table.entry(slot)
+        hits = list(self.index.find(some.hashes))
+        entries = self.table.entries(np.array([slot for _, slot in hits], np.int32))
+        for (place, slot), entry in zip(hits, entries, strict=True):
             if entry[1:] != some.labels[place]:
                 continue
             if self.origins[slot] != some.origins[place]:

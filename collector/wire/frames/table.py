@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from collector.wire.frames.model import MAX_ENTRY_BYTES, MAX_SLOT, Bools, Slots
+from collector.wire.frames.packed import PackedTexts
 from collector.wire.frames.values import grown
 
 _SLICE = 4096  # entries that are objects at a time
 
 
 class EntryTable:
-    """Entries by slot: one blob of bytes, with offsets. An entry is the type byte and canonical label bytes.
+    """Entries by slot: packed texts, with where they begin. An entry is the type byte and canonical label bytes.
 
     One table belongs to one StreamEncoder. A slot that is freed may be taken again in the same tick: its last
     entry is kept until the tick after was begun, as the encoder may need it for stale markers.
@@ -23,8 +24,8 @@ class EntryTable:
 
     def __init__(self) -> None:
         self.capacity = 0  # slots ever used: all are below this
-        self._blob = bytearray()
-        self._garbage = 0  # bytes of the blob that no live entry holds
+        self._texts = PackedTexts()
+        self._garbage = 0  # bytes of the texts that no live entry holds
         self._starts = np.zeros(0, np.int64)
         self._lengths = np.zeros(0, np.int32)  # 0: the slot is free
         self._count = 0
@@ -50,9 +51,8 @@ class EntryTable:
         self.capacity += len(fresh)
         self._starts = grown(self._starts, self.capacity)
         self._lengths = grown(self._lengths, self.capacity)
-        self._starts[slots] = len(self._blob) + np.cumsum(lengths, dtype=np.int64) - lengths
+        self._starts[slots] = self._texts.append(entries, lengths)
         self._lengths[slots] = lengths
-        self._blob += b"".join(entries)
         self._count += len(entries)
         return slots
 
@@ -66,7 +66,7 @@ class EntryTable:
         self._garbage += int(lengths.sum())
         self._lengths[slots] = 0
         self._count -= len(slots)
-        if self._garbage > 65_536 and self._garbage > len(self._blob) // 2:
+        if self._garbage > 65_536 and self._garbage > self._texts.size // 2:
             self._compact()
 
     def live(self) -> Bools:
@@ -77,19 +77,14 @@ class EntryTable:
         """The entry of a live slot. KeyError when it is free."""
         if not 0 <= slot < self.capacity or not self._lengths[slot]:
             raise KeyError(slot)
-        start = int(self._starts[slot])
-        return bytes(self._blob[start : start + int(self._lengths[slot])])
+        return self._texts.read(self._starts[slot : slot + 1], self._lengths[slot : slot + 1])[0]
 
     def entries(self, slots: npt.NDArray[Any]) -> list[bytes]:
         """The entries of live slots."""
         starts, lengths = self._starts[slots], self._lengths[slots]
         if not lengths.all():
             raise KeyError("a free slot has no entry")
-        blob = self._blob
-        return [
-            bytes(blob[start:stop])
-            for start, stop in zip(starts.tolist(), (starts + lengths).tolist(), strict=True)
-        ]
+        return self._texts.read(starts, lengths)
 
     def departed(self, slot: int) -> bytes | None:
         """The entry that a slot held before this tick freed it."""
@@ -99,6 +94,7 @@ class EntryTable:
     def settle(self) -> None:
         """A tick was encoded: what changes from here on belongs to another one."""
         self._is_settled = True
+        self._texts.forget_open()
 
     def _begin(self) -> None:
         if self._is_settled:
@@ -108,18 +104,17 @@ class EntryTable:
     def _note_departed(self) -> None:
         """Read the entries that left from the blob: seldom, as only a root that follows stale markers asks."""
         for slots, starts, lengths in self._leaving:
-            ends = (starts + lengths).tolist()
-            for slot, start, end in zip(slots.tolist(), starts.tolist(), ends, strict=True):
-                self._departed.setdefault(slot, bytes(self._blob[start:end]))
+            for slot, entry in zip(slots.tolist(), self._texts.read(starts, lengths), strict=True):
+                self._departed.setdefault(slot, entry)
         self._leaving = []
 
     def _compact(self) -> None:
         self._note_departed()
         slots = np.flatnonzero(self._lengths[: self.capacity])
-        lengths = self._lengths[slots]
-        packed = bytearray()
+        slots = slots[np.argsort(self._starts[slots], kind="stable")]  # so that each portion is opened once
+        packed = PackedTexts()
         for start in range(0, len(slots), _SLICE):
-            packed += b"".join(self.entries(slots[start : start + _SLICE]))
-        self._blob = packed
-        self._starts[slots] = np.cumsum(lengths, dtype=np.int64) - lengths
+            some = slots[start : start + _SLICE]
+            self._starts[some] = packed.append(self.entries(some), self._lengths[some])
+        self._texts = packed
         self._garbage = 0
