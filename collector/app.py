@@ -101,8 +101,10 @@ class CollectorService:
     def _make_receivers(self) -> RemoteWrite:
         from collector.remote_write.writer import RemoteWrite  # with a whole HTTP client, 10 MB
 
-        settings = self.settings
-        return RemoteWrite(settings.remote_write, settings.spool.folder, self.clock, self.metrics, self.way.gate)
+        way = self.way
+        return RemoteWrite(
+            self.settings.remote_write, self.settings.spool.folder, self.clock, self.metrics, way.gate, way.ledger
+        )
 
     def _what_receivers_refuse(self) -> str | None:
         return "; ".join(self.receivers.problems()) or None if self.receivers is not None else None
