@@ -4,13 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PACKAGES := alerts billing collector console kernel metering provisioner
 
-.PHONY: help demo test test-fast chaos check bench docs up lock clean
+.PHONY: help demo test test-fast chaos check sanitize bench docs up lock clean
 
 help:
 	@echo "make demo   the whole product in three minutes: a real Milvus, metered, billed, paged; see demo-out/"
 	@echo "make test   every test, against real Kafka, S3, PostgreSQL and Milvus"
 	@echo "make chaos  an hour of kills, cuts, loss and full disks; CHAOS_SEED=N draws other moments"
 	@echo "make check  style, types, import contracts, documentation of settings"
+	@echo "make sanitize  tests of the compiled kernel, its memory watched (AddressSanitizer, UBSan)"
 	@echo "make bench  benchmarks, each against a peer where there is one"
 	@echo "make docs   docs/settings.md, written from the settings models"
 	@echo "make up     the vendor side in one process, in ./byoc-data"
@@ -38,6 +39,13 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/house
+
+# Out of bounds, after free, overflow: whatever the tests of the collector's kernel make it do is watched.
+ASAN = $(shell $(CC) -print-file-name=libasan.so)
+sanitize: $(VENV)/.dev
+	$(BIN)/python hatch_build.py -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+	LD_PRELOAD=$(ASAN) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc $(BIN)/python -m pytest -q -p no:cacheprovider \
+	  tests/collector/test_native.py tests/collector/test_columnar.py; found=$$?; $(BIN)/python hatch_build.py; exit $$found
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench all

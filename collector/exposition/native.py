@@ -109,16 +109,19 @@ class NativeReader:
             _read_odd(bytes(memoryview(body)[at : at + size]), odd, self._odd, grammar)
         if odd.types or len(odd.keys) != len(odd_lines):
             return None  # a comment behind blanks, or a line of blanks
-        parsed = self._parse_born(grammar)
+        parsed = self._parse_unchecked(grammar)
         return self._reading(
             np.frombuffer(values, np.float64), odd, [place for _, _, place in odd_lines], types, parsed
         )
 
-    def _parse_born(self, grammar: Grammar) -> Mapping[bytes, ParsedKey]:
-        """Check each new key; if they are few, they stay parsed for whoever asks next. Raises SyntaxFault."""
+    def _parse_unchecked(self, grammar: Grammar) -> Mapping[bytes, ParsedKey]:
+        """Keys that the kernel did not check; if they are few, they stay parsed for whoever asks next.
+
+        Raises SyntaxFault.
+        """
         parsed: dict[bytes, ParsedKey] = {}
         first = 0
-        while keys := self._table.born(first, first + SLICE):
+        while keys := self._table.unchecked(first, first + SLICE):
             first += len(keys)
             if first > MOST_PARSED:
                 parsed = {}

@@ -22,7 +22,7 @@ class Table(Protocol):
         """Read body[:size]; runs without the interpreter's lock. None: the strict parser has to look at all of it.
 
         Values of the plain rows, which are exactly `key number`; of the odd lines (offset, length, rows before it);
-        the comment lines, None where they are those that were kept. New keys are not checked: see `born`.
+        the comment lines, None where they are those that were kept. Some new keys are `unchecked`.
         """
 
     def begin(self, is_openmetrics: bool, /) -> None:
@@ -31,8 +31,10 @@ class Table(Protocol):
     def add(self, key: bytes, /) -> None:
         """The next odd row's key."""
 
-    def born(self, first: int, last: int, /) -> list[bytes]:
-        """Of the keys that the kept body does not have, in their order, those from `first` to before `last`."""
+    def unchecked(self, first: int, last: int, /) -> list[bytes]:
+        """Of the new keys of plain rows that are not spelled simply, so that the strict parser has to see them, in
+        their order, those from `first` to before `last`.
+        """
 
     def renew(self, starts: tuple[bytes, ...], /) -> None:
         """Keys that begin with one of these get another number, as if they were new."""

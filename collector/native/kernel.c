@@ -248,16 +248,16 @@ static PyObject *key_of(const Table *t, int32_t number)
     return bytes_of(t->arena + at, length_of(t, at));
 }
 
-static PyObject *keys_born(Keys *self, PyObject *arguments)
+static PyObject *keys_unchecked(Keys *self, PyObject *arguments)
 {
-    Py_ssize_t first, last, count = (Py_ssize_t)self->table.born.count;
+    Py_ssize_t first, last, count = (Py_ssize_t)self->rows.unchecked.count;
     if (!PyArg_ParseTuple(arguments, "nn", &first, &last) || check_pending(self) < 0)
         return NULL;
     first = first < 0 ? 0 : first > count ? count : first;
     last = last < first ? first : last > count ? count : last;
     PyObject *found = PyList_New(last - first);
     for (Py_ssize_t i = first; found != NULL && i < last; i++) {
-        PyObject *key = key_of(&self->table, self->table.born.items[i]);
+        PyObject *key = key_of(&self->table, self->rows.unchecked.items[i]);
         if (key == NULL || PyList_SetItem(found, i - first, key) < 0)
             Py_CLEAR(found);
     }
@@ -427,13 +427,13 @@ static PyObject *keys_sizeof(Keys *self, PyObject *Py_UNUSED(nothing))
     size_t size = sizeof(Keys) + t->room + (size_t)t->entry_room * sizeof(Entry) + ((size_t)t->mask + 1) * sizeof(Slot);
     size += (t->free.room + t->order.room + t->born.room + t->replaced.room) * 4 + rows->room * 16;
     size += (rows->odd.room + rows->comments.room + rows->unrounded.room) * sizeof(Span);
-    size += (rows->odd_numbers.room + rows->odd_previous.room) * 4;
+    size += (rows->odd_numbers.room + rows->odd_previous.room + rows->unchecked.room) * 4;
     return PyLong_FromSize_t(size);
 }
 
 static PyMethodDef METHODS[] = {
     {"scan", (PyCFunction)keys_scan, METH_VARARGS, NULL},    {"begin", (PyCFunction)keys_begin, METH_O, NULL},
-    {"add", (PyCFunction)keys_add, METH_O, NULL},            {"born", (PyCFunction)keys_born, METH_VARARGS, NULL},
+    {"add", (PyCFunction)keys_add, METH_O, NULL},            {"unchecked", (PyCFunction)keys_unchecked, METH_VARARGS, NULL},
     {"renew", (PyCFunction)keys_renew, METH_O, NULL},        {"rows", (PyCFunction)keys_rows, METH_O, NULL},
     {"keep", (PyCFunction)keys_keep, METH_NOARGS, NULL},     {"forget", (PyCFunction)keys_forget, METH_NOARGS, NULL},
     {"key", (PyCFunction)keys_key, METH_O, NULL},            {"__sizeof__", (PyCFunction)keys_sizeof, METH_NOARGS, NULL},

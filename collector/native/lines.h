@@ -5,7 +5,13 @@
 #include "number.h"
 #include "table.h"
 
+#define MOST_LABELS 64
 #define AHEAD 8 /* keys that are fetched before they are compared */
+
+typedef struct {
+    const uint8_t *name;
+    size_t size;
+} Label;
 
 typedef struct {
     uint32_t at, size;
@@ -23,6 +29,7 @@ typedef struct {
     size_t count, room;
     Spans odd, comments, unrounded;
     Ints odd_numbers, odd_previous;
+    Ints unchecked; /* numbers of new keys that the strict parser has to see */
     int is_same; /* up to here the rows are those of the last kept reading */
 } Rows;
 
@@ -64,7 +71,7 @@ static int rows_reserve(Rows *rows, size_t room)
 static void rows_clear(Rows *rows)
 {
     rows->count = rows->odd.count = rows->comments.count = rows->unrounded.count = 0;
-    rows->odd_numbers.count = rows->odd_previous.count = 0;
+    rows->odd_numbers.count = rows->odd_previous.count = rows->unchecked.count = 0;
     rows->is_same = 1;
 }
 
@@ -78,6 +85,7 @@ static void rows_end(Rows *rows)
     free(rows->unrounded.items);
     free(rows->odd_numbers.items);
     free(rows->odd_previous.items);
+    free(rows->unchecked.items);
 }
 
 static inline int is_name(uint8_t byte)
@@ -107,6 +115,53 @@ static const uint8_t *end_of_key(const uint8_t *at, const uint8_t *end)
     return NULL;
 }
 
+/* Behind a name of letters, digits and _, which begins with no digit; NULL: there is none. */
+static const uint8_t *end_of_label(const uint8_t *at, const uint8_t *end)
+{
+    const uint8_t *start = at;
+    while (at < end && is_name(*at) && *at != ':')
+        at++;
+    return at == start || (uint8_t)(*start - '0') < 10 ? NULL : at;
+}
+
+static int is_there(const Label *labels, int count, Label label)
+{
+    for (int i = 0; i < count; i++)
+        if (labels[i].size == label.size && memcmp(labels[i].name, label.name, label.size) == 0)
+            return 1;
+    return label.size == 8 && memcmp(label.name, "__name__", 8) == 0;
+}
+
+/* Whether both formats take a key and mean the same by it: `name` or `name{a="b",c="d"}` of ASCII without escapes, and
+no label twice. (`parse_simple_key` of the strict parser, which sees all others.) */
+static int is_simple(const uint8_t *at, const uint8_t *end)
+{
+    Label labels[MOST_LABELS];
+    if ((uint8_t)(*at - '0') < 10 || !is_name(*at))
+        return 0;
+    while (at < end && is_name(*at))
+        at++;
+    if (at == end)
+        return 1;
+    for (int count = 0; *at == (count ? ',' : '{') && count < MOST_LABELS; count++) {
+        const uint8_t *name = at + 1, *behind = end_of_label(name, end);
+        if (behind == NULL || end - behind < 3 || behind[0] != '=' || behind[1] != '"')
+            return 0;
+        labels[count] = (Label){name, (size_t)(behind - name)};
+        if (is_there(labels, count, labels[count]))
+            return 0;
+        for (at = behind + 2; at < end && *at != '"'; at++)
+            if (*at == '\\' || *at >= 0x80 || *at == '\n')
+                return 0;
+        if (end - at < 2)
+            return 0;
+        at++;
+        if (*at == '}')
+            return at + 1 == end;
+    }
+    return 0;
+}
+
 static const uint8_t *end_of_line(const uint8_t *at, const uint8_t *end)
 {
     const uint8_t *found = memchr(at, '\n', (size_t)(end - at));
@@ -128,8 +183,8 @@ static inline void fetch_ahead(const Table *t, size_t next)
 }
 
 /* The next row's number, given what its line begins with; *behind: what follows the key. -1: no memory; -2: odd. */
-static int32_t number_of(Table *t, const uint8_t *line, const uint8_t *end, uint32_t format, size_t *next, double *value,
-                         const uint8_t **behind, int *how)
+static int32_t number_of(Table *t, Ints *unchecked, const uint8_t *line, const uint8_t *end, uint32_t format,
+                         size_t *next, double *value, const uint8_t **behind, int *how)
 {
     if (*next < t->order.count) {
         int32_t number = t->order.items[*next];
@@ -154,8 +209,15 @@ static int32_t number_of(Table *t, const uint8_t *line, const uint8_t *end, uint
         return -2;
     uint32_t length = (uint32_t)(stop - line), hash = hash_of(t, line, length);
     int32_t number = find(t, hash, line, length | format);
-    if (number < 0)
-        return insert(t, hash, line, length | format);
+    if (number < 0) {
+        int needs_check = !is_simple(line, stop);
+        if (needs_check && ints_reserve(unchecked, 1) < 0)
+            return -1;
+        number = insert(t, hash, line, length | format);
+        if (needs_check && number >= 0)
+            ints_push(unchecked, number);
+        return number;
+    }
     int32_t row = t->entries[number].row;
     if (row >= 0 && (size_t)row < t->order.count)
         *next = (size_t)row + 1;
@@ -188,7 +250,7 @@ static int scan_lines(Table *t, Rows *rows, const uint8_t *body, size_t size, ui
         fetch_ahead(t, next);
         double value = 0;
         int how = EXACT;
-        int32_t number = number_of(t, line, end, format, &next, &value, &behind, &how);
+        int32_t number = number_of(t, &rows->unchecked, line, end, format, &next, &value, &behind, &how);
         if (number == -1)
             return NO_MEMORY;
         if (number == -2) {

@@ -6,21 +6,24 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from bench.exposition import Exposition
 from collector.exposition import ExpositionError, ReaderChoice, choose_reader, new_reader
 from collector.exposition.columnar import ColumnReader
+from collector.exposition.lexing import parse_simple_key
 from collector.exposition.native import NativeReader
 from collector.native import KeyTable, Table
 from kernel.errors import InvalidInput
@@ -217,7 +220,7 @@ class TableMachine(RuleBasedStateMachine):
         assert set(gone) == self.known.keys() - now.keys()
         assert [row < 0 for row in previous] == [number in born for number in numbers]
         assert all(self.known[number] == now[number] for number in now.keys() & self.known.keys())
-        assert table.born(0, 10**6) == [now[number] for number in born]
+        assert table.unchecked(0, 10**6) == []
         if is_kept:
             table.keep()
             self.known = now
@@ -235,6 +238,40 @@ class TableMachine(RuleBasedStateMachine):
 
 TestTable = needs_kernel(TableMachine.TestCase)
 TestTable.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+KEYS = [
+    "a", "a:b", ":", "_a1", "1a", "a{}", "a{b}", "a{b=}", 'a{b=""}', 'a{b="c"}', 'a{b="c",}', 'a{b="c",d="e"}',
+    'a{b="c"',
+    'a{b="c",b="d"}', 'a{b="c",bb="d"}', 'a{__name__="c"}', 'a{__names_="c"}', 'a{__name__1="c"}', 'a{b:c="d"}',
+    'a{1b="c"}', 'a{b="c" ,d="e"}', 'a{ b="c"}', 'a{b="c}"}', 'a{b="c"}d="e"}', 'a{b="c"}}', 'a{b="\\"}',
+    'a{b="\\n"}',
+    'a{b="\\""}', 'a{b="\u00e9"}', 'a{\u00e9="b"}', '{a="b"}', '{"a"}', '{"a",b="c"}', 'a{"b"="c"}',
+    'a{b="c"d="e"}',
+    'a{,b="c"}', 'a{b="\x00"}', 'a{b="\t"}', "a{" + ",".join(f'l{n}="v"' for n in range(63)) + "}",
+    "a{" + ",".join(f'l{n}="v"' for n in range(64)) + "}", "a{" + ",".join(f'l{n}="v"' for n in range(65)) + "}",
+    "a{" + ",".join(f'l{n % 40}="v"' for n in range(41)) + "}",
+]  # fmt: skip
+
+
+@needs_kernel
+@settings(max_examples=400, deadline=None)
+@given(
+    st.one_of(st.sampled_from(KEYS), st.text('ab_1:{}=",\\ \t\u00e9\n', max_size=16).map(lambda text: "a" + text))
+)
+@example("a")
+def test_a_key_that_the_kernel_checks_is_one_that_the_strict_parser_takes(text: str) -> None:
+    """And one that it finds simple is not shown to it, but for those beyond ASCII or of many labels."""
+    key = text.encode()
+    table = new_table()
+    body = key + b" 1\n"
+    found = table.scan(body, len(body), False)
+    if found is None or found[1]:
+        return
+    is_checked = table.unchecked(0, 9) == []
+    simple = parse_simple_key(key)
+    assert not is_checked or simple is not None
+    assert is_checked or simple is None or not text.isascii() or len(simple[1]) > 60
 
 
 @needs_kernel
@@ -268,6 +305,15 @@ def test_churn_at_shifting_places_is_followed_by_number() -> None:
     read_both_ways([exposition.page() for _ in range(15)], TEXT)
 
 
+def test_the_kernel_is_there_where_a_compiler_is() -> None:
+    """Else the tests of it would be left out, and nobody would see."""
+    compiler = str(sysconfig.get_config_var("CC") or "cc").split()[0]
+    has_headers = (Path(sysconfig.get_paths()["include"]) / "Python.h").exists()
+    if shutil.which(compiler) is None or not has_headers:
+        pytest.skip(WITHOUT_KERNEL)
+    assert KeyTable is not None, "`python hatch_build.py` compiles it in place, as an installation does"
+
+
 @needs_kernel
 def test_what_is_asked_while_another_thread_scans_is_refused_and_harms_nothing() -> None:
     body = bytearray(lines([f"m{number}" for number in range(300_000)]))
@@ -294,7 +340,7 @@ def test_what_is_asked_while_another_thread_scans_is_refused_and_harms_nothing()
 def test_wrong_calls_are_errors() -> None:
     assert KeyTable is not None
     table = new_table()
-    for call in (table.keep, lambda: table.add(b"a"), lambda: table.rows(True), lambda: table.born(0, 1)):
+    for call in (table.keep, lambda: table.add(b"a"), lambda: table.rows(True), lambda: table.unchecked(0, 1)):
         with pytest.raises(RuntimeError, match="nothing is pending"):
             call()
     with pytest.raises(ValueError, match="16 are allowed"):
