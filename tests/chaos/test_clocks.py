@@ -40,6 +40,7 @@ def test_an_hour_forward_and_back(world: World) -> None:
     world.clock.step_to(0)
     pages(world, 3)
     world.settled()
+    world.expect_proof("clocks that step", {})
 
 
 def test_an_hour_back_and_forward(world: World) -> None:
@@ -50,3 +51,4 @@ def test_an_hour_back_and_forward(world: World) -> None:
     world.clock.step_to(0)
     pages(world, 3)
     world.settled()
+    world.expect_proof("clocks that step", {})

@@ -12,6 +12,7 @@ from collector.spool.gaps import Gap, GapReason, GapRecords
 from tests.chaos.disk import SmallDisk, small_disk
 from tests.chaos.length import LIMIT_SECONDS
 from tests.chaos.program import until
+from tests.chaos.proof import verify
 from tests.chaos.storage import EMBEDDED
 from tests.chaos.world import World, open_world
 from tests.services.fixtures import Services
@@ -80,6 +81,9 @@ def test_what_a_full_spool_could_not_take_stands_in_a_gap_record(disks: Disks) -
     recorded = gaps(world)
     assert {gap.reason for gap in recorded} == {GapReason.DISK}
     assert sum(gap.samples or 0 for gap in recorded) >= samples * len(lost_pages), (recorded, verdict.lost)
+    world.expect_proof("a full spool", {})  # what was not written never had a number
+    unwritten = verify(world.collector_config).unwritten
+    assert sum(unwritten.values()) == sum(gap.samples or 0 for gap in recorded)
 
 
 def gaps(world: World) -> list[Gap]:
