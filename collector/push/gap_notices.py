@@ -19,12 +19,11 @@ from collector.push.version import RETRY_AFTER_MS, WireProtocol
 from collector.spool.gaps import Gap, GapReason, load_told, save_told
 from collector.spool.lane import LaneSpool
 from collector.wire.gaps import MAX_RUNS, NOTICE_PART, GapRun, render_notice
-from collector.wire.headers import PushHeaders
+from collector.wire.headers import SAMPLES_WRITTEN, PushHeaders
 from kernel.logs import logger
 
 _log = logger("push")
-_FIRST_FRAMES_SECONDS = 5.0  # until a gateway took frames, nobody is there to be told
-_NOT_UNDERSTOOD = frozenset({400, 404, 405, 410, 413, 415, 501})
+_FIRST_FRAMES_SECONDS, _MOST_SECONDS = 5.0, 300.0  # until a gateway took frames, nobody is there to be told
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +66,13 @@ class GapTeller:
                 await self._parts.clock.sleep(self._backoff.next_seconds())
 
     async def _tell_all(self) -> None:
+        wait = _FIRST_FRAMES_SECONDS
         while (notice := await asyncio.to_thread(self._next)) is not None:
             if not notice.runs:
                 await asyncio.to_thread(save_told, self._lane.folder, notice.end)
             elif not self._parts.version.took_frames:
-                await self._parts.clock.sleep(_FIRST_FRAMES_SECONDS)
+                await self._parts.clock.sleep(wait)
+                wait = min(2 * wait, _MOST_SECONDS)
             else:
                 await self._tell(notice)
 
@@ -92,7 +93,7 @@ class GapTeller:
                 self._backoff.reset()
                 return
             problem = found
-        if answer.status in _NOT_UNDERSTOOD:
+        if answer.status == 415 or (answer.status == 400 and answer.header(SAMPLES_WRITTEN) is not None):
             self._count("not_understood")
             _log.warning("gap_notice_refused", lane=self._label, answer=problem, again="in a day")
             await parts.clock.sleep(RETRY_AFTER_MS / 1000)

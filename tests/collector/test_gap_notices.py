@@ -74,7 +74,16 @@ async def test_gaps_are_told_once_each_with_a_receipt_that_is_kept(tmp_path: Pat
 
 
 async def test_an_old_gateway_and_one_that_is_away_hold_up_no_push(tmp_path: Path) -> None:
-    answers = iter([Answer(0, "away"), Answer(503), Answer(200, "no receipt"), Answer(415, "what is that?")])
+    answers = iter(
+        [
+            Answer(0, "away"),
+            Answer(503),
+            Answer(404),
+            Answer(400, "no"),
+            Answer(200, "no receipt"),
+            Answer(415),
+        ]
+    )
 
     def script(push: Push) -> Answer | None:
         return next(answers) if push.protocol is WireProtocol.GAPS else None
