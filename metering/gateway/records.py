@@ -1,9 +1,10 @@
 """A batch as log records, each below the log's limit.
 
-A batch that is too large is halved by rows until every part fits. The cut looks at uncompressed sizes alone, and at
-nothing that this process remembers, so that the same push is cut in the same way whenever and wherever it comes
-again. How the labels of a part are written may differ: in pages of the tenant's table, which are compressed once
-and known to the reader, or in a page of their own.
+A batch that is too large is halved by rows until every part fits. Where records are told apart by their part of a
+push, the cut looks at uncompressed sizes alone, and at nothing that this process remembers, so that the same push
+is cut in the same way whenever and wherever it comes again. A foreign push has no parts: it makes as few records as
+hold it. How the labels of a part are written may differ in both: in pages of the tenant's table, which are
+compressed once and known to the reader, or in a page of their own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from metering.samples import ExemplarRow, HistogramRow, LabelPage, Metadata, Sam
 PART_STRIDE = 4096  # parts that one part of a push may be cut into: record part = push part * stride + k
 _ROW_BYTES, _START_BYTES = 20, 8  # int32 + int64 + float64; int64
 _SERIES_BYTES = 8
-_EXTRA_BYTES = 32
+_EXTRA_BYTES, _PAGE_BYTES = 32, 24
 _OVERHEAD_BYTES = 4096  # of the columns' head, the pages' heads, the key and the headers
 _SPARSE, _SPARSE_TOGETHER = 2, 1.4  # a page, all pages: of so many times the labels that are used at most
 
@@ -87,6 +88,8 @@ def make_records(header: BatchHeader, batch: Batch, max_record_bytes: int) -> li
     Only the last one says what the push is complete through: before it is stored, the push is not. Raises
     RecordTooLarge when a single row does not fit.
     """
+    if header.sequence is None:
+        return list(_largest(header, batch, max_record_bytes))
     # Compression never adds a tenth, so what fits by this measure fits.
     parts = list(_split(batch, int(max_record_bytes * 0.9) - _OVERHEAD_BYTES))
     if len(parts) > PART_STRIDE:
@@ -96,6 +99,21 @@ def make_records(header: BatchHeader, batch: Batch, max_record_bytes: int) -> li
         _encode(_header_of(header, number, number == last), part, max_record_bytes)
         for number, part in enumerate(parts)
     ]
+
+
+def _largest(header: BatchHeader, batch: Batch, max_record_bytes: int) -> Iterator[Record]:
+    budget = int(max_record_bytes * 0.9) - _OVERHEAD_BYTES
+    if _rows_size(batch) <= budget:
+        columns = _columns(batch, are_pages_shared=True)
+        if _rows_size(batch) + sum(_PAGE_BYTES + len(page.blob) for page in columns.pages) <= budget:
+            yield encode_samples(header, columns)
+            return
+    if batch.rows <= 1:
+        yield from (_encode(header, part, max_record_bytes) for part in _split(batch, budget))
+        return
+    middle = batch.rows // 2
+    yield from _largest(header, batch.slice(0, middle), max_record_bytes)
+    yield from _largest(header, batch.slice(middle, batch.rows), max_record_bytes)
 
 
 def _header_of(header: BatchHeader, number: int, is_last: bool) -> BatchHeader:
@@ -126,11 +144,13 @@ def _split(batch: Batch, budget: int) -> Iterator[Batch]:
 
 def _size(batch: Batch) -> int:
     series = batch.series()
+    return _rows_size(batch) + int(batch.table.lengths[series].sum()) + len(series) * _SERIES_BYTES
+
+
+def _rows_size(batch: Batch) -> int:
     row_bytes = _ROW_BYTES if batch.starts_ms is None else _ROW_BYTES + _START_BYTES
     return (
         len(batch) * row_bytes
-        + int(batch.table.lengths[series].sum())
-        + len(series) * _SERIES_BYTES
         + sum(_EXTRA_BYTES + len(row.message) for row in batch.histograms)
         + sum(_EXTRA_BYTES + len(row.labels) for row in batch.exemplars)
         + sum(_EXTRA_BYTES + 6 * (len(one.family) + len(one.help) + len(one.unit)) for one in batch.metadata)
@@ -138,10 +158,20 @@ def _size(batch: Batch) -> int:
 
 
 def _columns(batch: Batch, *, are_pages_shared: bool) -> SampleColumns:
+    is_plain = are_pages_shared and not (batch.histograms or batch.exemplars)
+    known = batch.table.layouts.find(batch.numbers) if is_plain else None
+    if known is not None:
+        pages, index = known
+        return SampleColumns(
+            pages, index, batch.timestamps_ms, batch.values, batch.starts_ms, metadata=tuple(batch.metadata)
+        )
     pages, index_of = _pages(batch.table, batch.series(), are_shared=are_pages_shared)
+    index = index_of[batch.numbers]
+    if is_plain:
+        batch.table.layouts.add(batch.numbers, pages, index)
     return SampleColumns(
         pages,
-        index_of[batch.numbers],
+        index,
         batch.timestamps_ms,
         batch.values,
         batch.starts_ms,

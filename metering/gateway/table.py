@@ -14,6 +14,7 @@ from metering.gateway.settings import TenantLimits
 from metering.samples import LabelPage, make_page
 
 PAGE_SERIES = 128
+_LAYOUT_BYTES = 4 * 1024 * 1024
 _FIRST_SIZE = 1024
 _REFUSALS = tuple(Refusal)
 _SERIES_BYTES = 300  # of a series beside its labels: objects, dictionary entry, arrays
@@ -23,6 +24,34 @@ Numbers = npt.NDArray[np.int32]
 def refusal_of(number: int) -> Refusal:
     """Why a series got this negative number."""
     return _REFUSALS[-1 - number]
+
+
+class Layouts:
+    """How the labels of bodies were written, for bodies of the same series in the same order. Bounded by bytes."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, int, int], tuple[Numbers, tuple[LabelPage, ...], Numbers]] = {}
+        self._size_bytes = 0
+
+    def find(self, numbers: Numbers) -> tuple[tuple[LabelPage, ...], Numbers] | None:
+        """The pages, and for each row the index of its series in them."""
+        kept = self._kept.get(_ends_of(numbers))
+        return kept[1:] if kept is not None and np.array_equal(kept[0], numbers) else None
+
+    def add(self, numbers: Numbers, pages: tuple[LabelPage, ...], index: Numbers) -> None:
+        """Keep what was found for these rows, in the place of what has the same ends."""
+        size = numbers.nbytes + index.nbytes + 8 * len(pages)
+        if size > _LAYOUT_BYTES // 2:
+            return
+        if self._size_bytes + size > _LAYOUT_BYTES:
+            self._kept.clear()
+            self._size_bytes = 0
+        self._kept[_ends_of(numbers)] = numbers, pages, index
+        self._size_bytes += size
+
+
+def _ends_of(numbers: Numbers) -> tuple[int, int, int]:
+    return (len(numbers), int(numbers[0]), int(numbers[-1])) if len(numbers) else (0, 0, 0)
 
 
 class SeriesTable:
@@ -35,6 +64,7 @@ class SeriesTable:
         self._tenant, self._limits = tenant, limits
         self._numbers: dict[bytes, int] = {}
         self._pages: dict[int, LabelPage] = {}
+        self.layouts = Layouts()
         self.canonical: list[bytes] = []
         self.size_bytes = 0
         self.lengths = np.zeros(_FIRST_SIZE, np.int64)  # of the labels, in bytes

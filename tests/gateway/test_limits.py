@@ -243,6 +243,43 @@ def test_histograms_and_exemplars_are_cut_like_samples() -> None:
     assert names == [f"m{n % 50}" for n in range(200)]
 
 
+@given(st.integers(0, 400), st.integers(1, 60), st.integers(7_000, 30_000), st.integers(0, 60))
+@settings(max_examples=60, deadline=None)
+def test_a_foreign_push_makes_records_that_fit_and_hold_all_of_it(
+    samples: int, series: int, limit: int, histograms: int
+) -> None:
+    """Twice: what was kept of the first changes nothing in the second."""
+    rows = [((("__name__", f"metric_{n % series}" * 10),), n, float(n)) for n in range(samples)]
+    table = SeriesTable(ACME, TenantLimits())
+    batch = batch_of(rows, table)
+    if samples:
+        batch = replace(
+            batch, histograms=[PushedHistogram(n % min(samples, series), n, b"h" * 90) for n in range(histograms)]
+        )
+    for _ in range(2):
+        records = make_records(replace(HEADER, sequence=None), batch, limit)
+        found = [decode_samples(record.value) for record in records]
+        assert [t for part in found for t in part.timestamps_ms.tolist()] == list(range(samples))
+        assert sum(len(part.histograms) for part in found) == len(batch.histograms)
+        labels = [[labels for page in part.pages for labels in page.labels()] for part in found]
+        names = [
+            dict(parse_canonical_labels(named[index]))["__name__"]
+            for part, named in zip(found, labels, strict=True)
+            for index in part.series_index.tolist()
+        ]
+        assert names == [sent[0][1] for sent, _, _ in rows]
+        for record in records:
+            size = len(record.value) + len(record.key) + sum(len(k) + len(v) for k, v in record.headers.items())
+            assert size <= limit
+
+
+def test_a_foreign_push_of_ten_thousand_series_is_one_record() -> None:
+    rows = [((("__name__", f"metric_{n}"), ("pod", "p" * 100)), n, float(n)) for n in range(10_000)]
+    batch = batch_of(rows)
+    assert len(make_records(HEADER, batch, 900_000)) > 1
+    assert len(make_records(replace(HEADER, sequence=None), batch, 900_000)) == 1
+
+
 def test_a_single_sample_that_fits_no_record_is_refused() -> None:
     with pytest.raises(RecordTooLarge):
         make_records(HEADER, batch_of([((("__name__", "m"), ("a", "x" * 4000)), 1, 1.0)]), 7_000)
