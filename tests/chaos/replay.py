@@ -5,24 +5,29 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 
 from collector.spool.frame import Frame
 from collector.spool.segment import list_segments, scan
+from collector.spool.settled import Settled
 from collector.wire.headers import CONTENT_TYPE_FRAMES, PushHeaders
 from kernel.identity import client_context
 
 
-def frames_on_disk(spool: Path) -> list[Frame]:
-    """All frames of the billing lane, those that wait and those that are kept for proof."""
+def pushed_frames(spool: Path) -> list[Frame]:
+    """The frames of the billing lane that have been pushed; one that waits would not be repeated but come first."""
+    settled = Settled(spool / "billing" / "settled.json")
+    settled.load()
     frames: list[Frame] = []
     for folder in (spool / "billing", spool / "billing" / "archive"):
         for name in list_segments(folder):
             path = folder / str(name)
-            frames += [found for found in scan(path, name, path.stat().st_size) if isinstance(found, Frame)]
-    return frames
+            with suppress(FileNotFoundError):  # put away meanwhile; the archive is looked at next
+                frames += [found for found in scan(path, name, path.stat().st_size) if isinstance(found, Frame)]
+    return [frame for frame in frames if frame.position in settled]
 
 
 def send_again(url: str, identity: Path, frames: list[Frame], dice: random.Random) -> Counter[int]:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.length import LIMIT_SECONDS, SEED
 from tests.chaos.program import until
-from tests.chaos.replay import frames_on_disk, send_again
+from tests.chaos.replay import pushed_frames, send_again
 from tests.chaos.world import World
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(LIMIT_SECONDS)]
@@ -19,8 +19,9 @@ def test_every_push_again_in_any_order_while_new_ones_come(world: World) -> None
     world.ensure_running()
     before = len(world.targets[0].pages)
     until("pages", lambda: len(world.targets[0].pages) >= before + 5)
-    frames = frames_on_disk(world.collector_folder / "spool")
-    assert len(frames) > 4
+    spool = world.collector_folder / "spool"
+    until("pushes to repeat", lambda: len(pushed_frames(spool)) > 4)
+    frames = pushed_frames(spool)
     dice, statuses = random.Random(SEED), Counter[int]()
 
     def as_many_were_taken_twice() -> bool:
