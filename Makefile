@@ -4,6 +4,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PACKAGES := alerts billing collector console kernel metering provisioner
 
+FAST := not acceptance and not slow and not services
+
 .PHONY: help demo test test-fast chaos check sanitize bench docs up lock clean
 
 help:
@@ -24,11 +26,11 @@ up: $(VENV)/.vendor
 	$(BIN)/byoc --dir byoc-data up
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 -m "not acceptance and not slow and not services" tests
-	$(BIN)/python -m pytest -q -m "acceptance or slow or services" tests
+	$(BIN)/python -m pytest -q -n 2 -m "$(FAST)" tests
+	EFFORT=deep $(BIN)/python -m pytest -q -m "not ($(FAST)) or deep" tests
 
 test-fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n 2 -m "not acceptance and not slow and not services" tests
+	$(BIN)/python -m pytest -q -n 2 -m "$(FAST)" tests
 
 chaos: $(VENV)/.dev
 	CHAOS=long $(BIN)/python -m pytest -q tests/chaos

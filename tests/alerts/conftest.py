@@ -9,22 +9,21 @@ from typing import Any
 import pytest
 
 from console.migrate import migrate
-from kernel.database import Database, sqlite_url
+from kernel.database import Database
 from tests.alerts.receiver import Receiver
 from tests.alerts.world import World, receiver_settings, rules
+from tests.databases import open_migrated
 
 MakeWorld = Callable[..., Awaitable[World]]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    url = (
-        sqlite_url(tmp_path / "byoc.sqlite")
-        if request.param == "sqlite"
-        else request.getfixturevalue("postgres_url")
-    )
-    database = Database(url)
-    migrate(database)
+    if request.param == "sqlite":
+        database = open_migrated(tmp_path / "byoc.sqlite")
+    else:
+        database = Database(request.getfixturevalue("postgres_url"))
+        migrate(database)
     yield database
     database.close()
 

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from console.migrate import migrate
-from kernel.database import Database, sqlite_url
+from kernel.database import Database
 from tests.billing.deals import Office
-
-
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("billing") / "migrated.sqlite"
-    database = Database(sqlite_url(path))
-    migrate(database)
-    database.close()
-    return path
+from tests.databases import open_migrated
 
 
 @pytest.fixture
-def sqlite(migrated_sqlite: Path, tmp_path: Path) -> Iterator[Database]:
-    shutil.copy(migrated_sqlite, tmp_path / "byoc.sqlite")
-    database = Database(sqlite_url(tmp_path / "byoc.sqlite"))
+def sqlite(tmp_path: Path) -> Iterator[Database]:
+    database = open_migrated(tmp_path / "byoc.sqlite")
     yield database
     database.close()
 

@@ -177,6 +177,7 @@ def test_eight_threads_reserve_at_once_and_what_fits_is_admitted(office: Office)
     assert Desk(office).held == 10
 
 
+@pytest.mark.slow
 def test_two_processes_of_four_threads_reserve_at_once_and_what_fits_is_admitted(office: Office) -> None:
     Desk(office).licence(vcpu=10)
     url = office.database.url.render_as_string(hide_password=False)

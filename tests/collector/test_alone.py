@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 VENDOR = (
     "aiokafka",
     "alembic",
@@ -22,6 +24,7 @@ CODE = (
 )
 
 
+@pytest.mark.slow
 def test_no_module_of_the_collector_imports_a_vendor_library() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, timeout=60, check=True)
     imported = set(done.stdout.split())

@@ -18,6 +18,7 @@ from collector.exposition import columnar as module
 from collector.exposition.columnar import ColumnReader
 from collector.exposition.keys import KeyColumn, KeyMatcher
 from tests.collector.exposing import READERS, read_both_ways
+from tests.effort import costly
 
 OM = "application/openmetrics-text; version=1.0.0"
 TEXT = "text/plain; version=0.0.4"
@@ -100,7 +101,7 @@ def test_a_real_body_is_read_by_column_alone(
     assert reading.previous is None
 
 
-@settings(max_examples=250, deadline=None)
+@costly(250)
 @given(
     st.sampled_from([(REAL, TEXT), (REAL_OM, OM)]),
     st.lists(st.tuples(st.integers(0, 999), st.lists(cuts, max_size=2)), min_size=1, max_size=4),
@@ -121,7 +122,7 @@ numbers = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@costly(400)
 @given(st.lists(numbers, max_size=5), st.sampled_from([TEXT, OM]))
 def test_numbers_have_the_same_bits_or_are_refused(spelled: list[str], content_type: str) -> None:
     ending = "# EOF\n" if content_type == OM else ""

@@ -16,6 +16,7 @@ from collector.exposition import ExpositionError, family_of
 from collector.exposition.lexing import parse_key
 from collector.exposition.reading import grammar_of
 from tests.collector.exposing import Parsed, read_both_ways
+from tests.effort import costly
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 OM = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -182,7 +183,7 @@ def render(samples: list[tuple[str, dict[str, str], float]]) -> str:
     return "".join(lines)
 
 
-@settings(max_examples=150, deadline=None)
+@costly(150)
 @given(SAMPLES)
 def test_agrees_with_another_parser_on_text(samples: list[tuple[str, dict[str, str], float]]) -> None:
     body = render(samples)

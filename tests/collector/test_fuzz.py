@@ -24,6 +24,7 @@ from collector.scrape.settings import FileSdConfig, RelabelSettings, ScrapeConfi
 from collector.scrape.target import Discovered, Target, make_targets
 from collector.settings import CollectorSettings, load_collector_settings
 from kernel.errors import InvalidInput
+from tests.effort import costly
 
 FAST = settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -110,13 +111,13 @@ def loaded_whole(path: Path) -> CollectorSettings:
 
 
 @given(section(CollectorSettings))
-@FAST
+@costly(100, FAST)
 def test_settings_of_any_shape_are_read_or_refused(content: dict[str, Any]) -> None:
     refused_or(loaded_whole, "collector.yaml", as_yaml(content))
 
 
 @given(section(ScrapeConfig), section(CollectorSettings.model_fields["policy"].annotation))  # type: ignore[arg-type]
-@FAST
+@costly(100, FAST)
 def test_a_job_and_a_policy_of_any_shape_in_a_good_file(job: dict[str, Any], policy: dict[str, Any]) -> None:
     """The rest is good, so that these are what decides."""
     content = {"gateway": {"url": "https://g.example"}, "scrape_configs": [{"job_name": "j", **job}]}

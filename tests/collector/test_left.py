@@ -43,6 +43,7 @@ def piped(command: list[str], *options: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, check=True)
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_whole_rows_with_tabs(command: list[str]) -> None:
     families = piped(command)
     assert families.stdout.splitlines() == [
@@ -53,12 +54,14 @@ def test_a_pipe_gets_whole_rows_with_tabs(command: list[str]) -> None:
     assert piped(command, "--series").stdout.splitlines() == ["series\tfirst left", f"{SERIES}\t{TIME}"]
 
 
+@pytest.mark.slow
 def test_json_holds_names_as_they_are(command: list[str]) -> None:
     document = json.loads(piped(command, "--series", "--json").stdout)
     assert document["families"][0]["name"] == LONG
     assert "\x1b[2J" in document["series"][0]["series"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--series", "--limit=10"])
 def test_a_terminal_gets_a_table_in_which_long_names_are_folded(command: list[str], option: str) -> None:
     parent, child = pty.openpty()

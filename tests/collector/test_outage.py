@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 from collector.left import LeftLedger
 from collector.metrics import CollectorMetrics
 from collector.policy import OpenPolicy
@@ -150,6 +152,7 @@ async def store(log: MemoryLog, folder: Path, clock: VirtualClock) -> list[Row]:
         await lake.close()
 
 
+@pytest.mark.slow
 async def test_an_hour_without_network_loses_and_doubles_nothing(tmp_path: Path) -> None:
     clock = VirtualClock()
     lane = LaneSpool(tmp_path / "billing", LaneOptions(PushLane.BILLING, 10**8), clock)

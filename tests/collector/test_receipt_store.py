@@ -6,13 +6,14 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.spool.receipts import ReceiptDamage, ReceiptStore
 from collector.wire.receipt import Receipt, Signed
 from kernel.clock import SystemClock
 from tests.collector.test_receipts import RECEIPT
+from tests.effort import costly
 
 
 def signed(number: int, topic: str = "byoc.samples") -> Signed[Receipt]:
@@ -36,7 +37,7 @@ def test_receipts_come_back_over_restarts_small(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 207 * 240
 
 
-@settings(max_examples=150, deadline=None)
+@costly(150)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), truncate=st.booleans())
 def test_damage_at_any_byte_never_yields_another_receipt(where: float, bit: int, truncate: bool) -> None:
     with tempfile.TemporaryDirectory() as text:

@@ -18,6 +18,7 @@ from collector.spool.options import LaneOptions, PayloadDraft
 from collector.spool.segment import SegmentName, list_segments, scan
 from collector.wire.headers import PushLane
 from kernel.clock import VirtualClock
+from tests.effort import costly
 
 OPTIONS = LaneOptions(PushLane.BILLING, 10**8, 10**6)
 
@@ -54,7 +55,7 @@ def only_segment(folder: Path) -> Path:
 PAYLOADS = st.lists(st.binary(max_size=60), min_size=1, max_size=6)
 
 
-@settings(max_examples=80, deadline=None)
+@costly(80)
 @given(payloads=PAYLOADS, where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), truncate=st.booleans())
 async def test_damage_at_any_byte_never_yields_a_wrong_frame_and_loses_only_what_it_hit(
     payloads: list[bytes], where: float, bit: int, truncate: bool

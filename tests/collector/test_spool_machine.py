@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -20,6 +21,7 @@ from collector.spool.segment import list_segments
 from collector.wire.frames import Block
 from collector.wire.headers import PushLane
 from kernel.clock import VirtualClock
+from tests.effort import few_of
 
 Position = tuple[int, int]
 OPTIONS = LaneOptions(PushLane.BILLING, 10**7, segment=500, keep=10**6, keep_bytes=10**7)
@@ -166,6 +168,6 @@ class SpoolMachine(RuleBasedStateMachine):
 
 
 SpoolMachine.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=few_of(60), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestSpoolMachine = SpoolMachine.TestCase
+TestSpoolMachine = pytest.mark.deep(SpoolMachine.TestCase)

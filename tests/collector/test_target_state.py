@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.exposition import ExpositionError
@@ -15,6 +15,7 @@ from collector.relabel import Action, RelabelRule
 from collector.scrape.series import LimitExceeded, SeriesRules
 from collector.scrape.state import AUTO_METRICS, Scrape, TargetState
 from tests.collector.receiving import Receiver
+from tests.effort import costly
 
 TARGET: Labels = (("instance", "i:1"), ("job", "j"))
 TEXT = "text/plain"
@@ -324,7 +325,7 @@ def test_what_left_is_counted_by_family_and_a_series_is_listed_once() -> None:
 samples = st.dictionaries(st.sampled_from([f"n{number}" for number in range(12)]), st.integers(0, 5), max_size=9)
 
 
-@settings(max_examples=150, deadline=None)
+@costly(150)
 @given(
     st.lists(st.tuples(st.sampled_from(["stored", "stored", "lost", "failed", "new group"]), samples), max_size=12)
 )

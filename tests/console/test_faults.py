@@ -88,6 +88,7 @@ def test_a_command_that_creates_makes_it(tmp_path: Path, capsys: pytest.CaptureF
     assert run(capsys, "--dir", tmp_path / "b", "ca", "show")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["up", "organization list", "close 2026-01 --organization a --out x", "demo"])
 def test_the_base_install_names_what_is_missing(words: str, tmp_path: Path) -> None:
     program = (

@@ -62,6 +62,7 @@ def test_of_eight_threads_two_fit(stocked: Database) -> None:
     assert count(stocked) == 2
 
 
+@pytest.mark.slow
 def test_of_eight_processes_two_fit(stocked: Database) -> None:
     url = stocked.url.render_as_string(hide_password=False)
     server = multiprocessing.get_context("forkserver")

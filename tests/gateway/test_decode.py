@@ -14,6 +14,7 @@ from collector.wire.errors import BodyTooLarge, WireError
 from collector.wire.model import Decoded, DecodeLimits, LabelCache, Labels
 from collector.wire.rw1 import decode_write_request
 from collector.wire.rw2 import decode_request
+from tests.effort import costly
 from tests.gateway.messages import RW1, RW2, Rows, encode_rw1, encode_rw2
 
 LIMITS = DecodeLimits()
@@ -45,7 +46,7 @@ def decoded_rows(decoded: Decoded) -> list[tuple[Labels, int, bytes]]:
 
 
 @given(rows)
-@settings(max_examples=150)
+@costly(150)
 def test_rw1_gives_back_every_row_bit_by_bit(rows: Rows) -> None:
     decoded = rw1(encode_rw1(rows))
     assert decoded_rows(decoded) == flatten(rows)
@@ -53,7 +54,7 @@ def test_rw1_gives_back_every_row_bit_by_bit(rows: Rows) -> None:
 
 
 @given(rows)
-@settings(max_examples=150)
+@costly(150)
 def test_rw2_gives_back_every_row_bit_by_bit(rows: Rows) -> None:
     decoded = rw2(encode_rw2(rows))
     assert decoded_rows(decoded) == flatten(rows)

@@ -22,6 +22,7 @@ from metering.gateway.foreign.pushed import Pushed
 from metering.gateway.foreign.rw1 import Rw1Decoder
 from metering.gateway.foreign.rw2 import Rw2Decoder
 from metering.gateway.foreign.rw2_columns import Bytes
+from tests.effort import costly
 from tests.gateway.messages import RW1, RW2, Rows, encode_rw1, encode_rw2
 
 LIMITS = DecodeLimits()
@@ -92,7 +93,7 @@ rows = st.lists(st.tuples(label_sets, samples), max_size=12)
 
 
 @given(versions, st.lists(rows, min_size=1, max_size=4), st.data())
-@settings(max_examples=200, deadline=None)
+@costly(200)
 def test_whatever_came_before_each_row_comes_back_bit_by_bit(version: int, series: list[Rows], data: Any) -> None:
     """Bodies of parts of the bodies before, in any order, with other values and times."""
     known = Versions(version)
@@ -148,7 +149,7 @@ def test_the_same_body_again_is_matched_and_not_read(version: int) -> None:
 
 
 @given(versions, st.binary(min_size=1, max_size=8), st.integers(0, 4000), st.booleans())
-@settings(max_examples=400, deadline=None)
+@costly(400)
 def test_a_damaged_body_is_read_like_one_that_nobody_knows(
     version: int, noise: bytes, at: int, is_inserted: bool
 ) -> None:

@@ -173,6 +173,7 @@ async def test_a_tenant_has_so_many_connections_and_others_have_theirs(strict: G
     raise AssertionError("no place became free")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 @pytest.mark.parametrize("version", [1, 2])
 async def test_a_million_labels_cost_a_refusal(world: GatewayWorld, sender: Sender, version: int) -> None:

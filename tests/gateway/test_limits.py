@@ -33,6 +33,7 @@ from metering.record import (
 )
 from metering.record import Sequence as PushSequence
 from metering.samples import ExemplarRow
+from tests.effort import costly
 from tests.identity.world import ACME, COLLECTOR
 
 HEADER = BatchHeader(ACME, COLLECTOR, Lane.BILLING, 0, "0" * 64, PushSequence(1, 2, 3), 99)
@@ -161,7 +162,7 @@ pairs = st.lists(
 
 
 @given(pairs, st.booleans())
-@settings(max_examples=400)
+@costly(400)
 def test_a_plain_series_is_what_a_close_look_says(sent: list[tuple[bytes, bytes]], is_sorted: bool) -> None:
     limits = TenantLimits().model_copy(
         update={"label_name_bytes": 16, "label_value_bytes": 18, "series_bytes": 100}

@@ -142,6 +142,7 @@ while bucket.take(1, 0.0) == 0:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_worker_leaves_no_lock_and_loses_nothing(path: Path) -> None:
     """Three processes take from one bucket in turns, one is killed in the middle of it."""
     takers = [

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from console.migrate import migrate
 from kernel.audit import AuditLog
 from kernel.clock import Clock, SystemClock
-from kernel.database import Database, sqlite_url
+from kernel.database import Database
 from kernel.identity import CertificateAuthority
 from kernel.identity.enrolment import EnrolmentTokens
 from kernel.identity.revocation import Revocations
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
+from tests.databases import open_migrated
 
 ACME = Tenant(OrganizationId("acme"), ProjectId("prod"))
 OTHER = Tenant(OrganizationId("other"), ProjectId("prod"))
@@ -36,9 +35,9 @@ def make_world(folder: Path, url: str | None = None, clock: Clock | None = None)
     """All of it in `folder`; the caller closes the database."""
     clock = clock or SystemClock()
     if url is None:
-        (folder / "byoc.sqlite").write_bytes(_migrated())
-    database = Database(url or sqlite_url(folder / "byoc.sqlite"))
-    if url is not None:
+        database = open_migrated(folder / "byoc.sqlite")
+    else:
+        database = Database(url)
         migrate(database)
     audit = AuditLog(database, clock)
     return IdentityWorld(
@@ -50,13 +49,3 @@ def make_world(folder: Path, url: str | None = None, clock: Clock | None = None)
         EnrolmentTokens(database, clock, audit),
         Revocations(database, clock, audit),
     )
-
-
-@cache
-def _migrated() -> bytes:
-    """A database file with the newest schema, made once."""
-    with TemporaryDirectory() as folder:
-        database = Database(sqlite_url(Path(folder) / "byoc.sqlite"))
-        migrate(database)
-        database.close()  # the last connection brings the write-ahead log into the file
-        return (Path(folder) / "byoc.sqlite").read_bytes()

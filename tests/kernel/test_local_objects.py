@@ -42,6 +42,7 @@ def _increment(folder: str, times: int) -> None:
     asyncio.run(increment())
 
 
+@pytest.mark.slow
 async def test_conditional_puts_of_processes_lose_none(tmp_path: Path) -> None:
     objects = LocalObjects(tmp_path)
     await objects.put("counter", b"0")

@@ -37,6 +37,7 @@ async def end(worker: Process) -> None:
     await worker.wait()
 
 
+@pytest.mark.slow
 async def test_appends_of_two_processes_interleave_and_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite"
     log = SqliteLog(path, SystemClock())
@@ -57,6 +58,7 @@ async def test_appends_of_two_processes_interleave_and_lose_nothing(tmp_path: Pa
     await log.close()
 
 
+@pytest.mark.slow
 async def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
     path = tmp_path / "log.sqlite"
     log = SqliteLog(path, SystemClock())

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from console.migrate import migrate
-from kernel.database import Database, sqlite_url
+from kernel.database import Database
+from tests.databases import open_migrated
 from tests.provisioner.world import World, make_world
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(sqlite_url(tmp_path / "byoc.sqlite"))
-    migrate(made)
+    made = open_migrated(tmp_path / "byoc.sqlite")
     yield made
     made.close()
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from console.migrate import migrate
-from kernel.database import Database, sqlite_url
+from kernel.database import Database
 from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
@@ -18,6 +18,7 @@ from kernel.window import HOUR_MS, Window
 from metering.usage.model import digest_of
 from metering.usage.models import usage_hours, usage_rows
 from metering.usage.store import UsageStore
+from tests.databases import open_migrated
 from tests.usage.months import ACME, seen, to_seal
 
 T0 = 1_780_272_000_000
@@ -26,25 +27,10 @@ SPAN = Window(HOURS[0].start_ms, HOURS[-1].end_ms)
 HALF = HOUR_MS // 2
 
 
-@pytest.fixture(scope="module")
-def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """One migrated SQLite file; each test gets a copy."""
-    path = tmp_path_factory.mktemp("usage") / "empty.sqlite"
-    database = Database(sqlite_url(path))
-    migrate(database)
-    with database.engine.connect() as connection:
-        connection.exec_driver_sql("ROLLBACK")
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        connection.exec_driver_sql("BEGIN")
-    database.close()
-    return path.read_bytes()
-
-
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.services)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
-        (tmp_path / "byoc.sqlite").write_bytes(request.getfixturevalue("migrated_file"))
-        opened = Database(sqlite_url(tmp_path / "byoc.sqlite"))
+        opened = open_migrated(tmp_path / "byoc.sqlite")
     else:
         opened = Database(request.getfixturevalue("postgres_url"))
         migrate(opened)
