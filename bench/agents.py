@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 
 
 def _job(addresses: Addresses) -> dict[str, Any]:
-    """The same for both: one target, one rule on what comes in."""
+    """The same for both: the targets, one rule on what comes in."""
     return {
         "job_name": "milvus",
-        "static_configs": [{"targets": [f"127.0.0.1:{addresses.target}"]}],
+        "body_size_limit": "256MB",
+        "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in addresses.targets]}],
         "metric_relabel_configs": [{"source_labels": ["__name__"], "regex": "go_gc_.*", "action": "drop"}],
     }
+
+
+# The default list knows the families of a Milvus; Go's and etcd's are let out too, so that both send the same.
+_ALL = {"allow": [{"metrics": ["*"], "unlisted": "pseudonym"}]}
 
 
 def _timing(addresses: Addresses) -> dict[str, str]:
@@ -40,6 +45,7 @@ def collector_command(folder: Path, addresses: Addresses) -> list[str]:
         },
         "health": {"port": 0},
         "scrape_configs": [_job(addresses)],
+        **({"policy": _ALL} if addresses.lets_all_out else {}),
     }
     path = folder / "collector.yaml"
     path.write_text(yaml.safe_dump(settings))

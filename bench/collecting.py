@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 from bench.outcome import Budget, Outcome
 from bench.race import Course, Lap, Race, race_now
+from bench.recording import recorded_pages
 
+TARGETS, MILVUS_TARGETS = 50, 20
+MILVUS_WARM = 12  # scrapes at most, until what the first ones left in the queue has arrived
 QUIET, SOME, MUCH = 0.0, 0.01, 0.05  # the share of the series that is replaced at each scrape
 
 
@@ -30,6 +34,34 @@ def some_churn(*, quick: bool) -> Outcome:
 def much_churn(*, quick: bool) -> Outcome:
     """Processor time of a sample, 5 % of the series replaced at each scrape."""
     return _cpu("collector-churn", _race(MUCH, quick=quick), Budget(0.25))
+
+
+def targets(*, quick: bool) -> Outcome:
+    """Processor time of a sample of as many series behind fifty targets."""
+    series = 20_000 if quick else 100_000
+    course = Course(series, QUIET, interval_seconds=1, warm=4, counted=10 if quick else 12, targets=TARGETS)
+    return _cpu("targets", race_now(course, runs=1 if quick else 3), Budget(0.18))
+
+
+def milvus(*, quick: bool) -> Outcome:
+    """Processor time of a sample of the pages of a real Milvus, twenty such targets; `details` has a single one."""
+    most = MILVUS_TARGETS + MILVUS_WARM + (8 if quick else 24)
+    with recorded_pages(most, 0.2 if quick else 0.5) as (folder, series):
+
+        def course(targets: int, counted: int) -> Course:
+            return Course(series * targets, QUIET, 1, 3, counted, targets, recording=folder)
+
+        found = race_now(course(MILVUS_TARGETS, 8 if quick else 20), runs=1 if quick else 3)
+        outcome = _cpu("milvus", found, Budget(0.18))
+        if quick:
+            return outcome
+        alone = race_now(course(1, 40), runs=1)
+    one = {
+        "one_target_us": alone.ours[0].cpu_us_per_sample,
+        "one_target_peer_us": alone.peer[0].cpu_us_per_sample,
+        "one_target_kept_up": [alone.ours[0].kept_up, alone.peer[0].kept_up],
+    }
+    return replace(outcome, details={**outcome.details, **one})
 
 
 def egress(*, quick: bool) -> Outcome:
@@ -76,6 +108,7 @@ def _details(found: Race) -> dict[str, object]:
     return {
         "peer_is": "vmagent",
         "series": found.course.series,
+        "targets": found.course.targets,
         "replaced_ratio": found.course.churn,
         "interval_seconds": found.course.interval_seconds,
         "scrapes_counted": found.course.counted,

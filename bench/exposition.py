@@ -27,10 +27,10 @@ class Exposition:
         self._headers = [_header(number) for number in range(families)]
         self._is_first = True
 
-    def page(self) -> bytes:
-        """The next page."""
+    def page(self, *, replaces: bool = True) -> bytes:
+        """The next page; with the same series as the last unless it `replaces` some."""
         moving, dice = MOVING_SHARE, self._dice.random
-        if not self._is_first:
+        if replaces and not self._is_first:
             self._replace()
         self._is_first = False
         parts = []

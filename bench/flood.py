@@ -22,7 +22,7 @@ NAME = "flood"
 
 async def flood(folder: Path, url: str, seconds: float) -> None:
     """Push as fast as there is an answer, whatever it is."""
-    pushes = rw2(Scrapes(10_000, 2))
+    pushes = rw2(Scrapes(10_000, 3))
     context = client_context((folder / FILES.ca).read_bytes(), folder / f"{NAME}.pem", folder / f"{NAME}-key.pem")
     answers: Counter[str] = Counter()
 

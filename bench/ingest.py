@@ -9,10 +9,11 @@ Warm scrapes come first, which bring all series and make for the writer's first 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,15 +24,17 @@ from bench.identity import FILES, write_identity
 from bench.machine import cpu_seconds, measured_core, note, other_core, pinned
 from bench.outcome import Budget, Outcome
 from bench.process import Program, program, python
+from bench.pushes import frame_bodies
 from bench.serve_vendor import open_lake
 from collector.wire.encode_rw1 import encode_rw1
-from collector.wire.frames import MAX_BODY_BYTES, MEDIA_TYPE, Block, EntryTable, StreamEncoder, Tick, join_blocks
+from collector.wire.frames import MEDIA_TYPE, EntryTable, StreamEncoder, Tick
 from collector.wire.headers import CONTENT_TYPE_RW1, VERSION_HEADER, VERSION_RW1, PushHeaders
 from collector.wire.series import WireSeries
 from collector.wire.snappy import compress
 from kernel.identity import client_context
 from kernel.window import Window
 from metering.record import LabelSet, canonical_labels
+from tests.services.kafka import KafkaServer, run_kafka
 from tests.services.process import find_program, free_ports
 
 INTERVAL_MS = 15_000
@@ -84,13 +87,25 @@ def rw1(*, quick: bool) -> Outcome:
     return _outcome("ingest-rw1", _rw1_pushes, RW1_BUDGET, quick=quick)
 
 
-def _outcome(name: str, make: Callable[[Course], list[Pushes]], budget: Budget, *, quick: bool) -> Outcome:
+def kafka(*, quick: bool) -> Outcome:
+    """The same as `frames`, the log being a Kafka, whose processor time counts."""
+    return _outcome("ingest-kafka", _frame_pushes, FRAMES_BUDGET, quick=quick, shape="kafka")
+
+
+def _outcome(
+    name: str,
+    make: Callable[[Course], list[Pushes]],
+    budget: Budget,
+    *,
+    quick: bool,
+    shape: str = "apart",
+) -> Outcome:
     course = Course(20_000, 110, 60) if quick else Course(100_000, 25, 60)
     runs = 1 if quick else 3
     program_path = find_program("victoria-metrics", how_to_get="apt-get install victoria-metrics")
     note(f"{name}: making {course.warm + course.counted} scrapes of {course.series} series")
     ours, theirs = make(course), _rw1_pushes(course)
-    found = [asyncio.run(_ours(course, ours, "apart")) for _ in range(runs)]
+    found = [asyncio.run(_ours(course, ours, shape)) for _ in range(runs)]
     peer = [asyncio.run(_peer(course, theirs, program_path)) for _ in range(runs)]
     together = asyncio.run(_ours(course, ours, "both"))
     return Outcome(
@@ -105,6 +120,7 @@ def _outcome(name: str, make: Callable[[Course], list[Pushes]], budget: Budget, 
             "samples": course.samples,
             "gateway_us": [round(each.gateway, 4) for each in found],
             "lake_writer_us": [round(each.lake, 4) for each in found],
+            "broker_us": [round(each.broker, 4) for each in found],
             "one_process_and_a_log_in_memory_us": round(together.total, 4),
             "body_bytes_per_sample": round(
                 sum(len(body) for pushes in ours[course.warm :] for body, _ in pushes) / course.samples, 2
@@ -115,14 +131,15 @@ def _outcome(name: str, make: Callable[[Course], list[Pushes]], budget: Budget, 
 
 @dataclass(frozen=True)
 class _Cost:
-    """Microseconds a sample; the log on SQLite is part of both."""
+    """Microseconds a sample; a log on SQLite is part of both, a broker is beside them."""
 
     gateway: float
-    lake: float
+    lake: float = 0.0
+    broker: float = 0.0
 
     @property
     def total(self) -> float:
-        return self.gateway + self.lake
+        return self.gateway + self.lake + self.broker
 
 
 async def _ours(course: Course, scrapes: list[Pushes], shape: str) -> _Cost:
@@ -132,13 +149,16 @@ async def _ours(course: Course, scrapes: list[Pushes], shape: str) -> _Cost:
         async with AsyncExitStack() as stack:
             parts = ("both",) if shape == "both" else ("gateway", "lake")
             running: list[Program] = []
+            broker = stack.enter_context(_broker(folder)) if shape == "kafka" else None
             for part in parts:
                 command = python("-m", "bench.serve_vendor", part, text)
+                command += [f"--log={broker.bootstrap_servers}"] if broker else []
                 heard = part != "lake"
                 running.append(
                     await stack.enter_async_context(program(part, command, folder, measured_core(), is_heard=heard))
                 )
             url = f"https://localhost:{int(await running[0].line())}/api/v1/write"
+            pids = [each.pid for each in running] + ([broker.process.pid] if broker else [])
             context = client_context(
                 (folder / FILES.ca).read_bytes(), folder / FILES.client, folder / FILES.client_key
             )
@@ -146,16 +166,23 @@ async def _ours(course: Course, scrapes: list[Pushes], shape: str) -> _Cost:
             async with aiohttp.ClientSession(connector=connector) as session:
                 await _push(session, url, scrapes[: course.warm])
                 await _await_stored(folder, course.series * course.warm)
-                before = [cpu_seconds(each.pid) for each in running]
+                before = [cpu_seconds(pid) for pid in pids]
                 await _push(session, url, scrapes[course.warm :])
             await _await_stored(folder, course.series * (course.warm + course.counted))
             used = [
-                (cpu_seconds(each.pid) - start) / course.samples * 1e6
-                for each, start in zip(running, before, strict=True)
+                (cpu_seconds(pid) - start) / course.samples * 1e6 for pid, start in zip(pids, before, strict=True)
             ]
             await _check(folder, course)
     note(f"ours, {shape}: {used} us")
-    return _Cost(used[0], used[1] if len(used) > 1 else 0.0)
+    return _Cost(*used)
+
+
+@contextmanager
+def _broker(folder: Path) -> Iterator[KafkaServer]:
+    (folder / "kafka").mkdir()
+    with pinned(measured_core()), run_kafka(folder / "kafka") as broker:  # all its threads, by inheritance
+        os.sched_setaffinity(0, {other_core()})
+        yield broker
 
 
 async def _await_stored(folder: Path, samples: int) -> None:
@@ -264,20 +291,10 @@ def _frame_pushes(course: Course) -> list[Pushes]:
     for scrape, values in enumerate(course.values()):
         at_ms = course.start_ms + scrape * INTERVAL_MS
         tick = Tick(at_ms, values, None, none, none, none if scrape else born)
-        bodies = _bodies(encoder.encode(tick, 1))
+        bodies = frame_bodies(1, encoder.encode(tick, 1))
         pushes = []
         for body in bodies:
             number += 1
             pushes.append((body, {"Content-Type": MEDIA_TYPE, **PushHeaders(1, number).render()}))
         scrapes.append(pushes)
     return scrapes
-
-
-def _bodies(blocks: Sequence[Block]) -> list[bytes]:
-    bodies, taken = [], list(blocks[:1])
-    for block in blocks[1:]:
-        if sum(len(each.content) for each in [*taken, block]) > MAX_BODY_BYTES - 1000:
-            bodies.append(join_blocks(1, taken))
-            taken = []
-        taken.append(block)
-    return [*bodies, join_blocks(1, taken)]

@@ -127,6 +127,12 @@ def measure(*, quick: bool) -> Outcome:
     )
 
 
+def written_of_a_core(series: int, scrapes: int) -> float:
+    """Samples written in a second of processor time."""
+    with pinned(measured_core()):
+        return _run(_Size(series, scrapes)).written_per_cpu_second
+
+
 def _median(found: list[_Found], name: str) -> int:
     figures: list[float] = [getattr(one, name) for one in found]
     return round(statistics.median(figures))

@@ -92,7 +92,7 @@ async def _run(plan: _Plan) -> _Found:
         folder = Path(text)
         write_identity(folder)
         write_client(folder, FLOODER, NAME)
-        command = python("-m", "bench.serve_gateway", text, "-")
+        command = python("-m", "bench.serve_vendor", "gateway", text, "--log=memory", "--cache=-")
         async with program("gateway", command, folder, measured_core()) as server:
             url = f"https://localhost:{int(await server.line())}/api/v1/write"
             numbers = itertools.count(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from bench import collecting, freshness, gateway, ingest, invoices, lake, neighbour, queries, usage
+from bench import collecting, freshness, gateway, growth, ingest, invoices, lake, neighbour, queries, usage
 from bench.outcome import Outcome
 
 
@@ -20,12 +20,15 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "collector-quiet": collecting.quiet,
     "collector": collecting.some_churn,
     "collector-churn": collecting.much_churn,
+    "targets": collecting.targets,
+    "milvus": collecting.milvus,
     "egress": collecting.egress,
     "memory": collecting.memory,
     "gateway": gateway.measure,
     "neighbour": neighbour.measure,
     "lake": lake.measure,
     "ingest": ingest.frames,
+    "ingest-kafka": ingest.kafka,
     "ingest-rw1": ingest.rw1,
     "usage": usage.measure,
     "invoices": invoices.measure,
@@ -33,9 +36,10 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "rules": queries.rules,
     "pages": freshness.pages,
     "freshness": freshness.freshness,
+    "queryable": freshness.queryable,
+    "growth": growth.measure,
 }
 
 UNMEASURED: Mapping[str, str] = {
     "verify": "there is no proof of usage to verify yet: `verify-invoice` is not written",
-    "growth": "it needs a lake of months, and compaction, which the lake does not do yet",
 }

@@ -1,13 +1,14 @@
 """A part of the vendor side in a process of its own: `python -m bench.serve_vendor gateway|lake|both FOLDER`.
 
-They meet at a log on SQLite in the folder; `both` share one process and a log in memory. A gateway prints its port.
-Rate limits are set beyond what a benchmark sends; all else is as it is by default.
+They meet at a log on SQLite in the folder, or at the Kafka of `--log=HOST:PORT`; `both` share one process and a log
+in memory. A gateway prints its port; `--log=memory` gives it a log whose appends are nearly free. Rate limits are
+set beyond what a benchmark sends, unless `--cache=-`; all else is as it is by default.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
 from pathlib import Path
 
 import uvloop
@@ -21,6 +22,7 @@ from kernel.identity import CertificateAuthority
 from kernel.identity.enrolment import EnrolmentTokens
 from kernel.identity.revocation import Revocations
 from kernel.log import Log
+from kernel.log.kafka import KafkaLog
 from kernel.log.memory import MemoryLog
 from kernel.log.sqlite import SqliteLog
 from kernel.logs import configure_logs
@@ -37,17 +39,25 @@ from metering.refusal import REFUSALS_TOPIC
 _MANY = 10**9
 
 
-async def serve(part: str, folder: Path) -> None:
+async def serve(arguments: argparse.Namespace) -> None:
     """Until it is ended."""
-    clock = SystemClock()
-    log: Log = MemoryLog(clock) if part == "both" else SqliteLog(folder / "log.sqlite", clock)
+    part, folder = arguments.part, arguments.folder
+    log = open_log(folder, "memory" if part == "both" else arguments.log)
     await log.ensure_topics({LIVE_TOPIC: 1, HISTORY_TOPIC: 1, REFUSALS_TOPIC: 1})
     tasks = []
     if part != "gateway":
         tasks.append(_write_lake(log, folder))
     if part != "lake":
-        tasks.append(_serve_gateway(log, folder))
+        tasks.append(_serve_gateway(log, folder, limits_of(arguments.cache)))
     await asyncio.gather(*tasks)
+
+
+def open_log(folder: Path, kind: str) -> Log:
+    """`memory`, `sqlite` or the address of a Kafka."""
+    clock = SystemClock()
+    if kind == "memory":
+        return MemoryLog(clock)
+    return SqliteLog(folder / "log.sqlite", clock) if kind == "sqlite" else KafkaLog(kind)
 
 
 async def open_lake(folder: Path) -> Lake:
@@ -56,19 +66,25 @@ async def open_lake(folder: Path) -> Lake:
     return await Lake.open(f"sqlite:///{folder}/catalog.db", str(folder / "warehouse"), objects, SystemClock())
 
 
+def limits_of(cache: str) -> TenantLimits:
+    """No limits but that of the cache, in bytes; `-` for those that a gateway has by default."""
+    if cache == "-":
+        return TenantLimits()
+    return TenantLimits(
+        samples_per_second=_MANY, burst_samples=_MANY, active_series=_MANY, series_cache_bytes=int(cache)
+    )
+
+
 async def _write_lake(log: Log, folder: Path) -> None:
     await LakeWriter(await open_lake(folder), log, LakeSettings()).run()
 
 
-async def _serve_gateway(log: Log, folder: Path) -> None:
+async def _serve_gateway(log: Log, folder: Path, limits: TenantLimits) -> None:
     clock = SystemClock()
     database = Database(sqlite_url(folder / "byoc.sqlite"))
     migrate(database)
     authority = CertificateAuthority.open(folder / FILES.authority, clock)
     revocations = Revocations(database, clock)
-    limits = TenantLimits(
-        samples_per_second=_MANY, burst_samples=_MANY, active_series=_MANY, series_cache_bytes=2**30
-    )
     parts = GatewayParts(
         GatewaySettings(port=0, tenant=limits),
         await log.writer(),
@@ -86,4 +102,9 @@ async def _serve_gateway(log: Log, folder: Path) -> None:
 
 if __name__ == "__main__":
     configure_logs("ERROR")
-    uvloop.run(serve(sys.argv[1], Path(sys.argv[2])))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["gateway", "lake", "both"])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--log", default="sqlite")
+    parser.add_argument("--cache", default=str(2**30))
+    uvloop.run(serve(parser.parse_args()))

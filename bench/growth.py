@@ -1,0 +1,109 @@
+"""What a thousand replaced series cost, by how many are there; and what a sample costs, by how many are there.
+
+An agent scrapes one target in one process: first pages whose series stay, then pages in which 1,000 series gave
+way to new ones, at places drawn anew. What the second part costs more is of those thousand. It should be the same behind
+10,000 series and behind a million. The gateway and the lake have no such parts: their cost by sample is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench import gateway, lake
+from bench.agents import collector_command, vmagent_command
+from bench.machine import cpu_seconds, note
+from bench.outcome import Budget, Outcome
+from bench.pushes import Scrapes, frames
+from bench.race import MOST_WARM, TOO_SLOW, Command, Course, running
+
+REPLACED = 1_000
+SIZES = (10_000, 100_000, 1_000_000)
+INTERVALS_SECONDS = {10_000: 1, 100_000: 1, 1_000_000: 5}
+GATEWAY_SAMPLES = 10_000_000
+LAKE_SAMPLES = 12_000_000
+SETTLE = 2  # scrapes after the first replaced series that are not counted
+BUDGET = Budget(2.0)
+
+
+@dataclass(frozen=True)
+class _Grown:
+    """Milliseconds of processor time of a scrape."""
+
+    quiet_ms: float
+    replacing_ms: float
+    kept_up: bool
+
+    @property
+    def added_ms(self) -> float:
+        return self.replacing_ms - self.quiet_ms
+
+
+def measure(*, quick: bool) -> Outcome:
+    """How much more 1,000 replaced series cost behind the most series than behind the fewest: 1 is flat."""
+    sizes, counted = (SIZES[:2], 6) if quick else (SIZES, 12)
+    ours = {size: _lap("collector", collector_command, size, counted) for size in sizes}
+    runs = [ours[sizes[-1]].added_ms / ours[sizes[0]].added_ms]
+    details: dict[str, object] = {"replaced": REPLACED, "collector_ms_of_a_scrape": _table(ours)}
+    if not quick:
+        peer = {size: _lap("vmagent", vmagent_command, size, counted) for size in sizes}
+        details["vmagent_ms_of_a_scrape"] = _table(peer)
+        details["vmagent_added_at_most_over_fewest"] = round(peer[sizes[-1]].added_ms / peer[sizes[0]].added_ms, 2)
+        details["gateway_us_per_sample"] = {str(size): _gateway_us(size) for size in sizes}
+        details["lake_us_per_sample"] = {str(size): _lake_us(size) for size in sizes}
+    unit = f"cost of {REPLACED} replaced series behind {sizes[-1]:,} series, over that behind {sizes[0]:,}"
+    return Outcome("growth", unit, runs, [], BUDGET, details)
+
+
+def _table(found: Mapping[int, _Grown]) -> dict[str, dict[str, float | bool]]:
+    return {
+        str(size): {
+            "quiet": round(one.quiet_ms, 1),
+            "replacing": round(one.replacing_ms, 1),
+            "added": round(one.added_ms, 1),
+            "kept_up": one.kept_up,
+        }
+        for size, one in found.items()
+    }
+
+
+def _lap(name: str, command: Command, size: int, counted: int) -> _Grown:
+    warm, interval = 3, INTERVALS_SECONDS[size]
+    quiet = MOST_WARM * warm + counted
+    course = Course(size, REPLACED / size, interval, warm, SETTLE + counted, quiet=quiet)
+    found = asyncio.run(_count(name, command, course, counted))
+    note(f"{name}, {size} series: {found}, {REPLACED} replaced: {found.added_ms:.1f} ms more")
+    return found
+
+
+async def _count(name: str, command: Command, course: Course, counted: int) -> _Grown:
+    async with running(name, command, course) as stage:
+
+        async def milliseconds(first: int) -> float:
+            """Of a scrape, from the beginning of one to that of another; each is worked off before the next."""
+            await stage.await_scrape(first)
+            before = cpu_seconds(stage.agent.pid)
+            await stage.await_scrape(first + counted)
+            return (cpu_seconds(stage.agent.pid) - before) / counted * 1e3
+
+        first, before = await stage.warm_up(course)
+        started = time.monotonic()
+        quiet = await milliseconds(first + 1)
+        last = course.quiet + SETTLE + 1
+        replacing = await milliseconds(last)
+        scrapes = last + counted - first
+        arrived = (await stage.counts())["samples"] - before["samples"]
+        seconds = (time.monotonic() - started) / scrapes
+    is_whole = abs(arrived / (scrapes * course.series) - 1) < 0.1
+    return _Grown(quiet, replacing, is_whole and seconds <= TOO_SLOW * course.interval_seconds)
+
+
+def _gateway_us(series: int) -> float:
+    pushes = frames(Scrapes(series, 1 + GATEWAY_SAMPLES // series))
+    return round(1e6 / gateway.samples_of_a_core(pushes), 4)
+
+
+def _lake_us(series: int) -> float:
+    return round(1e6 / lake.written_of_a_core(series, LAKE_SAMPLES // series), 4)
