@@ -2,8 +2,9 @@
 
 `pages` begins where the vendor begins, at the append to the log. `freshness` begins at the target: its page shows
 the new value, the collector's process scrapes each second and pushes over mutual TLS, the gateway appends.
-`queryable` begins there too and ends when an instant query returns the value. Rules are evaluated each second; the receiver is a real HTTP server that checks the signature. All but the collector is
-one process, with a log in memory and SQLite.
+`queryable` begins there too and ends when an instant query returns the value. Rules are evaluated each second; the
+receiver is a real HTTP server that checks the signature. All but the collector is one process, with a log in memory
+and SQLite.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a thousand replaced series cost, by how many are there; and what a sample costs, by how many are there.
 
 An agent scrapes one target in one process: first pages whose series stay, then pages in which 1,000 series gave
-way to new ones, at places drawn anew. What the second part costs more is of those thousand. It should be the same behind
-10,000 series and behind a million. The gateway and the lake have no such parts: their cost by sample is shown.
+way to new ones, at places drawn anew. What the second part costs more is of those thousand. It should be the same
+behind 10,000 series and behind a million. The gateway and the lake have no such parts: their cost by sample is shown.
 """
 
 from __future__ import annotations
