@@ -2,7 +2,8 @@
 
 An agent scrapes one target in one process: first pages whose series stay, then pages in which 1,000 series gave
 way to new ones, at places drawn anew. What the second part costs more is of those thousand. It should be the same
-behind 10,000 series and behind a million. The gateway and the lake have no such parts: their cost by sample is shown.
+behind 10,000 series and behind a million. The gateway and the lake have no such parts: their cost by sample is
+shown.
 """
 
 from __future__ import annotations
