@@ -1,32 +1,34 @@
-"""From draft to final: number, document, postings and outbox row in one transaction."""
+"""From draft to final: number, document, postings and outbox row in one transaction, for one draft or hundreds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from decimal import Decimal
-from typing import Any
+from hashlib import sha256
+from itertools import groupby
 
 import sqlalchemy as sa
 
-from billing.corrections import Correction
 from billing.document import utc_text
-from billing.draft import COMMITMENT, CREDIT_NOTE, USAGE, Draft, canonical, digest
+from billing.draft import COMMITMENT, USAGE, canonical
 from billing.errors import GraceNotOver, NotApproved, UsageNotSealed
-from billing.invoices import Invoice, find_issues, load_invoices, standing, state_of
-from billing.ledger import Posting, draw_postings, postings_of
+from billing.invoices import Invoice, find_all_issues, state_of
+from billing.issuing import Issued, counted_documents, creditable, store_issued
 from billing.life import Phase, State, phase_of
-from billing.models import approvals, draws, entries, invoices, outbox, postings
-from billing.numbers import CREDIT_NOTES, Number, take_number
+from billing.models import approvals, contracts
+from billing.numbers import CREDIT_NOTES, Number, take_numbers
 from billing.prepaid import load_grants
+from billing.prepared import Prepared
 from billing.pricing.credits import Draw, draw
-from billing.store import load_contract, lock_organization
+from billing.store import lock_organizations
 from kernel.audit import AuditLog
 from kernel.clock import Clock
-from kernel.errors import Conflict, Refuse
-from kernel.ids import OrganizationId
-from kernel.money import Currency, Money, total
+from kernel.errors import ByocError, Conflict, Refuse
+from kernel.money import Money
+
+Outcome = Invoice | ByocError
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,96 +39,146 @@ class Finalizer:
     audit: AuditLog
     actor: str
 
-    def finalize(self, connection: sa.Connection, draft: Draft) -> Invoice:
+    def finalize(self, connection: sa.Connection, draft: Prepared) -> Invoice:
         """The final document of the draft's contract, kind and period: the stored one if one stands.
 
         A period whose document is void is issued again. Raises UsageNotSealed, GraceNotOver, NotApproved; Conflict
         when the contract, or what a correction counted as billed, has changed since the draft was made.
         """
-        contract = draft.agreed.contract
-        lock_organization(connection, OrganizationId(contract.organization))
-        issues = find_issues(connection, contract.contract, draft.kind, draft.period_name)
-        stored = _standing_issue(connection, draft, issues)
-        if stored is not None:
-            return stored
-        self._check(connection, draft)
-        issue = draft.issue or len(issues) + 1
-        if draft.issue and len(issues) + 1 != draft.issue:
-            raise Conflict(f"{draft.kind} {draft.period_name}: another was issued meanwhile; draft again")
-        return self._issue(connection, draft, issue)
+        [found] = self.finalize_all(connection, [draft])
+        if isinstance(found, ByocError):
+            raise found
+        return found
 
-    def _check(self, connection: sa.Connection, draft: Draft) -> None:
-        contract = draft.agreed.contract
+    def finalize_all(self, connection: sa.Connection, drafts: Sequence[Prepared]) -> list[Outcome]:
+        """The same for many, all in the caller's transaction; what one is refused for stands in its place.
+
+        Drafts of one period of a contract must not be in one call twice.
+        """
+        lock_organizations(connection, {draft.organization for draft in drafts})
+        issues = find_all_issues(connection, [(draft.contract, draft.kind, draft.period_name) for draft in drafts])
+        newest = _newest_contracts(connection, {draft.contract for draft in drafts})
+        outcomes: dict[int, Outcome] = {}
+        due: list[tuple[int, Prepared, int]] = []
+        for place, draft in enumerate(drafts):
+            before = issues[draft.contract, draft.kind, draft.period_name]
+            try:
+                stored = _standing_issue(connection, draft, before)
+                if stored is None:
+                    self._check(connection, draft, newest.get(draft.contract))
+                    due.append((place, draft, _next_issue(draft, before)))
+                else:
+                    outcomes[place] = stored
+            except ByocError as refused:
+                outcomes[place] = refused
+        outcomes |= self._issue_all(connection, due)
+        return [outcomes[place] for place in range(len(drafts))]
+
+    def _check(self, connection: sa.Connection, draft: Prepared, newest_sha256: str | None) -> None:
         if draft.kind == USAGE:
-            phase = phase_of(draft.period, contract.grace_hours, self.clock.now_ms())
-            if phase is not Phase.DUE:
-                until = f"{contract.grace_hours} hours after its end"
-                raise GraceNotOver(f"{draft.period_name} of {contract.organization} is {phase}: final from {until}")
-            if not draft.sealed:
-                message = f"usage of {contract.organization} in {draft.period_name} is not sealed yet"
-                raise UsageNotSealed(f"{message}; wait until its hours are closed, then finalize again")
-            if contract.approval and not _is_approved(connection, digest(draft.json())):
-                message = f"{contract.contract} asks for approval of draft {digest(draft.json())}"
-                raise NotApproved(f"{message}: `byoc invoice approve {contract.organization} {draft.period_name}`")
-        if draft.kind in {USAGE, COMMITMENT}:
-            newest = load_contract(connection, contract.contract)
-            if newest.snapshot != draft.agreed.snapshot:
-                raise Conflict(f"contract {contract.contract} was amended meanwhile; draft and finalize again")
-        _check_counted(connection, contract.contract, draft.corrections)
+            self._check_period(connection, draft)
+        if draft.kind in {USAGE, COMMITMENT} and newest_sha256 != draft.contract_sha256:
+            raise Conflict(f"contract {draft.contract} was amended meanwhile; draft and finalize again")
+        for (
+            number,
+            counted,
+        ) in draft.corrections:  # a correction is billed once: the same documents must still stand
+            stands = counted_documents(connection, draft.contract, number)
+            if tuple(one.number for one in stands) != counted:
+                raise Conflict(f"{number} was corrected meanwhile; draft and finalize again")
         if draft.reference is not None:
-            left = creditable(connection, contract.contract, draft.reference, draft.currency)
-            if left + draft.net < Money.zero(draft.currency):
+            left = creditable(connection, draft.contract, draft.reference, draft.net.currency)
+            if left + draft.net < Money.zero(draft.net.currency):
                 raise Refuse(f"{draft.reference}: {-draft.net} is more than what is left to credit, {left}")
 
-    def _issue(self, connection: sa.Connection, draft: Draft, issue: int) -> Invoice:
-        contract, kind = draft.agreed.contract, draft.kind
-        series = contract.legal_entity.id + (CREDIT_NOTES if kind == CREDIT_NOTE else "")
-        number = take_number(connection, contract.legal_entity, series, self.clock.now_ms())
-        organization = OrganizationId(contract.organization)
+    def _check_period(self, connection: sa.Connection, draft: Prepared) -> None:
+        phase = phase_of(draft.period, draft.grace_hours, self.clock.now_ms())
+        if phase is not Phase.DUE:
+            until = f"{draft.grace_hours} hours after its end"
+            raise GraceNotOver(f"{draft.period_name} of {draft.organization} is {phase}: final from {until}")
+        if not draft.sealed:
+            message = f"usage of {draft.organization} in {draft.period_name} is not sealed yet"
+            raise UsageNotSealed(f"{message}; wait until its hours are closed, then finalize again")
+        if draft.needs_approval and not _is_approved(connection, draft.content_sha256):
+            message = f"{draft.contract} asks for approval of draft {draft.content_sha256}"
+            raise NotApproved(f"{message}: `byoc invoice approve {draft.organization} {draft.period_name}`")
+
+    def _issue_all(self, connection: sa.Connection, due: list[tuple[int, Prepared, int]]) -> dict[int, Invoice]:
+        """Numbers by series, in the order given, then all rows."""
+        found: dict[int, Invoice] = {}
+        for series, same in groupby(sorted(due, key=lambda one: _series(one[1])), key=lambda one: _series(one[1])):
+            ours = list(same)
+            entity = ours[0][1].legal_entity
+            numbers = take_numbers(connection, entity, series, self.clock.now_ms(), len(ours))
+            issued = [
+                self._issued(connection, draft, number, issue)
+                for (_, draft, issue), number in zip(ours, numbers, strict=True)
+            ]
+            store_issued(connection, issued)
+            for (place, _, _), one in zip(ours, issued, strict=True):
+                invoice = one.invoice
+                details = {"sha256": invoice.sha256, "gross": invoice.gross, "currency": invoice.currency}
+                self.audit.append(connection, self.actor, "invoice.finalize", invoice.number, details)
+                found[place] = invoice
+        return found
+
+    def _issued(self, connection: sa.Connection, draft: Prepared, number: Number, issue: int) -> Issued:
         drawn: tuple[Draw, ...] = ()
         due = draft.gross
-        if kind != CREDIT_NOTE:
-            drawn, due = draw(load_grants(connection, organization, draft.currency), draft.gross, number.issued_ms)
-        encoded = canonical(_issued(draft, number, issue, drawn, due))
+        if not draft.is_credit_note:
+            grants = load_grants(connection, draft.organization, due.currency)
+            drawn, due = draw(grants, due, number.issued_ms)
+        encoded = _document(draft, number, issue, drawn, due)
+        is_first = issue == 1 and draft.issue is None
         invoice = Invoice(
             number=number.text,
-            organization=organization,
-            contract=contract.contract,
-            kind=kind,
-            period=draft.period_name if issue == 1 and draft.issue is None else f"{draft.period_name}.{issue}",
-            currency=draft.currency.code,
+            organization=draft.organization,
+            contract=draft.contract,
+            kind=draft.kind,
+            period=draft.period_name if is_first else f"{draft.period_name}.{issue}",
+            currency=due.currency.code,
             gross=f"{draft.gross.amount:f}",
             issued_ms=number.issued_ms,
-            content_sha256=digest(draft.json()),
-            sha256=digest(encoded),
+            content_sha256=draft.content_sha256,
+            sha256=sha256(encoded).hexdigest(),
             json=encoded,
         )
-        _store(connection, invoice, number, draft)
-        _store_draws(connection, invoice, drawn)
-        details = {"sha256": invoice.sha256, "gross": invoice.gross, "currency": invoice.currency}
-        self.audit.append(connection, self.actor, "invoice.finalize", invoice.number, details)
-        return invoice
+        return Issued(invoice, number, draft.postings, drawn)
 
 
-def _issued(draft: Draft, number: Number, issue: int, drawn: Iterable[Draw], due: Money) -> dict[str, Any]:
-    due_date = date.fromisoformat(number.issue_date) + timedelta(days=draft.agreed.contract.payment_days)
+def _document(draft: Prepared, number: Number, issue: int, drawn: Iterable[Draw], due: Money) -> bytes:
+    """The draft's content with what its number brings."""
+    due_date = date.fromisoformat(number.issue_date) + timedelta(days=draft.payment_days)
     prepaid = [{"grant": one.grant, "amount": f"{one.amount.amount:f}"} for one in drawn]
-    return draft.document() | {
-        "status": "final",
-        "number": number.text,
-        "issued_at": utc_text(number.issued_ms),
-        "issue_date": number.issue_date,
-        **({"issue": str(issue)} if issue > 1 and draft.issue is None else {}),
-        "payment": {"prepaid": prepaid, "due": f"{due.amount:f}", "due_date": due_date.isoformat()},
-    }
+    return canonical(
+        json.loads(draft.content)
+        | {
+            "status": "final",
+            "number": number.text,
+            "issued_at": utc_text(number.issued_ms),
+            "issue_date": number.issue_date,
+            **({"issue": str(issue)} if issue > 1 and draft.issue is None else {}),
+            "payment": {"prepaid": prepaid, "due": f"{due.amount:f}", "due_date": due_date.isoformat()},
+        }
+    )
 
 
-def _standing_issue(connection: sa.Connection, draft: Draft, issues: list[Invoice]) -> Invoice | None:
+def _series(draft: Prepared) -> str:
+    return draft.legal_entity.id + (CREDIT_NOTES if draft.is_credit_note else "")
+
+
+def _next_issue(draft: Prepared, before: list[Invoice]) -> int:
+    if draft.issue is not None and len(before) + 1 != draft.issue:
+        raise Conflict(f"{draft.kind} {draft.period_name}: another was issued meanwhile; draft again")
+    return len(before) + 1
+
+
+def _standing_issue(connection: sa.Connection, draft: Prepared, before: list[Invoice]) -> Invoice | None:
     if draft.issue is not None:  # credit notes and threshold invoices: the n-th, by content
-        same = [one for one in issues if one.content_sha256 == digest(draft.json())]
+        same = [one for one in before if one.content_sha256 == draft.content_sha256]
         return same[-1] if same else None
-    if issues and state_of(connection, issues[-1].number) is not State.VOID:
-        return issues[-1]
+    if before and state_of(connection, before[-1].number) is not State.VOID:
+        return before[-1]
     return None
 
 
@@ -135,77 +187,16 @@ def _is_approved(connection: sa.Connection, content_sha256: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _check_counted(connection: sa.Connection, contract: str, corrections: Iterable[Correction]) -> None:
-    """A correction is billed once: what counted as billed must still be all that stands."""
-    for correction in corrections:
-        counted = counted_documents(connection, contract, correction.number)
-        if tuple(one.number for one in counted) != correction.counted:
-            raise Conflict(f"{correction.number} was corrected meanwhile; draft and finalize again")
-
-
-def counted_documents(connection: sa.Connection, contract: str, number: str) -> list[Invoice]:
-    """The standing documents of a contract that bill the period of invoice `number`: itself and its corrections."""
-    stands = standing(connection, load_invoices(connection, contract=contract))
-    return [
-        one
-        for one in stands
-        if one.number == number or any(line.get("corrects") == number for line in one.document["lines"])
-    ]
-
-
-def creditable(connection: sa.Connection, contract: str, number: str, unit: Currency) -> Money:
-    """The net amount of an invoice and its corrections that no credit note has given back yet."""
-    lines = (
-        line
-        for one in counted_documents(connection, contract, number)
-        for line in one.document["lines"]
-        if line.get("corrects") == number or (one.number == number and line.get("corrects") is None)
-    )
-    return total((Money(Decimal(line["amount"]), unit) for line in lines), unit)
-
-
-def _store(connection: sa.Connection, invoice: Invoice, number: Number, draft: Draft) -> None:
-    same = ("number", "organization", "contract", "kind", "period", "currency", "gross", "issued_ms")
-    connection.execute(
-        invoices.insert().values(
-            {name: getattr(invoice, name) for name in (*same, "content_sha256", "sha256")}
-            | {"legal_entity": number.series, "year": number.year, "sequence": number.sequence}
-            | {"document": invoice.json.decode()}
+def _newest_contracts(connection: sa.Connection, wanted: set[str]) -> dict[str, str]:
+    """The sha256 of the newest version of each contract."""
+    found: dict[str, str] = {}
+    ordered = sorted(wanted)
+    for start in range(0, len(ordered), 500):
+        part = ordered[start : start + 500]
+        query = (
+            sa.select(contracts.c.contract, contracts.c.sha256)
+            .where(contracts.c.contract.in_(part))
+            .order_by(contracts.c.contract, contracts.c.version)
         )
-    )
-    entry = [
-        {"number": invoice.number, "position": position, **posting_values(posting, invoice.issued_ms)}
-        for position, posting in enumerate(postings_of(draft), start=1)
-    ]
-    if entry:
-        connection.execute(postings.insert(), entry)
-    payload = {"number": invoice.number, "organization": invoice.organization, "sha256": invoice.sha256}
-    connection.execute(
-        outbox.insert().values(
-            number=invoice.number,
-            event="invoice.final",
-            payload=canonical(payload).decode(),
-            created_ms=invoice.issued_ms,
-        )
-    )
-
-
-def _store_draws(connection: sa.Connection, invoice: Invoice, drawn: Iterable[Draw]) -> None:
-    for one in drawn:
-        minor = int(one.amount.amount.scaleb(one.amount.currency.exponent))
-        values = {"number": invoice.number, "event": 0, "grant_id": one.grant, "minor_units": minor}
-        connection.execute(draws.insert().values(values))
-    entry = draw_postings(invoice.organization, drawn)
-    for position, posting in enumerate(entry, start=1):
-        values = {"number": invoice.number, "event": 0, "position": position}
-        connection.execute(entries.insert().values(values | posting_values(posting, invoice.issued_ms)))
-
-
-def posting_values(posting: Posting, booked_ms: int) -> dict[str, Any]:
-    """Columns of a posting that both tables of postings have."""
-    return {
-        "account": posting.account,
-        "currency": posting.amount.currency.code,
-        "minor_units": posting.minor_units,
-        "booked_ms": booked_ms,
-    }
+        found |= {row.contract: row.sha256 for row in connection.execute(query)}  # the last of each is the newest
+    return found

@@ -19,8 +19,8 @@ from billing.draft import (
     needed_meters,
     rated_lines,
 )
-from billing.finalize import creditable
 from billing.invoices import Invoice, find_issues, load_invoices, standing
+from billing.issuing import creditable
 from billing.spent import spent_before
 from billing.thresholds import THRESHOLD
 from kernel.clock import Clock

@@ -49,6 +49,24 @@ def find_issues(connection: sa.Connection, contract: str, kind: str, period: str
     return [_invoice(row) for row in connection.execute(query)]
 
 
+def find_all_issues(
+    connection: sa.Connection, wanted: Iterable[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], list[Invoice]]:
+    """`find_issues` for many of (contract, kind, period)."""
+    found: dict[tuple[str, str, str], list[Invoice]] = {key: [] for key in wanted}
+    ordered = sorted({contract for contract, _, _ in found})
+    for start in range(0, len(ordered), 500):
+        part = invoices.c.contract.in_(ordered[start : start + 500])
+        kinds = invoices.c.kind.in_({kind for _, kind, _ in found})
+        query = sa.select(invoices).where(part, kinds).order_by(invoices.c.issued_ms, invoices.c.sequence)
+        for row in connection.execute(query):
+            for period in {row.period, row.period.rpartition(".")[0]}:
+                key = (row.contract, row.kind, period)
+                if key in found:
+                    found[key].append(_invoice(row))
+    return found
+
+
 def find_invoice(connection: sa.Connection, contract: str, kind: str, period: str) -> Invoice | None:
     """The document of a contract's period that counts: issued and not void."""
     found = find_issues(connection, contract, kind, period)

@@ -15,13 +15,15 @@ import sqlalchemy as sa
 from billing.agreed import agreed_on
 from billing.corrections import CREDIT, billed_lines
 from billing.document import utc_ms
-from billing.draft import CREDIT_NOTE, Credit, Draft, credit_draft, digest
+from billing.draft import CREDIT_NOTE, Credit, Draft, credit_draft
 from billing.errors import WrongState
-from billing.finalize import Finalizer, counted_documents, posting_values
+from billing.finalize import Finalizer
 from billing.invoices import Invoice, find_issues, load_invoice, load_invoices
+from billing.issuing import counted_documents, posting_values
 from billing.ledger import Posting, payment_postings
 from billing.life import Event, LifeEvent, State, follow
 from billing.models import approvals, draws, entries, events, postings
+from billing.prepared import prepare
 from billing.standing import Standing, read_standing
 from billing.store import insert_new, lock_organization
 from kernel.audit import AuditLog
@@ -44,7 +46,7 @@ class Receivables:
 
     def approve(self, draft: Draft) -> str:
         """Approve exactly this draft; returns its sha256. Again changes nothing."""
-        content, contract = digest(draft.json()), draft.agreed.contract.contract
+        content, contract = draft.sha256, draft.agreed.contract.contract
 
         def write(connection: sa.Connection) -> None:
             known = sa.select(approvals.c.actor).where(approvals.c.content_sha256 == content)
@@ -127,7 +129,7 @@ class Receivables:
             period = Window(utc_ms(document["period"]["start"]), utc_ms(document["period"]["end"]))
             credit = Credit(lines, len(before) + 1, reason)
             draft = credit_draft(agreed_on(document), period, number, credit)
-            issued = Finalizer(self.clock, self.audit, self.actor).finalize(connection, draft)
+            issued = Finalizer(self.clock, self.audit, self.actor).finalize(connection, prepare(draft))
             self._settle_if_nothing_is_open(connection, read_standing(connection, number))
             return issued
 

@@ -13,6 +13,7 @@ from billing.finalize import Finalizer
 from billing.gathering import Gathering
 from billing.invoices import Invoice, find_invoice, load_invoice, load_invoices
 from billing.life import Phase, phase_of
+from billing.prepared import prepare
 from billing.rating.commitment import charges_of
 from billing.store import load_contract, load_contracts
 from kernel.audit import AuditLog
@@ -89,7 +90,8 @@ class InvoiceRun:
         Raises UsageNotSealed, GraceNotOver, NotApproved; Conflict when what it rests on has changed meanwhile.
         """
         finalizer = Finalizer(self.clock, self.audit, self.actor)
-        return self.database.transact(lambda connection: finalizer.finalize(connection, draft))
+        prepared = prepare(draft)
+        return self.database.transact(lambda connection: finalizer.finalize(connection, prepared))
 
     def credit_late(self, contract: str) -> tuple[Invoice, ...]:
         """Issue the credit notes for late usage that made finished months cheaper."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -30,9 +30,20 @@ def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any
 
 def lock_organization(connection: sa.Connection, organization: OrganizationId) -> None:
     """Hold the organization's row until the transaction ends: reservations and amendments go one by one."""
-    insert_new(connection, accounts, {"organization": organization})
-    query = sa.select(accounts.c.organization).where(accounts.c.organization == organization).with_for_update()
-    connection.execute(query)
+    lock_organizations(connection, {organization})
+
+
+def lock_organizations(connection: sa.Connection, organizations: Iterable[OrganizationId]) -> None:
+    """Hold the rows of several, always in the same order, so that no two transactions wait for each other."""
+    ordered = sorted(organizations)
+    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    rows = [{"organization": organization} for organization in ordered]
+    if rows:
+        connection.execute(make(accounts).on_conflict_do_nothing(), rows)
+    for start in range(0, len(ordered), 500):
+        part = accounts.c.organization.in_(ordered[start : start + 500])
+        query = sa.select(accounts.c.organization).where(part).order_by(accounts.c.organization)
+        connection.execute(query.with_for_update())
 
 
 def add_snapshot(connection: sa.Connection, table: sa.Table, key: dict[str, Any], values: dict[str, Any]) -> bool:
