@@ -82,7 +82,7 @@ class Finalizer:
         for (
             number,
             counted,
-        ) in draft.corrections:  # a correction is billed once: the same documents must still stand
+        ) in draft.corrections:
             stands = counted_documents(connection, draft.contract, number)
             if tuple(one.number for one in stands) != counted:
                 raise Conflict(f"{number} was corrected meanwhile; draft and finalize again")

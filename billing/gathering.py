@@ -47,7 +47,7 @@ class Gathering:
         contract = agreed.contract.contract
         issued = self._standing(contract)
         thresholds = [one for one in issued if one.kind == THRESHOLD and one.document["period"]["name"] == month]
-        issues = self.database.transact(lambda connection: find_issues(connection, contract, THRESHOLD, month))
+        issues = self.database.read(lambda connection: find_issues(connection, contract, THRESHOLD, month))
         before = [one for one in issued if one.document["period"]["name"] != month]
         corrections = (one for one in self._corrections(before, issued) if _is_positive(one.net))
         measured = self._measured(agreed, period, issued)
@@ -78,7 +78,7 @@ class Gathering:
         def read(connection: Any) -> list[Invoice]:
             return standing(connection, load_invoices(connection, contract=contract))
 
-        return self.database.transact(read)
+        return self.database.read(read)
 
     def _corrections(self, originals: Iterable[Invoice], issued: list[Invoice]) -> Iterable[Correction]:
         """What later usage changed of each monthly invoice among `originals`, given all standing documents."""
@@ -121,7 +121,7 @@ class Gathering:
             issues = find_issues(connection, contract, CREDIT_NOTE, correction.number)
             return creditable(connection, contract, correction.number, unit), len(issues) + 1
 
-        left, issue = self.database.transact(read)
+        left, issue = self.database.read(read)
         within = limited(correction, left)
         if within is None or not within.net.amount:
             return None

@@ -82,7 +82,7 @@ class InvoiceRun:
     def commitments(self, contract: str, until_ms: int | None = None) -> tuple[Draft, ...]:
         """Drafts of a contract's commitments that begin before `until_ms` (None: by now), by date."""
         agreed = self.database.transact(lambda connection: load_contract(connection, contract))
-        return _commitments(agreed, self.clock.now_ms() + 1 if until_ms is None else until_ms)
+        return commitments_before(agreed, self.clock.now_ms() + 1 if until_ms is None else until_ms)
 
     def finalize(self, draft: Draft) -> Invoice:
         """Make a draft final, or return the document of its period that stands.
@@ -95,7 +95,7 @@ class InvoiceRun:
 
     def credit_late(self, contract: str) -> tuple[Invoice, ...]:
         """Issue the credit notes for late usage that made finished months cheaper."""
-        return tuple(self.finalize(draft) for draft in self._gathering.credits_due(contract))
+        return tuple(self.finalize(draft) for draft in self.credits_due(contract))
 
     def close(self, organization: OrganizationId, month: str, contract: str | None = None) -> Closed:
         """Credit what became cheaper, finalize the commitments that began by the end of the month, then the month.
@@ -106,7 +106,7 @@ class InvoiceRun:
         credited = self.credit_late(agreed.contract.contract)
         draft = self.draft(organization, month, contract)
         if draft.sealed:  # nothing is issued for a month that can't be closed
-            for charge in _commitments(draft.agreed, draft.period.end_ms):
+            for charge in commitments_before(draft.agreed, draft.period.end_ms):
                 self.finalize(charge)
         invoice = self.finalize(draft)
         issued = self.invoices(organization)
@@ -136,12 +136,10 @@ class InvoiceRun:
         self, organization: OrganizationId, month: str, contract: str | None = None
     ) -> tuple[AgreedContract, Window]:
         """The contract that covers a month, and the part of the month in its term."""
-        month_window(month)  # a malformed month is the caller's mistake before any contract is looked at
-        known = self.database.transact(lambda connection: load_contracts(connection, organization))
         covering = [
             (agreed, period)
-            for agreed in known
-            if contract in (None, agreed.contract.contract) and (period := _period(agreed, month))
+            for agreed, period in self.covering_all(organization, month)
+            if contract in (None, agreed.contract.contract)
         ]
         if not covering:
             named = f"contract {contract} does not cover" if contract else "no contract covers"
@@ -150,6 +148,16 @@ class InvoiceRun:
             names = ", ".join(agreed.contract.contract for agreed, _ in covering)
             raise AmbiguousContract(f"{organization}: {month} is covered by {names}; name one with --contract")
         return covering[0]
+
+    def covering_all(self, organization: OrganizationId, month: str) -> list[tuple[AgreedContract, Window]]:
+        """Every contract that covers a part of a month, with that part. Raises InvalidInput for no month."""
+        month_window(month)  # a malformed month is the caller's mistake before any contract is looked at
+        known = self.database.read(lambda connection: load_contracts(connection, organization))
+        return [(agreed, period) for agreed in known if (period := _period(agreed, month))]
+
+    def credits_due(self, contract: str) -> list[Draft]:
+        """The credit notes for months that later usage made cheaper."""
+        return self._gathering.credits_due(contract)
 
     @property
     def _gathering(self) -> Gathering:
@@ -160,6 +168,7 @@ def _period(agreed: AgreedContract, month: str) -> Window | None:
     return month_window(month, agreed.contract.time_zone).intersection(agreed.contract.window)
 
 
-def _commitments(agreed: AgreedContract, until_ms: int) -> tuple[Draft, ...]:
+def commitments_before(agreed: AgreedContract, until_ms: int) -> tuple[Draft, ...]:
+    """Drafts of the contract's commitments that begin before a moment, by date."""
     charges = (charge for charge in charges_of(agreed.contract) if charge.window.start_ms < until_ms)
     return tuple(commitment_draft(agreed, charge) for charge in charges)

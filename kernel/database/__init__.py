@@ -37,6 +37,7 @@ metadata = sa.MetaData(
 ATTEMPTS = 8
 ASK_ATTEMPTS = 40  # how a lost COMMIT ended: half a second each, once they are slow
 _SERIALIZATION_FAILURES = {"40001", "40P01"}  # serialization_failure, deadlock_detected
+_READS = "byoc_reads"
 _SERVER_GOES = ("08", "57P")  # connection exceptions, operator intervention: shutdown, crash, still starting
 _OWN_NUMBER = sa.text("SELECT CAST(pg_current_xact_id_if_assigned() AS text)")
 _STATUS_OF = sa.text("SELECT pg_xact_status(CAST(:number AS xid8))")
@@ -86,6 +87,13 @@ class Database:
                     raise DatabaseUnavailable(f"the database stayed busy for {ATTEMPTS} attempts") from error
             _pause(attempt)
         raise AssertionError("unreachable")
+
+    def read(self, reading: Transaction[T]) -> T:
+        """`transact` for what only reads: on SQLite one snapshot, and no waiting for the one writer. Blocking."""
+        if not self.is_sqlite:
+            return self.transact(reading)
+        with self.engine.connect().execution_options(**{_READS: True}) as connection, connection.begin():
+            return reading(connection)
 
     def _try(self, transaction: Transaction[T]) -> T:
         with self.engine.connect() as connection, connection.begin() as begun:
@@ -165,6 +173,6 @@ def _sqlite_engine(url: sa.URL, busy_timeout_seconds: float) -> sa.Engine:
 
     @event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get(_READS) else "BEGIN IMMEDIATE")
 
     return engine

@@ -70,7 +70,7 @@ class UsageStore:
         """The newest revision of every hour of `window`. Raises InvalidInput unless it is cut at hour edges."""
         if window.start_ms % HOUR_MS or window.end_ms % HOUR_MS:
             raise InvalidInput.single("usage", "window", str(window), "edges at whole UTC hours")
-        return self._database.transact(lambda connection: _read_month(connection, organization, window))
+        return self._database.read(lambda connection: _read_month(connection, organization, window))
 
     def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
         """No meter but the licence's is rolled up yet. Raises NotFound."""
@@ -88,7 +88,7 @@ class UsageStore:
             )
             .limit(1)
         )
-        return self._database.transact(lambda connection: connection.execute(query).first()) is not None
+        return self._database.read(lambda connection: connection.execute(query).first()) is not None
 
     def open_components(self, organization: OrganizationId, before_ms: int) -> frozenset[Component]:
         """The components that existed at `before_ms`, by the newest revision of the hour that ends there."""

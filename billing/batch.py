@@ -1,0 +1,151 @@
+"""The invoice run of a month for many organizations: drafted side by side, numbered in batches. Resumable.
+
+A draft is a pure function, so worker processes make them; the numbers are taken here, one short transaction for a
+batch. What was issued before a crash is found again and not issued twice, so a run that died is simply run again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from billing.errors import NoContract
+from billing.finalize import Finalizer, Outcome
+from billing.invoices import Invoice
+from billing.prepared import Prepared, prepare
+from billing.run import InvoiceRun, commitments_before
+from kernel.audit import AuditLog
+from kernel.clock import Clock, VirtualClock, from_ms
+from kernel.crashpoints import crash_point
+from kernel.database import Database
+from kernel.errors import ByocError
+from kernel.ids import OrganizationId
+from metering.usage.model import UsageReader
+
+BATCH = 100  # organizations: what one worker drafts, and one transaction numbers
+OpenUsage = Callable[[Database], UsageReader]  # importable by name: workers are new processes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why an organization has no invoice for the month."""
+
+    organization: OrganizationId
+    error: ByocError
+
+
+@dataclass(frozen=True, slots=True)
+class MonthDone:
+    """What a batch gave: documents that stand now, whoever issued them, and what was refused."""
+
+    organizations: int
+    documents: tuple[Invoice, ...]
+    refused: tuple[Refused, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MonthRun:
+    """`processes` make drafts (1: here). Methods block."""
+
+    database: Database
+    open_usage: OpenUsage
+    clock: Clock
+    audit: AuditLog
+    actor: str = "billing"
+    processes: int = os.cpu_count() or 1
+
+    def close(self, organizations: Sequence[OrganizationId], month: str) -> Iterator[MonthDone]:
+        """Finalize the month of each organization, with the credit notes and commitments due; a batch at a time.
+
+        An organization that can't be invoiced is in `refused` and holds up no other.
+        """
+        batches = [organizations[start : start + BATCH] for start in range(0, len(organizations), BATCH)]
+        finalizer = Finalizer(self.clock, self.audit, self.actor)
+        with self._drafting() as draft:
+            waiting = [draft(batch, month) for batch in batches[: 2 * self.processes]]
+            for number, batch in enumerate(batches):
+                drafts, refused = waiting.pop(0).result()
+                following = number + 2 * self.processes
+                if following < len(batches):
+                    waiting.append(draft(batches[following], month))
+                outcomes = self._finalize(finalizer, drafts)
+                crash_point("billing.batch")
+                yield _done(batch, drafts, outcomes, refused)
+
+    def _finalize(self, finalizer: Finalizer, drafts: Sequence[Prepared]) -> list[Outcome]:
+        return self.database.transact(lambda connection: finalizer.finalize_all(connection, drafts))
+
+    @contextmanager
+    def _drafting(self) -> Iterator[Callable[[Sequence[OrganizationId], str], Future[_Drafted]]]:
+        url, now_ms = self.database.url.render_as_string(hide_password=False), self.clock.now_ms()
+        if self.processes == 1:
+            yield lambda batch, month: _at_once(_draft(self.database, self.open_usage, self.clock, batch, month))
+            return
+        context = multiprocessing.get_context("spawn")
+        pool: Executor = ProcessPoolExecutor(self.processes, context)
+        with pool:
+            yield lambda batch, month: pool.submit(_draft_elsewhere, url, self.open_usage, now_ms, batch, month)
+
+
+_Drafted = tuple[list[Prepared], list[Refused]]
+
+
+def _at_once(drafted: _Drafted) -> Future[_Drafted]:
+    future: Future[_Drafted] = Future()
+    future.set_result(drafted)
+    return future
+
+
+def _draft_elsewhere(
+    url: str, open_usage: OpenUsage, now_ms: int, batch: Sequence[OrganizationId], month: str
+) -> _Drafted:
+    database = Database(url)
+    try:
+        return _draft(database, open_usage, VirtualClock(from_ms(now_ms)), batch, month)
+    finally:
+        database.close()
+
+
+def _draft(
+    database: Database, open_usage: OpenUsage, clock: Clock, batch: Iterable[OrganizationId], month: str
+) -> _Drafted:
+    run = InvoiceRun(database, open_usage(database), clock, AuditLog(database, clock))
+    drafts: list[Prepared] = []
+    refused: list[Refused] = []
+    for organization in batch:
+        try:
+            drafts += _of_one(run, organization, month)
+        except ByocError as error:
+            refused.append(Refused(organization, error))
+    return drafts, refused
+
+
+def _of_one(run: InvoiceRun, organization: OrganizationId, month: str) -> list[Prepared]:
+    """Everything due for one organization, in the order of issue; nothing when its month can't be closed yet."""
+    found: list[Prepared] = []
+    contracts = run.covering_all(organization, month)
+    if not contracts:
+        raise NoContract(f"{organization}: no contract covers {month}")
+    for agreed, period in contracts:
+        draft = run.draft(organization, month, agreed.contract.contract)
+        found += [prepare(credit) for credit in run.credits_due(agreed.contract.contract)]
+        if draft.sealed:
+            found += [prepare(charge) for charge in commitments_before(agreed, period.end_ms)]
+        found.append(prepare(draft))
+    return found
+
+
+def _done(
+    batch: Sequence[OrganizationId],
+    drafts: Sequence[Prepared],
+    outcomes: Sequence[Outcome],
+    refused: Sequence[Refused],
+) -> MonthDone:
+    pairs = list(zip(drafts, outcomes, strict=True))
+    failed = [Refused(draft.organization, one) for draft, one in pairs if isinstance(one, ByocError)]
+    documents = tuple(one for one in outcomes if isinstance(one, Invoice))
+    return MonthDone(len(batch), documents, (*refused, *failed))
