@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ class Refused:
     error: ByocError
 
 
+Drafted = tuple[list[Prepared], list[Refused]]
+
+
 @dataclass(frozen=True, slots=True)
 class MonthDone:
     """What a batch gave: documents that stand now, whoever issued them, and what was refused."""
@@ -63,24 +67,34 @@ class MonthRun:
 
         An organization that can't be invoiced is in `refused` and holds up no other.
         """
-        batches = [organizations[start : start + BATCH] for start in range(0, len(organizations), BATCH)]
-        finalizer = Finalizer(self.clock, self.audit, self.actor)
-        with self._drafting() as draft:
-            waiting = [draft(batch, month) for batch in batches[: 2 * self.processes]]
-            for number, batch in enumerate(batches):
-                drafts, refused = waiting.pop(0).result()
-                following = number + 2 * self.processes
-                if following < len(batches):
-                    waiting.append(draft(batches[following], month))
-                outcomes = self._finalize(finalizer, drafts)
-                crash_point("billing.batch")
-                yield _done(batch, drafts, outcomes, refused)
+        for batch, (drafts, refused) in self.drafts(organizations, month):
+            yield self.finalize(batch, drafts, refused)
+            crash_point("billing.batch")
 
-    def _finalize(self, finalizer: Finalizer, drafts: Sequence[Prepared]) -> list[Outcome]:
-        return self.database.transact(lambda connection: finalizer.finalize_all(connection, drafts))
+    def drafts(
+        self, organizations: Sequence[OrganizationId], month: str
+    ) -> Iterator[tuple[Sequence[OrganizationId], Drafted]]:
+        """Everything due for each organization, a batch at a time, and whose month can't be drafted."""
+        batches = [organizations[start : start + BATCH] for start in range(0, len(organizations), BATCH)]
+        ahead = 2 * self.processes
+        with self._drafting() as draft:
+            waiting = deque(draft(batch, month) for batch in batches[:ahead])
+            for number, batch in enumerate(batches):
+                drafted = waiting.popleft().result()
+                if number + ahead < len(batches):
+                    waiting.append(draft(batches[number + ahead], month))
+                yield batch, drafted
+
+    def finalize(
+        self, batch: Sequence[OrganizationId], drafts: Sequence[Prepared], refused: Sequence[Refused] = ()
+    ) -> MonthDone:
+        """One transaction for a batch."""
+        finalizer = Finalizer(self.clock, self.audit, self.actor)
+        outcomes = self.database.transact(lambda connection: finalizer.finalize_all(connection, drafts))
+        return _done(batch, drafts, outcomes, refused)
 
     @contextmanager
-    def _drafting(self) -> Iterator[Callable[[Sequence[OrganizationId], str], Future[_Drafted]]]:
+    def _drafting(self) -> Iterator[Callable[[Sequence[OrganizationId], str], Future[Drafted]]]:
         url, now_ms = self.database.url.render_as_string(hide_password=False), self.clock.now_ms()
         if self.processes == 1:
             yield lambda batch, month: _at_once(_draft(self.database, self.open_usage, self.clock, batch, month))
@@ -91,18 +105,15 @@ class MonthRun:
             yield lambda batch, month: pool.submit(_draft_elsewhere, url, self.open_usage, now_ms, batch, month)
 
 
-_Drafted = tuple[list[Prepared], list[Refused]]
-
-
-def _at_once(drafted: _Drafted) -> Future[_Drafted]:
-    future: Future[_Drafted] = Future()
+def _at_once(drafted: Drafted) -> Future[Drafted]:
+    future: Future[Drafted] = Future()
     future.set_result(drafted)
     return future
 
 
 def _draft_elsewhere(
     url: str, open_usage: OpenUsage, now_ms: int, batch: Sequence[OrganizationId], month: str
-) -> _Drafted:
+) -> Drafted:
     database = Database(url)
     try:
         return _draft(database, open_usage, VirtualClock(from_ms(now_ms)), batch, month)
@@ -112,7 +123,7 @@ def _draft_elsewhere(
 
 def _draft(
     database: Database, open_usage: OpenUsage, clock: Clock, batch: Iterable[OrganizationId], month: str
-) -> _Drafted:
+) -> Drafted:
     run = InvoiceRun(database, open_usage(database), clock, AuditLog(database, clock))
     drafts: list[Prepared] = []
     refused: list[Refused] = []

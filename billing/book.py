@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from billing.agreed import AgreedContract
 from billing.amendments import contract_findings, licence_findings
 from billing.contract import Contract, parse_contract
-from billing.documents import Snapshot
+from billing.documents import Snapshot, render_content
 from billing.licence import Licence, capacity_of, parse_licence
 from billing.models import contracts, invoices, licences, price_books
 from billing.prices import PriceBook, parse_price_book
@@ -46,7 +46,7 @@ class ContractBook:
 
         def add(connection: sa.Connection) -> None:
             key = {"book": book.price_book, "version": book.version}
-            if add_snapshot(connection, price_books, key, self._stored(snapshot)):
+            if add_snapshot(connection, price_books, key, self._stored(snapshot, source)):
                 self._record(connection, actor, "price.add", key, snapshot)
 
         self.database.transact(add)
@@ -62,7 +62,7 @@ class ContractBook:
             agree_stored(connection, contract, snapshot, source)
             key = {"contract": contract.contract, "version": contract.version}
             before = [known.contract for known in load_contracts(connection, organization, contract.contract)]
-            values = {"organization": organization, **self._stored(snapshot)}
+            values = {"organization": organization, **self._stored(snapshot, source)}
             if add_snapshot(connection, contracts, key, values):
                 invoiced = _invoiced_until_ms(connection, contract)
                 raise_findings(contract_findings(contract, before, invoiced, source))
@@ -80,7 +80,7 @@ class ContractBook:
             lock_organization(connection, organization)
             key = {"licence": licence.licence, "version": licence.version}
             before = load_licences(connection, organization, licence.licence)
-            values = {"organization": organization, **self._stored(snapshot)}
+            values = {"organization": organization, **self._stored(snapshot, source)}
             if add_snapshot(connection, licences, key, values):
                 contract = _contract_or_none(connection, licence.contract)
                 raise_findings(licence_findings(licence, before, contract, source))
@@ -109,8 +109,10 @@ class ContractBook:
         """The licensed milli-vCPU over time, zero where no licence is valid."""
         return capacity_of(self.licences(organization))
 
-    def _stored(self, snapshot: Snapshot) -> dict[str, str | int]:
-        return {"snapshot": snapshot.text, "sha256": snapshot.sha256, "added_ms": self.clock.now_ms()}
+    def _stored(self, snapshot: Snapshot, source: str) -> dict[str, str | int]:
+        content = render_content(snapshot.text, source)
+        texts = {"snapshot": snapshot.text, "sha256": snapshot.sha256, "content": content}
+        return {**texts, "added_ms": self.clock.now_ms()}
 
     def _record(
         self, connection: sa.Connection, actor: str, action: str, key: Mapping[str, object], snapshot: Snapshot
@@ -132,4 +134,4 @@ def _invoiced_until_ms(connection: sa.Connection, contract: Contract) -> int:
         invoices.c.contract == contract.contract, invoices.c.kind == "usage"
     )
     latest = connection.execute(query).scalar()
-    return month(latest, contract.time_zone).end_ms if latest else 0
+    return month(latest.partition(".")[0], contract.time_zone).end_ms if latest else 0

@@ -65,6 +65,8 @@ def fraction_text(value: Fraction) -> dict[str, str]:
 
 
 def _shown(value: Fraction) -> str:
+    if value.denominator == 1:
+        return str(value.numerator)
     text = render_fraction(value, SHOWN_PLACES).rstrip("0").rstrip(".")
     return text if Fraction(text) == value else f"{text}..."
 

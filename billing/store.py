@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -10,12 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from billing.agreed import AgreedContract, agree
-from billing.contract import Contract, parse_contract
-from billing.documents import Snapshot
+from billing.contract import Contract
+from billing.documents import Snapshot, parse_content, parse_document
 from billing.errors import SnapshotConflict
-from billing.licence import Licence, parse_licence
+from billing.licence import Licence
 from billing.models import accounts, contracts, licences, price_books
-from billing.prices import PriceBook, parse_price_book
+from billing.prices import PriceBook
 from kernel.errors import InvalidInput, NotFound
 from kernel.ids import OrganizationId
 
@@ -86,7 +86,7 @@ def load_licences(
 ) -> list[Licence]:
     """The newest version of each licence (of one organization, and of the licence `also`), by id."""
     rows = _all_newest(connection, licences, "licence", organization, also)
-    return [_parse(row, row.licence, parse_licence) for row in rows]
+    return [_parse(row, row.licence, Licence) for row in rows]
 
 
 def load_price_book(connection: sa.Connection, book: str, version: int | None = None) -> tuple[PriceBook, Snapshot]:
@@ -96,7 +96,7 @@ def load_price_book(connection: sa.Connection, book: str, version: int | None = 
     if row is None:
         wanted = f"price book {book!r}" + (f" version {version}" if version else "")
         raise NotFound(f"there is no {wanted}; add it with `byoc price add FILE`")
-    return _parse(row, book, parse_price_book), Snapshot(row.snapshot, row.sha256)
+    return _parse(row, book, PriceBook), Snapshot(row.snapshot, row.sha256)
 
 
 def agree_stored(connection: sa.Connection, contract: Contract, snapshot: Snapshot, source: str) -> AgreedContract:
@@ -105,18 +105,19 @@ def agree_stored(connection: sa.Connection, contract: Contract, snapshot: Snapsh
 
 
 def _agreed(connection: sa.Connection, row: Any) -> AgreedContract:
-    contract = _parse(row, row.contract, parse_contract)
+    contract = _parse(row, row.contract, Contract)
     return agree_stored(connection, contract, Snapshot(row.snapshot, row.sha256), row.contract)
 
 
 @lru_cache(maxsize=20_000)  # stored texts never change; parsing is most of what reading them costs
-def _parse_stored(parse: Callable[[str, str], T], text: str, source: str) -> T:
-    parsed: T = parse(text, source)
+def _parse_stored(model: type[T], text: str, content: str | None, source: str) -> T:
+    """What was checked as a whole when it was stored is only read here."""
+    parsed: T = parse_content(content, source, model) if content else parse_document(text, source, model)
     return parsed
 
 
-def _parse(row: Any, identifier: str, parse: Callable[[str, str], T]) -> T:
-    parsed: T = _parse_stored(parse, row.snapshot, f"{identifier} version {row.version}")
+def _parse(row: Any, identifier: str, model: type[T]) -> T:
+    parsed: T = _parse_stored(model, row.snapshot, row.content, f"{identifier} version {row.version}")
     return parsed
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice
 
 from kernel.window import Window
 
@@ -75,14 +75,24 @@ class StepFunction:
 
     def pieces(self, window: Window) -> Iterable[tuple[Window, int]]:
         """The windows of constant value that tile `window`, zeros included, in order."""
-        edges = [window.start_ms, *(at_ms for at_ms, _ in self.points if at_ms in window), window.end_ms]
-        for start, end in pairwise(sorted(set(edges))):
-            yield Window(start, end), self.at(start)
+        for start, end, value in self._spans(window):
+            yield Window(start, end), value
 
     def integral(self, window: Window) -> int:
         """The exact integral over the window, in value times milliseconds."""
-        return sum(value * piece.length_ms for piece, value in self.pieces(window))
+        return sum(value * (end - start) for start, end, value in self._spans(window))
 
     def maximum(self, window: Window) -> int:
         """The largest value inside the window."""
-        return max(value for _, value in self.pieces(window))
+        return max(value for _, _, value in self._spans(window))
+
+    def _spans(self, window: Window) -> Iterator[tuple[int, int, int]]:
+        """Start, end and value of each piece of `window`: looks at the points inside it and no others."""
+        first = bisect_right(self.points, window.start_ms, key=lambda point: point[0])
+        start, value = window.start_ms, self.points[first - 1][1] if first else 0
+        for at_ms, following in islice(self.points, first, None):
+            if at_ms >= window.end_ms:
+                break
+            yield start, at_ms, value
+            start, value = at_ms, following
+        yield start, window.end_ms, value

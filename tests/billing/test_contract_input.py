@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.contract import parse_contract
+from billing.contract import Contract, parse_contract
+from billing.documents import parse_content, render_content
 from billing.errors import SnapshotConflict
 from billing.licence import parse_licence
 from billing.prices import parse_price_book
@@ -264,3 +265,11 @@ def test_every_field_says_what_it_is() -> None:
 
     for model in (Contract, Licence, PriceBook, Price):
         assert [name for name, description, _ in documented_fields(model) if not description] == []
+
+
+@pytest.mark.parametrize("more", ["", 'tax: {category: S, rate: "19"}\n', "time_zone: Europe/Berlin\n"])
+def test_the_content_means_what_the_text_means(more: str) -> None:
+    text = contract_text(more=more).replace("vcpu: 16", 'vcpu: "16.5"')
+    again = parse_content(render_content(text, "c.yaml"), "c.yaml", Contract)
+    assert again == parse_contract(text, "c.yaml")
+    assert again.commitment[0].milli_vcpu == 16_500

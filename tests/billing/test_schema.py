@@ -37,7 +37,7 @@ def test_the_migration_makes_the_tables_of_the_models(database: Database) -> Non
 def test_the_migration_can_be_taken_back(database: Database) -> None:
     import importlib
 
-    names = ("0004_billing", "0007_invoice_life")
+    names = ("0004_billing", "0007_invoice_life", "0008_billing_content")
     migrations = [importlib.import_module(f"console.migrations.versions.{name}") for name in names]
 
     def downgrade_and_upgrade(connection: sa.Connection) -> set[str]:
