@@ -1,7 +1,8 @@
 """An invoice run: drafts of a month for many customers, made final, and made again to see the same bytes.
 
 The usage is given as levels, not read from sealed hours: 10,000 customers' hours of a month are 7.4 million rows.
-Contracts are stored before the clock starts. Database: SQLite with synchronous=FULL, a transaction for 100 customers, two drafting processes.
+Contracts are stored before the clock starts. Database:
+SQLite with synchronous=FULL, a transaction for 100 customers, two drafting processes.
 """
 
 from __future__ import annotations

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
+
+# How long an example takes depends on who else is on the machine, and is not what these tests are about.
+settings.register_profile("byoc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("byoc")
 
 pytest_plugins = ["tests.services.fixtures"]
 
