@@ -34,10 +34,11 @@ DEFAULT_HOLD_SECONDS = 86_400.0
 @dataclass(frozen=True, slots=True)
 class ScanOptions:
     """`carry_in_ms`: also each series' latest sample at most so long before the window (its time is before the
-    window's start). `snapshot_id`: read the lake as it was then."""
+    window's start). `snapshot_id`: read the lake as it was then. `as_integers`: also `integer` and `scale`."""
 
     carry_in_ms: int = 0
     snapshot_id: int | None = None
+    as_integers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +121,18 @@ class Lake:
         canonical bytes of `metering.record`), series_id (fixed binary 16), timestamp_ms (int64), value (double,
         stale markers included). `names` are metric names; None: all. Of different values at one instant of one
         series the lower wins and NaN loses; the schema's metadata counts them as `byoc.conflicts`, and names the
-        snapshot read as `byoc.snapshot`. Raises LakeUnavailable, LakeDamaged, UnknownSnapshot.
+        snapshot read as `byoc.snapshot`. Asked for integers, it has two more columns, `integer` (int64) and `scale`
+        (int8, 0 to 9): value is integer / 10 ** scale, bit for bit, and both are null where it is no such decimal.
+        One series may have several scales. Raises LakeUnavailable, LakeDamaged, UnknownSnapshot.
         """
         chosen = options or ScanOptions()
         request = ScanRequest(
-            organization, window, None if names is None else tuple(names), project, chosen.carry_in_ms
+            organization,
+            window,
+            None if names is None else tuple(names),
+            project,
+            chosen.carry_in_ms,
+            chosen.as_integers,
         )
         state = await asyncio.to_thread(self.tables.samples, chosen.snapshot_id)
         return await asyncio.to_thread(scan_samples, self.tables, state, request)

@@ -10,15 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from metering.lake.ordering import Ids, Integers, Runs, id_words
+from metering.lake.stored_values import StoredValues, read_columns
 
 
 def read_runs(content: bytes) -> Runs:
     """The rows of a file of samples, as they stand."""
-    table = pq.read_table(pa.BufferReader(content), columns=["series_id", "timestamp_ms", "value"])
+    table = read_columns(pq.ParquetFile(pa.BufferReader(content)))
     ids = id_bytes(table.column("series_id"))
     starts = run_starts(ids)
     counts = np.diff(np.append(starts, len(ids)))
-    return Runs(ids[starts], counts, table.column("timestamp_ms").to_numpy(), table.column("value").to_numpy())
+    return Runs(ids[starts], counts, table.column("timestamp_ms").to_numpy(), StoredValues.of(table).values())
 
 
 def id_bytes(column: Any) -> Ids:

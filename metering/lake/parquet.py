@@ -1,7 +1,9 @@
 """Rows and series into Parquet files, by the same code for what comes in and for what is compacted.
 
-The bytes depend on the rows alone. Times are delta-coded, values split by byte (their NaN bits survive) and without
-statistics, as min and max mean nothing for NaN. A row group ends where a series does, so that readers skip by id.
+The bytes depend on the rows alone. A value is `value` where that is not null, else
+`(reference + delta) / 10 ** scale` (`scaled.py`): times and deltas are coded by their differences, the few doubles
+split by byte (their NaN bits survive). No statistics of values: min and max mean nothing for NaN. A row group ends
+where a series does, so that readers skip by id.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kernel.ids import Tenant
-from metering.lake.ordering import Ids, Integers, Runs, id_words
+from metering.lake.ordering import Floats, Ids, Integers, Runs, id_words
+from metering.lake.scaled import to_chain, to_scaled
 from metering.lake.series import Series
 
 FRESH_LEVEL = 1
@@ -26,6 +29,9 @@ _SAMPLE_COLUMNS: dict[str, pa.DataType] = {
     "value": pa.float64(),
     "day": pa.date32(),
     "tenant": pa.dictionary(pa.int32(), pa.string()),  # a string in the file; coded, it need not be hashed by row
+    "reference": pa.int64(),
+    "delta": pa.int64(),
+    "scale": pa.int32(),
 }
 _SERIES_COLUMNS: dict[str, pa.DataType] = {
     "series_id": pa.binary(16),
@@ -39,9 +45,13 @@ SAMPLES_ARROW = pa.schema(_SAMPLE_COLUMNS)
 SERIES_ARROW = pa.schema(_SERIES_COLUMNS)
 _ENCODING: dict[str, Any] = {
     "compression": "zstd",
-    "use_dictionary": ["series_id", "day", "tenant"],
+    "use_dictionary": ["series_id", "day", "tenant", "reference", "scale"],
     "dictionary_pagesize_limit": 16 * 1024 * 1024,
-    "column_encoding": {"timestamp_ms": "DELTA_BINARY_PACKED", "value": "BYTE_STREAM_SPLIT"},
+    "column_encoding": {
+        "timestamp_ms": "DELTA_BINARY_PACKED",
+        "delta": "DELTA_BINARY_PACKED",
+        "value": "BYTE_STREAM_SPLIT",
+    },
     "write_statistics": ["series_id", "timestamp_ms", "day", "tenant"],
     "store_schema": False,
 }
@@ -60,16 +70,33 @@ def write_samples(runs: Runs, day: int, tenant: Tenant, row_group_rows: int, *, 
         for start, stop, first, last in cuts:
             count = stop - start
             # Only so much at a time: ids are the widest column, and small pieces of memory stay in the caches.
-            wide: Any = np.repeat(ids[first:last], runs.counts[first:last])
+            counts = runs.counts[first:last]
+            wide: Any = np.repeat(ids[first:last], counts)
+            value, reference, delta, scale = _value_columns(runs.values[start:stop], counts)
             columns = [
                 pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), count, [None, pa.py_buffer(wide)]),
                 pa.array(runs.timestamps_ms[start:stop]),
-                pa.array(runs.values[start:stop]),
+                value,
                 days.slice(0, count),
                 tenants.slice(0, count),
+                reference,
+                delta,
+                scale,
             ]
             writer.write_table(pa.table(columns, schema=SAMPLES_ARROW), row_group_size=count)
     return sink.getvalue().to_pybytes()
+
+
+def _value_columns(values: Floats, counts: Integers) -> tuple[Any, Any, Any, Any]:
+    """value, reference, delta, scale."""
+    scaled = to_scaled(values, counts)
+    chain = to_chain(scaled, counts)
+    references = pa.array(np.repeat(chain.references, counts))
+    scales = pa.array(np.repeat(scaled.scales.astype(np.int32), counts))
+    if scaled.is_exact is None:
+        return pa.nulls(len(values), pa.float64()), references, pa.array(chain.deltas), scales
+    deltas = pa.array(chain.deltas, mask=~scaled.is_exact)
+    return pa.array(values, mask=scaled.is_exact), references, deltas, scales
 
 
 def row_groups(counts: Integers, target_rows: int) -> Iterator[tuple[int, int, int, int]]:

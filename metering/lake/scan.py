@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +16,15 @@ from pyiceberg.table import Table
 
 from kernel.window import DAY_MS, Window
 from metering.lake.errors import LakeDamaged
-from metering.lake.merging import id_bytes
-from metering.lake.ordering import id_words, sort_order
+from metering.lake.merging import id_bytes, run_starts
+from metering.lake.ordering import Bools, Floats, Ids, Integers, sort_order
+from metering.lake.scaled import Scales
 from metering.lake.series_table import read_series
+from metering.lake.stored_values import StoredValues, read_columns
 from metering.lake.tables import SamplesState, Tables, translated_errors
 
 COLUMNS = ("organization", "project", "collector", "labels", "series_id", "timestamp_ms", "value")
+INTEGER_COLUMNS = ("integer", "scale")
 CONFLICTS = b"byoc.conflicts"
 SNAPSHOT = b"byoc.snapshot"
 # pyiceberg's predicates take (column, value) by place, which their own annotations do not say.
@@ -32,13 +35,17 @@ _SIGN = np.uint64(1 << 63)
 
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
-    """What to read. `carry_in_ms`: also each series' latest sample at most so long before the window."""
+    """What to read. `carry_in_ms`: also each series' latest sample at most so long before the window.
+
+    `as_integers`: also each value as an integer and its scale.
+    """
 
     organization: str
     window: Window
     names: tuple[str, ...] | None = None
     project: str | None = None
     carry_in_ms: int = 0
+    as_integers: bool = False
 
     @property
     def reach(self) -> Window:
@@ -47,14 +54,33 @@ class ScanRequest:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Rows by column, sorted by slot and time; slots number series in the order of their ids."""
+    """Rows by column, sorted by slot and time; slots number series in the order of their ids.
 
-    slots: npt.NDArray[np.int64]
-    timestamps_ms: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
+    `integers` and their `scales` are there if they were asked for; a scale of -1: the value is no such decimal.
+    """
+
+    slots: Integers
+    timestamps_ms: Integers
+    values: Floats
+    integers: Integers | None = None
+    scales: Scales | None = None
 
     def take(self, rows: Any) -> Samples:
-        return Samples(self.slots[rows], self.timestamps_ms[rows], self.values[rows])
+        return Samples._of([None if column is None else column[rows] for column in self.columns()])
+
+    def columns(self) -> tuple[Any, ...]:
+        """All of them, in the order of the fields."""
+        return self.slots, self.timestamps_ms, self.values, self.integers, self.scales
+
+    @classmethod
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        """One after the other."""
+        columns = zip(*(part.columns() for part in parts), strict=True)
+        return cls._of([None if column[0] is None else np.concatenate(column) for column in columns])
+
+    @classmethod
+    def _of(cls, columns: Sequence[Any]) -> Samples:
+        return cls(*columns)
 
 
 def scan_samples(tables: Tables, state: SamplesState, request: ScanRequest) -> pa.Table:
@@ -97,7 +123,7 @@ def drop_duplicates(samples: Samples) -> tuple[Samples, int]:
     return ordered.take(~same), len(np.unique(instants[differs]))
 
 
-def _value_order(values: npt.NDArray[np.float64]) -> npt.NDArray[np.uint64]:
+def _value_order(values: Floats) -> npt.NDArray[np.uint64]:
     bits = values.view(np.uint64)
     ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     return np.where(np.isnan(values), bits | _SIGN, ordered)  # NaN of either sign above +Inf
@@ -120,17 +146,15 @@ def _read_samples(state: SamplesState, series: pa.Table, request: ScanRequest) -
     with ThreadPoolExecutor(_THREADS, "lake-scan") as pool:
         parts = list(pool.map(reader.read, plan_files(state, request)))
     if not parts:
-        return Samples(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float64))
-    whole = Samples(
-        np.concatenate([part.slots for part in parts]),
-        np.concatenate([part.timestamps_ms for part in parts]),
-        np.concatenate([part.values for part in parts]),
-    )
+        nothing = np.empty(0, np.int64)
+        scaled = (nothing, nothing.astype(np.int8)) if request.as_integers else ()
+        return Samples(nothing, nothing, np.empty(0), *scaled)
+    whole = Samples.joined(parts)
     return whole.take(sort_order(whole.slots, whole.timestamps_ms))
 
 
 class _FileReader:
-    def __init__(self, table: Table, ids: npt.NDArray[np.uint8], request: ScanRequest) -> None:
+    def __init__(self, table: Table, ids: Ids, request: ScanRequest) -> None:
         self._io = table.io
         self._slots: Mapping[bytes, int] = {each.tobytes(): slot for slot, each in enumerate(ids)}
         self._bounds = (ids[0].tobytes(), ids[-1].tobytes()) if len(ids) else (b"", b"")
@@ -142,12 +166,17 @@ class _FileReader:
             source: Any = stream
             parquet = pq.ParquetFile(source)
             groups = [index for index in range(parquet.num_row_groups) if self._may_hold(parquet, index)]
-            table = parquet.read_row_groups(groups, columns=["series_id", "timestamp_ms", "value"])
+            table = read_columns(parquet, groups)
         times = table.column("timestamp_ms").to_numpy()
-        slots = self._slots_of(id_bytes(table.column("series_id")), file.file_path)
+        ids = id_bytes(table.column("series_id"))
+        starts = run_starts(ids)
+        counts = np.diff(np.append(starts, len(ids)))
+        slots = np.repeat(self._slots_of(ids[starts], file.file_path), counts)
+        stored = StoredValues.of(table)
+        scaled = stored.as_integers(counts) if self._request.as_integers else ()
         reach = self._request.reach
         chosen = (slots >= 0) & (times >= reach.start_ms) & (times < reach.end_ms)
-        return Samples(slots[chosen], times[chosen], table.column("value").to_numpy()[chosen])
+        return Samples(slots, times, stored.values(), *scaled).take(slice(None) if chosen.all() else chosen)
 
     def _may_hold(self, parquet: pq.ParquetFile, index: int) -> bool:
         group = parquet.metadata.row_group(index)
@@ -164,19 +193,14 @@ class _FileReader:
             return True
         return bool(ids.min <= highest and ids.max >= lowest)
 
-    def _slots_of(self, ids: npt.NDArray[np.uint8], path: str) -> npt.NDArray[np.int64]:
-        # Sorted by id: look up each run of equal ids once.
-        if not len(ids):
-            return np.empty(0, np.int64)
-        high, low = id_words(ids)
-        starts = np.flatnonzero(np.append(True, (high[1:] != high[:-1]) | (low[1:] != low[:-1])))
-        found = [self._slots.get(ids[start].tobytes(), -1) for start in starts.tolist()]
+    def _slots_of(self, ids: Ids, path: str) -> Integers:
+        found = [self._slots.get(each.tobytes(), -1) for each in ids]
         if self._must_know_all and -1 in found:
             raise LakeDamaged(f"{path} holds samples of a series that the series table does not know")
-        return np.repeat(np.asarray(found, np.int64), np.diff(np.append(starts, len(ids))))
+        return np.asarray(found, np.int64)
 
 
-def _keep_carry_in(samples: Samples, start_ms: int) -> npt.NDArray[np.bool_]:
+def _keep_carry_in(samples: Samples, start_ms: int) -> Bools:
     inside = samples.timestamps_ms >= start_ms
     is_last = np.ones(len(inside), np.bool_)
     is_last[:-1] = inside[1:] | (samples.slots[1:] != samples.slots[:-1])
@@ -202,5 +226,10 @@ def _table(samples: Samples, series: pa.Table, conflicts: int, snapshot_id: int 
         pa.array(samples.timestamps_ms),
         pa.array(samples.values),
     ]
+    names = list(COLUMNS)
+    if samples.integers is not None and samples.scales is not None:
+        is_double = samples.scales < 0
+        columns += [pa.array(samples.integers, mask=is_double), pa.array(samples.scales, mask=is_double)]
+        names += INTEGER_COLUMNS
     metadata = {CONFLICTS: str(conflicts).encode(), SNAPSHOT: str(snapshot_id or "").encode()}
-    return pa.table(columns, names=list(COLUMNS)).replace_schema_metadata(metadata)
+    return pa.table(columns, names=names).replace_schema_metadata(metadata)

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy.exc
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, TableAlreadyExistsError
+from pyiceberg.exceptions import CommitFailedException, NamespaceAlreadyExistsError, TableAlreadyExistsError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
@@ -42,6 +42,7 @@ SAMPLES = (NAMESPACE, "samples")
 SERIES = (NAMESPACE, "series")
 ALL_TABLES = (SAMPLES, SERIES, *(table.identifier for table in BESIDE))
 CATALOG = "byoc"
+_EVOLUTIONS = 5
 
 SAMPLES_SCHEMA = Schema(
     NestedField(1, "series_id", FixedType(16), required=False),
@@ -49,6 +50,9 @@ SAMPLES_SCHEMA = Schema(
     NestedField(3, "value", DoubleType(), required=False),
     NestedField(4, "day", DateType(), required=False),
     NestedField(5, "tenant", StringType(), required=False),
+    NestedField(6, "reference", LongType(), required=False),
+    NestedField(7, "delta", LongType(), required=False),
+    NestedField(8, "scale", IntegerType(), required=False),
 )
 SERIES_SCHEMA = Schema(
     NestedField(1, "series_id", FixedType(16), required=False),
@@ -69,6 +73,9 @@ PROPERTIES = {
     "commit.manifest-merge.enabled": "true",
     "commit.manifest.min-count-to-merge": "30",
     "write.metadata.metrics.column.value": "none",
+    "write.metadata.metrics.column.reference": "none",
+    "write.metadata.metrics.column.delta": "none",
+    "write.metadata.metrics.column.scale": "none",
     "write.metadata.metrics.column.labels": "none",
     "write.metadata.metrics.column.message": "none",
     "write.metadata.metrics.column.help": "none",
@@ -182,11 +189,32 @@ def _open_catalog(properties: Mapping[str, str]) -> SqlCatalog:
 
 def _ensure(catalog: SqlCatalog, identifier: tuple[str, str], schema: Schema, spec: PartitionSpec) -> None:
     if catalog.table_exists(identifier):
+        _evolve(catalog, identifier, schema)
         return
     with suppress(NamespaceAlreadyExistsError, sqlalchemy.exc.IntegrityError):
         catalog.create_namespace(NAMESPACE)
     with suppress(TableAlreadyExistsError, sqlalchemy.exc.IntegrityError):
         catalog.create_table(identifier, schema, partition_spec=spec, properties=PROPERTIES)
+
+
+def _evolve(catalog: SqlCatalog, identifier: tuple[str, str], schema: Schema) -> None:
+    """Give a table of an earlier version the columns that it lacks; its files stay, and are null there."""
+    for attempt in range(_EVOLUTIONS):
+        table = catalog.load_table(identifier)
+        there = set(table.schema().column_names)
+        lacking = [field for field in schema.fields if field.name not in there]
+        if not lacking:
+            return
+        try:
+            with table.transaction() as transaction:
+                with transaction.update_schema() as update:
+                    for field in lacking:
+                        update.add_column(field.name, field.field_type)
+                transaction.set_properties(PROPERTIES)
+            return
+        except CommitFailedException as error:  # a writer committed meanwhile, or another process did the same
+            if attempt == _EVOLUTIONS - 1:
+                raise LakeUnavailable(f"{identifier[1]} took no new columns; trying again later") from error
 
 
 def storage(table: Table) -> LakeFileIO:

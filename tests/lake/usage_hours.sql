@@ -1,9 +1,15 @@
 -- The licence meter's hours by any engine: an integer step function, integrated over each hour.
 -- A sample holds until the next one of its series, at most for the staleness limit, never past a marker.
 -- Of different values at one instant the lower wins and a number wins over NaN, as `Lake.scan` decides it.
-WITH chosen AS (
+-- A value is stored as it is, or as an integer (the sum of two) and its decimal places.
+WITH valued AS (
+    SELECT series_id, timestamp_ms, tenant,
+        COALESCE(value, CAST(reference + delta AS DOUBLE) / POWER(10, scale)) AS value
+    FROM samples
+),
+chosen AS (
     SELECT samples.series_id, timestamp_ms, MIN(value) AS value  -- NaN is the largest in Spark
-    FROM samples JOIN (
+    FROM valued AS samples JOIN (
         SELECT DISTINCT series_id FROM series
         WHERE name = 'byoc_component_allocated_vcpu' AND organization = 'acme'
     ) AS metered ON samples.series_id = metered.series_id
