@@ -5,6 +5,8 @@ from __future__ import annotations
 from console.demo.witness import Labels, Row
 from metering.lake.tables import SERIES, Tables
 
+_VALUE = ("value", "reference", "delta", "scale")
+
 
 def raw_rows(tables: Tables, organization: str) -> list[Row]:
     """Every row of an organization, once for each time it is in a file. Blocks.
@@ -18,9 +20,18 @@ def raw_rows(tables: Tables, organization: str) -> list[Row]:
             labels[bytes(row["series_id"])] = _labels(row["labels"])
     rows: list[Row] = []
     for batch in samples.to_arrow_batch_reader():
-        columns = (batch.column(name).to_pylist() for name in ("series_id", "timestamp_ms", "value"))
-        rows += [(labels[bytes(id_)], at_ms, value) for id_, at_ms, value in zip(*columns, strict=True)]
+        columns = (batch.column(name).to_pylist() for name in ("series_id", "timestamp_ms", *_VALUE))
+        rows += [(labels[bytes(id_)], at_ms, _value(*stored)) for id_, at_ms, *stored in zip(*columns, strict=True)]
     return rows
+
+
+def _value(value: float | None, reference: int | None, delta: int | None, scale: int | None) -> float:
+    """A double, or the sum of two integers with decimal places; Python rounds a quotient of integers once."""
+    if value is not None:
+        return value
+    if reference is None or delta is None or scale is None:
+        raise ValueError("a row without a value")
+    return float((reference + delta) / 10**scale)
 
 
 def _labels(canonical: bytes) -> Labels:

@@ -18,21 +18,12 @@ import pyarrow.parquet as pq
 
 from kernel.ids import Tenant
 from metering.lake.ordering import Floats, Ids, Integers, Runs, id_words
-from metering.lake.scaled import to_chain, to_scaled
+from metering.lake.run_pages import Column, Physical, PlainFile, RunColumn, RunFile
+from metering.lake.scaled import Chain, Scaled, to_chain, to_scaled
 from metering.lake.series import Series
 
 FRESH_LEVEL = 1
 MERGED_LEVEL = 6  # a twentieth smaller, half as fast again; merging happens once
-_SAMPLE_COLUMNS: dict[str, pa.DataType] = {
-    "series_id": pa.binary(16),
-    "timestamp_ms": pa.int64(),
-    "value": pa.float64(),
-    "day": pa.date32(),
-    "tenant": pa.dictionary(pa.int32(), pa.string()),  # a string in the file; coded, it need not be hashed by row
-    "reference": pa.int64(),
-    "delta": pa.int64(),
-    "scale": pa.int32(),
-}
 _SERIES_COLUMNS: dict[str, pa.DataType] = {
     "series_id": pa.binary(16),
     "organization": pa.string(),
@@ -41,62 +32,85 @@ _SERIES_COLUMNS: dict[str, pa.DataType] = {
     "name": pa.string(),
     "labels": pa.binary(),
 }
-SAMPLES_ARROW = pa.schema(_SAMPLE_COLUMNS)
 SERIES_ARROW = pa.schema(_SERIES_COLUMNS)
+_UTF8, _DATE = {"converted": 0, "logical": 1}, {"converted": 6, "logical": 6}
+_COLUMNS = (
+    Column("series_id", Physical.FIXED_LEN_BYTE_ARRAY, 16),
+    Column("timestamp_ms", Physical.INT64),
+    Column("value", Physical.DOUBLE),
+    Column("day", Physical.INT32, **_DATE),
+    Column("tenant", Physical.BYTE_ARRAY, **_UTF8),
+    Column("reference", Physical.INT64),
+    Column("delta", Physical.INT64),
+    Column("scale", Physical.INT32),
+)
+_ONE_VALUE = np.zeros(1, np.int64)
+_PLAIN_COLUMNS: dict[str, pa.DataType] = {
+    "timestamp_ms": pa.int64(),
+    "value": pa.float64(),
+    "delta": pa.int64(),
+}
+_PLAIN_ARROW = pa.schema(_PLAIN_COLUMNS)
 _ENCODING: dict[str, Any] = {
     "compression": "zstd",
-    "use_dictionary": ["series_id", "day", "tenant", "reference", "scale"],
-    "dictionary_pagesize_limit": 16 * 1024 * 1024,
+    "use_dictionary": False,
     "column_encoding": {
         "timestamp_ms": "DELTA_BINARY_PACKED",
         "delta": "DELTA_BINARY_PACKED",
         "value": "BYTE_STREAM_SPLIT",
     },
-    "write_statistics": ["series_id", "timestamp_ms", "day", "tenant"],
+    "write_statistics": ["timestamp_ms"],
     "store_schema": False,
 }
 
 
 def write_samples(runs: Runs, day: int, tenant: Tenant, row_group_rows: int, *, level: int = FRESH_LEVEL) -> bytes:
     """A file of samples of one day (days since 1970) and one tenant; `level` is zstd's."""
-    cuts = list(row_groups(runs.counts, row_group_rows))
-    longest = max((stop - start for start, stop, *_ in cuts), default=0)
-    days: Any = pa.array(np.full(longest, day, np.int32)).cast(pa.date32())
-    codes: Any = pa.array(np.zeros(longest, np.int32))
-    tenants = pa.DictionaryArray.from_arrays(codes, pa.array([str(tenant)], pa.string()))
-    ids = np.ascontiguousarray(runs.ids).view("V16").reshape(-1)
+    name, number = str(tenant).encode(), _plain_integers(np.array([day], np.int32))
+    named = len(name).to_bytes(4, "little") + name
+    groups: list[tuple[int, dict[str, RunColumn]]] = []
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, SAMPLES_ARROW, compression_level=level, **_ENCODING) as writer:
-        for start, stop, first, last in cuts:
-            count = stop - start
-            # Only so much at a time: ids are the widest column, and small pieces of memory stay in the caches.
-            counts = runs.counts[first:last]
-            wide: Any = np.repeat(ids[first:last], counts)
-            value, reference, delta, scale = _value_columns(runs.values[start:stop], counts)
-            columns = [
-                pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), count, [None, pa.py_buffer(wide)]),
-                pa.array(runs.timestamps_ms[start:stop]),
-                value,
-                days.slice(0, count),
-                tenants.slice(0, count),
-                reference,
-                delta,
-                scale,
-            ]
-            writer.write_table(pa.table(columns, schema=SAMPLES_ARROW), row_group_size=count)
-    return sink.getvalue().to_pybytes()
+    with pq.ParquetWriter(sink, _PLAIN_ARROW, compression_level=level, **_ENCODING) as writer:
+        for start, stop, first, last in row_groups(runs.counts, row_group_rows):
+            counts, rows = runs.counts[first:last], stop - start
+            scaled = to_scaled(runs.values[start:stop], counts)
+            chain = to_chain(scaled, counts)
+            table = _plain_columns(runs.timestamps_ms[start:stop], runs.values[start:stop], scaled, chain)
+            writer.write_table(table, row_group_size=rows)
+            ids = np.ascontiguousarray(runs.ids[first:last])
+            bounds = ids[0].tobytes(), ids[-1].tobytes()
+            columns = {
+                "series_id": RunColumn(ids.tobytes(), np.arange(len(ids)), counts, bounds),
+                "day": RunColumn(number, _ONE_VALUE, np.array([rows]), (number, number)),
+                "tenant": RunColumn(named, _ONE_VALUE, np.array([rows]), (name, name)),
+                "reference": _run_column(chain.references, counts),
+                "scale": _run_column(scaled.scales.astype(np.int32), counts),
+            }
+            groups.append((rows, columns))
+    file, plain = RunFile(_COLUMNS, level), PlainFile(sink.getvalue())
+    for index, (rows, columns) in enumerate(groups):
+        file.add(rows, columns, plain.group(index))
+    return file.content()
 
 
-def _value_columns(values: Floats, counts: Integers) -> tuple[Any, Any, Any, Any]:
-    """value, reference, delta, scale."""
-    scaled = to_scaled(values, counts)
-    chain = to_chain(scaled, counts)
-    references = pa.array(np.repeat(chain.references, counts))
-    scales = pa.array(np.repeat(scaled.scales.astype(np.int32), counts))
+def _plain_columns(times: Integers, values: Floats, scaled: Scaled, chain: Chain) -> pa.Table:
     if scaled.is_exact is None:
-        return pa.nulls(len(values), pa.float64()), references, pa.array(chain.deltas), scales
-    deltas = pa.array(chain.deltas, mask=~scaled.is_exact)
-    return pa.array(values, mask=scaled.is_exact), references, deltas, scales
+        doubles: Any = pa.nulls(len(values), pa.float64())
+        deltas: Any = pa.array(chain.deltas)
+    else:
+        doubles = pa.array(values, mask=scaled.is_exact)
+        deltas = pa.array(chain.deltas, mask=~scaled.is_exact)
+    return pa.table([pa.array(times), doubles, deltas], schema=_PLAIN_ARROW)
+
+
+def _run_column(values: npt.NDArray[Any], counts: Integers) -> RunColumn:
+    """One integer for each run; runs that follow each other with the same one are one."""
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    return RunColumn(_plain_integers(values[starts]), np.arange(len(starts)), np.add.reduceat(counts, starts))
+
+
+def _plain_integers(values: npt.NDArray[Any]) -> bytes:
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def row_groups(counts: Integers, target_rows: int) -> Iterator[tuple[int, int, int, int]]:
