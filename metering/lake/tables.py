@@ -26,6 +26,7 @@ from pyiceberg.types import (
     DateType,
     DoubleType,
     FixedType,
+    IntegerType,
     LongType,
     NestedField,
     StringType,
