@@ -245,6 +245,8 @@ class World:
             if not program.runs:
                 program.start()
             program.send(signal.SIGCONT)
+        # One that finds no broker at its start ends: a test takes servers away from those that are up.
+        until("all parts up", lambda: all('"vendor_is_up"' in part.said() for part in self.parts.values()))
         self.drained()
 
     def close(self) -> None:
