@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.exposition import ExpositionError
+from collector.exposition import ExpositionError, ReaderChoice, choose_reader
 from collector.labels import Labels, render_labels
+from collector.native import KeyTable
 from collector.policy import AllowList, OpenPolicy, Policy
 from collector.policy_settings import AllowRule, PolicySettings
 from collector.relabel import Action, RelabelRule
 from collector.scrape.series import LimitExceeded, SeriesRules
 from collector.scrape.state import AUTO_METRICS, Scrape, TargetState
+from tests.collector.exposing import WITHOUT_KERNEL
 from tests.collector.receiving import Receiver
 from tests.effort import costly
 
 TARGET: Labels = (("instance", "i:1"), ("job", "j"))
 TEXT = "text/plain"
 EVERYTHING = AllowRule(metrics=("*",), labels=("*",))
+
+
+@pytest.fixture(autouse=True, params=["pure", "native"])
+def each_reader(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What is decided about rows does not hang on who read them."""
+    if request.param == "native" and KeyTable is None:
+        pytest.skip(WITHOUT_KERNEL)
+    choose_reader(ReaderChoice(request.param))
+    yield
+    choose_reader(ReaderChoice.AUTO)
 
 
 class Scraped(TargetState):
