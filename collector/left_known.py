@@ -10,19 +10,22 @@ import sqlite3
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from collector import left_store as store
+from collector.wire.distinct import is_in_sorted
 
 SeriesName = tuple[str, str]  # (family, series)
-_MOST_RECENT = 16_384  # hashes that are not sorted in yet
+Hashes = npt.NDArray[np.int64]
+_MOST_RECENT = 16_384  # hashes that are not sorted in among all
 
 
 class KnownSeries:
     """The series of one ledger file. Use it inside a transaction: another process may have listed some."""
 
     def __init__(self) -> None:
-        self._sorted = np.empty(0, np.int64)
-        self._recent: set[int] = set()
+        self._sorted: Hashes = np.empty(0, np.int64)
+        self._recent: Hashes = np.empty(0, np.int64)  # sorted too, and few
         self._through = 0  # rows of the table up to this number are in here
 
     def follow(self, connection: sqlite3.Connection) -> None:
@@ -30,46 +33,44 @@ class KnownSeries:
         newest = store.newest_series(connection)
         while self._through < newest:
             names, self._through = store.series_after(connection, self._through, _MOST_RECENT)
-            self._add(list(map(hash, names)))
+            self._add(_hashes(names))
 
     def list_new(
         self, connection: sqlite3.Connection, names: Sequence[SeriesName], most: int
-    ) -> tuple[list[SeriesName], int]:
+    ) -> tuple[Sequence[SeriesName], int]:
         """Those that are not in here, which they are from now on; and how many were not looked at.
 
         At most so many: with the last of them, looking ends. The caller writes them before the next `follow`.
         """
-        if most <= 0:
+        if most <= 0 or not names:
             return [], len(names)
         self.follow(connection)
-        hashes = list(map(hash, names))
-        known, recent = self._are_sorted_in(hashes), self._recent
-        new: list[SeriesName] = []
-        added: set[int] = set()
-        looked_at = 0
-        for name, one, is_known in zip(names, hashes, known, strict=True):
-            if len(new) >= most:
-                break
-            looked_at += 1
-            if not is_known and one not in recent and one not in added:
-                added.add(one)
-                new.append(name)
-        self._add(list(added))
-        self._through += len(new)
+        hashes = _hashes(names)
+        is_new = ~is_in_sorted(hashes, self._sorted)
+        is_new &= ~is_in_sorted(hashes, self._recent)
+        is_new &= _are_first(hashes)
+        places = np.flatnonzero(is_new)
+        looked_at = len(names) if len(places) < most else int(places[most - 1]) + 1
+        places = places[:most]
+        self._add(hashes[places])
+        self._through += len(places)
+        new = names if len(places) == len(names) else [names[place] for place in places.tolist()]
         return new, len(names) - looked_at
 
-    def _are_sorted_in(self, hashes: Sequence[int]) -> list[bool]:
-        if not len(self._sorted):
-            return [False] * len(hashes)
-        wanted = np.array(hashes, np.int64)
-        at = np.searchsorted(self._sorted, wanted)
-        at[at == len(self._sorted)] = 0
-        found: list[bool] = (self._sorted[at] == wanted).tolist()
-        return found
-
-    def _add(self, hashes: Sequence[int]) -> None:
-        self._recent.update(hashes)
+    def _add(self, hashes: Hashes) -> None:
+        self._recent = np.sort(np.concatenate([self._recent, hashes]))
         if len(self._recent) >= _MOST_RECENT:
-            recent = np.fromiter(self._recent, np.int64, len(self._recent))
-            self._sorted = np.sort(np.concatenate([self._sorted, recent]))
-            self._recent = set()
+            self._sorted = np.sort(np.concatenate([self._sorted, self._recent]))
+            self._recent = self._recent[:0].copy()
+
+
+def _hashes(names: Sequence[SeriesName]) -> Hashes:
+    return np.fromiter(map(hash, names), np.int64, len(names))
+
+
+def _are_first(hashes: Hashes) -> npt.NDArray[np.bool_]:
+    """Which of them no equal one stands before."""
+    order = np.argsort(hashes, kind="stable")
+    is_first = np.ones(len(hashes), np.bool_)
+    is_first[order[1:][hashes[order[1:]] == hashes[order[:-1]]]] = False
+    return is_first

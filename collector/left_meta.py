@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 import cramjam
@@ -34,7 +35,11 @@ class LeftFrame(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FrameMeta:
-    """`families`: name -> (samples, body bytes before compression); `new`: (family, series) not listed before."""
+    """`families`: name -> (samples, body bytes before compression); `new`: (family, series) not listed before.
+
+    Rendered: JSON, snappy. Behind its line stand the new series of the families in "s", a line each, as most texts
+    would have to be escaped; those that hold a newline are in "n". Frames of before had all of them there.
+    """
 
     families: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     new: Sequence[tuple[str, str]] = ()
@@ -42,9 +47,20 @@ class FrameMeta:
 
     def render(self) -> bytes:
         """As bytes for the frame."""
-        fields = {"f": {name: list(counts) for name, counts in self.families.items()}, "n": list(self.new)}
-        text = json.dumps({**fields, "t": self.tag}, separators=(",", ":"), ensure_ascii=False)
-        return bytes(cramjam.snappy.compress_raw(text.encode()))
+        lines: dict[str, list[str]] = {}
+        for family, series in self.new:
+            lines.setdefault(family, []).append(series)
+        odd = [(name, one) for name, some in lines.items() if "\n" in "".join(some) for one in some]
+        for name, _ in odd:
+            lines.pop(name, None)
+        fields = {
+            "f": {name: list(counts) for name, counts in self.families.items()},
+            "n": odd,
+            "s": [(name, len(some)) for name, some in lines.items()],
+            "t": self.tag,
+        }
+        text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
+        return bytes(cramjam.snappy.compress_raw("\n".join([text, *chain.from_iterable(lines.values())]).encode()))
 
 
 def parse_meta(encoded: bytes) -> FrameMeta:
@@ -54,9 +70,12 @@ def parse_meta(encoded: bytes) -> FrameMeta:
     if cramjam.snappy.decompress_raw_len(encoded) > MAX_META_BYTES:
         raise ValueError("frame meta too large")
     try:
-        fields: Any = json.loads(bytes(cramjam.snappy.decompress_raw(encoded)))
+        head, *lines = bytes(cramjam.snappy.decompress_raw(encoded)).decode().split("\n")
+        fields: Any = json.loads(head)
         families = {name: (int(samples), int(size)) for name, (samples, size) in fields["f"].items()}
-        return FrameMeta(families, [(family, text) for family, text in fields["n"]], fields["t"])
+        of_lines = (name for name, count in fields.get("s", ()) for _ in range(count))
+        new = [*((family, text) for family, text in fields["n"]), *zip(of_lines, lines, strict=True)]
+        return FrameMeta(families, new, fields["t"])
     except (KeyError, TypeError, cramjam.DecompressionError) as error:
         raise ValueError(f"frame meta is none: {error}") from error
 

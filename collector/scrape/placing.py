@@ -33,14 +33,15 @@ class _Leaving:
     """Rows of series that may leave, one of each."""
 
     rows: npt.NDArray[np.int32]
+    keys: npt.NDArray[np.int32]  # their numbers
     forms: Sequence[Form]
     series: Newcomers
 
     def some(self, places: npt.NDArray[np.intp]) -> _Leaving:
         if len(places) == len(self.rows):
             return self
-        forms = self.forms
-        return _Leaving(self.rows[places], [forms[at] for at in places.tolist()], self.series.some(places))
+        forms = [self.forms[at] for at in places.tolist()]
+        return _Leaving(self.rows[places], self.keys[places], forms, self.series.some(places))
 
     def admitted(self, place: int) -> Admitted:
         form, series = self.forms[place], self.series
@@ -49,28 +50,31 @@ class _Leaving:
 
 
 class Placing:
-    """Gives codes to keys. `held` are those of the codes HELD and below."""
+    """Gives codes to keys, by the keys' numbers. `held` are those of the codes HELD and below."""
 
-    def __init__(self, rules: SeriesRules, streams: Sequence[Stream], *, holds_all: bool) -> None:
+    def __init__(self, rules: SeriesRules, streams: Sequence[Stream]) -> None:
         self.held: list[Held] = []
         self.families: list[str] = []
         self._rules = rules
         self._forms = Forms(rules)
         self._streams = streams
-        self._holds_all = holds_all  # nothing gets a slot before there is room for it
         self._by_labels: dict[bytes, int] = {}  # of the held ones
         self._numbers: dict[str, int] = {}
 
     def follow_policy(self) -> None:
-        """Decide by the policy that holds now."""
+        """Decide by the policy that holds now; no key has a code any more."""
         self._forms.reset()
+        self.held, self._by_labels = [], {}
 
     def rest(self) -> None:
         """No key was new: what was learnt for those of before can be learnt again."""
         self._forms.forget()
 
-    def place(self, reading: Reading, codes: Codes) -> Iterator[None]:
-        """Fill in the codes of the fresh rows, a slice between two steps."""
+    def place(self, reading: Reading, codes: Codes, *, holds_all: bool) -> Iterator[None]:
+        """Fill in the codes of the keys of the fresh rows, a slice between two steps.
+
+        `holds_all`: nothing gets a slot before there is room for it.
+        """
         self._forms.follow(reading.types)
         for start in range(0, len(reading.fresh), SLICE):
             leaving = self._decide(reading, start, codes)
@@ -80,9 +84,14 @@ class Placing:
                 twins = []
             for lane, stream in enumerate(self._streams):
                 is_ours = np.array([_lane(form.is_billing) == lane for form in leaving.forms], np.bool_)
-                self._place(lane, stream, leaving.some(np.flatnonzero(is_ours)), reading, codes)
-            for row, other in twins:
-                codes[row] = codes[other]
+                ours = leaving.some(np.flatnonzero(is_ours))
+                new = self._find(lane, stream, ours, codes)
+                if holds_all:
+                    codes[new.keys] = [self._hold(new.admitted(place)) for place in range(len(new.rows))]
+                else:
+                    self._take(lane, stream, new, reading, codes)
+            for key, other in twins:
+                codes[key] = codes[other]
             yield
 
     def check_limits(self, reading: Reading) -> None:
@@ -93,7 +102,7 @@ class Placing:
                 self._rules.check_limits({**labels, METRIC_NAME: name})
 
     def release(self, numbers: Sequence[int], codes: Codes) -> None:
-        """Held series get slots, and their rows the codes of these."""
+        """Held series get slots, and their keys the codes of these."""
         for lane, stream in enumerate(self._streams):
             ours = [number for number in numbers if _lane(self.held[number].series.is_billing) == lane]
             some = [self.held[number].series for number in ours]
@@ -103,11 +112,11 @@ class Placing:
                 del self._by_labels[one.entry[1:]]
 
     def prune(self, codes: Codes) -> None:
-        """Forget held series that no row is about; the others are numbered anew."""
+        """Forget held series that no key is about; the others are numbered anew. `codes` of all keys there are."""
         if not self.held:
             return
         used = distinct(codes[codes <= HELD])
-        if len(self.held) <= 2 * len(used) + 1000:
+        if len(used) and len(self.held) <= 2 * len(used) + 1000:
             return
         kept = [self.held[HELD - code] for code in used.tolist()]
         is_held = codes <= HELD
@@ -149,21 +158,23 @@ class Placing:
             forms.append(form)
             labels.append(text)
             origins.append(origin)
+        keys = reading.numbered.rows
         for outcome, some in stays.items():
-            codes[some] = _CODES[outcome]
+            codes[keys[some]] = _CODES[outcome]
         families = [self.family(form.family) for form in forms]
         series = Newcomers.of(labels, [form.kind for form in forms], origins, families)
-        return _Leaving(np.array(rows, np.int32), forms, series)
+        leaving = np.array(rows, np.int32)
+        return _Leaving(leaving, keys[leaving], forms, series)
 
     def _apart(self, leaving: _Leaving, codes: Codes) -> tuple[_Leaving, list[tuple[int, int]]]:
-        """Series that differ from each other and from all that are held, and (row, row of the same series) of
+        """Series that differ from each other and from all that are held, and (key, key of the same series) of
         others. What has the labels of a series of another origin is held."""
-        rows = leaving.rows.tolist()
+        keys = leaving.keys.tolist()
         places: dict[bytes, list[int]] = {}
         for place, labels in enumerate(leaving.series.labels):
             same = places.get(labels)
             if labels in self._by_labels:
-                codes[rows[place]] = self._hold(leaving.admitted(place))
+                codes[keys[place]] = self._hold(leaving.admitted(place))
             elif same is None:
                 places[labels] = [place]
             elif leaving.series.origins[same[0]] == leaving.series.origins[place]:
@@ -171,22 +182,21 @@ class Placing:
             else:
                 del places[labels]
                 self._hold(leaving.admitted(same[0]))
-                codes[[rows[one] for one in (*same, place)]] = self._hold(leaving.admitted(place))
-        twins = [(rows[other], rows[first]) for first, *others in places.values() for other in others]
+                codes[[keys[one] for one in (*same, place)]] = self._hold(leaving.admitted(place))
+        twins = [(keys[other], keys[first]) for first, *others in places.values() for other in others]
         return leaving.some(np.array([same[0] for same in places.values()], np.intp)), twins
 
-    def _place(self, lane: int, stream: Stream, ours: _Leaving, reading: Reading, codes: Codes) -> None:
-        """Series of one lane that differ from each other and from all that are held."""
+    def _find(self, lane: int, stream: Stream, ours: _Leaving, codes: Codes) -> _Leaving:
+        """Of series of one lane, which differ from each other and from all that are held, those without a slot."""
         slots = stream.find(ours.series)
         is_known = slots >= 0
-        codes[ours.rows[is_known]] = code_of(lane, slots[is_known])
-        new = ours.some(np.flatnonzero(~is_known))
-        if self._holds_all:
-            codes[new.rows] = [self._hold(new.admitted(place)) for place in range(len(new.rows))]
-            return
+        codes[ours.keys[is_known]] = code_of(lane, slots[is_known])
+        return ours.some(np.flatnonzero(~is_known))
+
+    def _take(self, lane: int, stream: Stream, new: _Leaving, reading: Reading, codes: Codes) -> None:
         slots = stream.take(new.series)
         stream.values[slots] = reading.values[new.rows]
-        codes[new.rows] = code_of(lane, slots)
+        codes[new.keys] = code_of(lane, slots)
 
     def _hold(self, one: Admitted) -> int:
         labels = one.entry[1:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from operator import itemgetter
 from struct import pack, unpack
 
 from collector.exposition import MetricType, RawSeries
@@ -26,6 +27,7 @@ TYPE_BYTES = {
 }  # io.prometheus.write.v2.Metadata.MetricType
 _NAME = METRIC_NAME.encode()
 _MOST_FORMS = 1_000
+_SHOWN: dict[tuple[bytes, ...], tuple[Callable[[list[bytes]], object], bytes]] = {}  # by names, as met
 _FORMS: dict[tuple[str, ...], tuple[tuple[str, ...], bytes]] = {}  # by label names, as met
 
 
@@ -164,12 +166,32 @@ def labels_of(entry: bytes) -> Labels:
     return tuple((name.decode(), value.decode()) for name, value in zip(parts[:-1:2], parts[1::2], strict=True))
 
 
-def shown(entry: bytes) -> str:
-    """As Prometheus prints a series."""
-    if b'"' in entry or b"\\" in entry or b"\n" in entry:
-        return render_labels(labels_of(entry))
-    parts = entry[1:].split(b"\xff")
-    labels = dict(zip(parts[:-1:2], parts[1::2], strict=True))
-    name = labels.pop(_NAME, b"")
-    inner = b",".join([b'%b="%b"' % label for label in labels.items()])
-    return (b"%b{%b}" % (name, inner) if inner else name).decode()
+def shown(entries: Sequence[bytes]) -> list[str]:
+    """As Prometheus prints each series."""
+    joined = b"".join(entries)
+    if b'"' in joined or b"\\" in joined or b"\n" in joined:
+        return [render_labels(labels_of(entry)) for entry in entries]
+    texts = []
+    for entry in entries:
+        parts = entry.split(b"\xff")
+        names = tuple(parts[:-1:2])
+        pick, form = _SHOWN.get(names) or _shown_form(names)
+        texts.append(form % pick(parts))
+    return b"\n".join(texts).decode().split("\n") if texts else []
+
+
+def _shown_form(names: tuple[bytes, ...]) -> tuple[Callable[[list[bytes]], object], bytes]:
+    """Of entries with these names, the type before the first: the values in the order shown, and the form."""
+    if len(_SHOWN) >= _MOST_FORMS:
+        _SHOWN.clear()
+    form, first, others = b"", [], []
+    for place, name in enumerate(names):
+        name = name[1:] if place == 0 else name
+        if name == _NAME:
+            first.append(2 * place + 1)
+        else:
+            others.append(2 * place + 1)
+            form += (b"," if form else b"") + name.replace(b"%", b"%%") + b'="%b"'
+    inner = b"{" + form + b"}" if form else b""
+    _SHOWN[names] = itemgetter(*first, *others), b"%b" * len(first) + inner
+    return _SHOWN[names]

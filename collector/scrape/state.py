@@ -7,20 +7,21 @@ any thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from collector.exposition import Reading, Rows, new_reader
-from collector.scrape.extras import exemplar_rows, histogram_rows
-from collector.scrape.index import NO_SLOTS, Bools, Slots
+from collector.scrape.census import Census
+from collector.scrape.index import NO_SLOTS
+from collector.scrape.limit import over_limit
 from collector.scrape.placing import Placing
-from collector.scrape.plan import HELD, LANES, Codes, LanePlan, Plan, RowFacts, RowIndex, make_plan
+from collector.scrape.plan import LANES, LanePlan, Plan, RowFacts, make_plan
 from collector.scrape.series import Outcome, SeriesRules, shown
 from collector.scrape.stream import Stream
-from collector.wire.distinct import distinct, is_among
-from collector.wire.frames import Block, Dated, Tick
+from collector.scrape.ticks import MAX_AHEAD_MS, LaneMaker, LaneScrape, Scrape, add_samples
+from collector.wire.frames import Block
 from collector.wire.headers import PushLane
 
 AUTO_METRICS = (
@@ -31,40 +32,7 @@ AUTO_METRICS = (
     "scrape_series_added",
 )
 PART = 5_000  # new series that are told at a time: of each there is a text for the ledger
-MAX_AHEAD_MS = 600_000  # of a target's own timestamps over our clock; Prometheus' bound
 LANE_NAMES = (PushLane.BILLING, PushLane.BULK)
-
-
-@dataclass(slots=True)
-class LaneScrape:
-    """One lane's part of a scrape. `sent`: slots that can go stale once this is stored. `counts`: by family."""
-
-    tick: Tick
-    sent: Bools
-    counts: Mapping[int, int]
-    new: Slots  # those that the ledger does not have yet
-
-
-@dataclass(slots=True)
-class Scrape:
-    """What one scrape of one target gives, and what became of the rows."""
-
-    at_ms: int
-    lanes: list[LaneScrape] = field(default_factory=list)
-    scraped: int = 0
-    denied: int = 0  # rows the policy kept inside
-    over_limit: int = 0
-    duplicates: int = 0
-    collided: int = 0  # rows whose labels the policy made equal to another's
-    too_new: int = 0  # rows that the target dated far ahead of our clock
-    too_long: int = 0  # rows whose labels do not fit into a frame
-    added: int = 0
-    relabelled: int = 0
-    is_announcement: bool = False  # of series whose samples come with a later one
-
-    def size(self, lane: int) -> int:
-        """About how much there is to encode of a lane."""
-        return len(self.lanes[lane].tick.values)
 
 
 class TargetState:
@@ -76,9 +44,9 @@ class TargetState:
         self._limit = sample_limit
         self._reader = new_reader()
         self.streams = tuple(Stream() for _ in LANES)
-        self._placing = Placing(rules, self.streams, holds_all=sample_limit > 0)
-        self._codes = np.empty(0, np.int32)
-        self._plan = make_plan(self._codes, RowFacts(None, None, None), self.streams)
+        self._placing = Placing(rules, self.streams)
+        self._census = Census(self.streams)
+        self._plan = make_plan(self._census.codes, RowFacts(None, None, None), self.streams)
         self._auto: list[tuple[int, int] | None] = []  # (lane, slot) of each of AUTO_METRICS; None: denied
         self._auto_sent = False
         self._may_free = False
@@ -118,7 +86,7 @@ class TargetState:
             nothing = np.zeros(stream.capacity, np.bool_)
             slots = np.flatnonzero(stale[: stream.capacity]).astype(np.int32)
             tick = stream.tick(at_ms, nothing, slots)
-            scrape.lanes.append(LaneScrape(tick, nothing, _added({}, stream, slots), stream.unlisted))
+            scrape.lanes.append(LaneScrape(tick, nothing, add_samples({}, stream, slots), stream.unlisted))
         return scrape
 
     def encode(self, scrape: Scrape, lane: int, group: int) -> list[Block]:
@@ -141,7 +109,7 @@ class TargetState:
         """(family, series) of those that the ledger does not have yet."""
         names, stream, slots = self._placing.families, self.streams[lane], scrape.lanes[lane].new
         families = [names[number] for number in stream.families[slots].tolist()]
-        return list(zip(families, map(shown, stream.table.entries(slots)), strict=True))
+        return list(zip(families, shown(stream.table.entries(slots)), strict=True))
 
     # -- rows ------------------------------------------------------------------------------------------------
 
@@ -152,6 +120,7 @@ class TargetState:
             return
         self._policy = version
         self._placing.follow_policy()
+        self._census.reset()
         self._reader = new_reader()
         self._may_free = True
         for stream in self.streams:
@@ -178,17 +147,16 @@ class TargetState:
     def _take(self, reading: Reading, at_ms: int, seconds: float, part: int) -> Iterator[Scrape]:
         if reading.previous is None:
             self._placing.rest()
-            plan = self._plan if not self._limit or self._is_as_sent() else self._replan(reading, self._codes)
+            plan = self._plan if not self._limit or self._is_as_sent() else self._replan(reading)
         else:
             self._placing.check_limits(reading)
             self._free_unused()
-            codes = np.empty(len(reading), np.int32)
-            is_known = reading.previous >= 0
-            codes[is_known] = self._codes[reading.previous[is_known]]
-            for _ in self._placing.place(reading, codes):
+            codes, numbered = self._census.reserve(reading.numbered.limit), reading.numbered
+            for _ in self._placing.place(reading, codes, holds_all=not self._has_room(reading)):
                 if part and sum(len(stream.unlisted) for stream in self.streams) >= part:
                     yield self._announce(at_ms)
-            plan = self._replan(reading, codes)
+            self._census.follow(numbered)
+            plan = self._replan(reading)
             self._reader.keep(reading)
         self._plan = plan
         scrape = Scrape(
@@ -210,46 +178,40 @@ class TargetState:
             scrape.lanes.append(LaneScrape(tick, sent, {}, stream.unlisted))
         return scrape
 
-    def _replan(self, reading: Reading, codes: Codes) -> Plan:
-        is_dated = None
-        if self._honor_timestamps and reading.timestamps:
-            is_dated = np.zeros(len(codes), np.bool_)
-            is_dated[list(reading.timestamps)] = True
-        order = reading.order()
-        over = self._apply_limit(codes, order, is_dated) if self._limit else None
-        self._placing.prune(codes)
-        self._codes = codes
-        self._may_free = True
-        return make_plan(codes, RowFacts(order, is_dated, over), self.streams)
+    def _has_room(self, reading: Reading) -> bool:
+        """Whether there is room under sample_limit for all new series, even if each row is one."""
+        census, fresh = self._census, len(reading.fresh)
+        if not self._limit or len(reading) <= self._limit:
+            return True
+        if census.has_held or self._are_dated(reading):
+            return False
+        return census.leaving - census.leaving_among(reading.numbered.gone) + fresh <= self._limit
 
-    def _apply_limit(self, codes: Codes, order: RowIndex | None, is_dated: Bools | None) -> Bools:
-        """Known series stay; new ones, in the order of the body, as long as there is room. True: left out."""
-        held = self._placing.held
-        rows = np.arange(len(codes)) if order is None else np.argsort(order, kind="stable")
-        dated = np.zeros(len(codes), np.bool_) if is_dated is None else is_dated
-        known = np.zeros(len(codes), np.bool_)
-        for lane, stream in enumerate(self.streams):
-            ours = np.flatnonzero((codes >= 0) & ((codes & 1) == lane))
-            known[ours] = stream.sent[codes[ours] >> 1]
-        room = self._limit - len(distinct(codes[known & ~dated])) - int(np.count_nonzero(dated & (codes != -1)))
-        over = np.zeros(len(codes), np.bool_)
-        seen: dict[int, bool] = {}
-        release: list[int] = []
-        for row in rows[~known[rows]].tolist():
-            code = int(codes[row])
-            is_held = code <= HELD
-            if code < 0 and not is_held:
-                continue
-            if is_held and held[HELD - code].is_collided:
-                continue
-            if code not in seen:
-                seen[code] = bool(dated[row]) or room > 0
-                room -= not dated[row]
-                if seen[code] and is_held:
-                    release.append(HELD - code)
-            over[row] = not seen[code]
-        self._placing.release(release, codes)
-        return over
+    def _are_dated(self, reading: Reading) -> bool:
+        return self._honor_timestamps and bool(reading.timestamps)
+
+    def _replan(self, reading: Reading) -> Plan:
+        census, numbered = self._census, reading.numbered
+        self._may_free = True
+        if not census.has_held:
+            self._placing.prune(census.codes)
+        plan = None if self._are_dated(reading) else census.plan(numbered)
+        if plan is not None and (not self._limit or plan.relabelled - plan.denied - plan.too_long <= self._limit):
+            return plan
+        is_dated = None
+        if self._are_dated(reading):
+            is_dated = np.zeros(len(reading), np.bool_)
+            is_dated[list(reading.timestamps)] = True
+        facts = RowFacts(reading.order(), is_dated, None)
+        if self._limit:
+            codes = census.codes[numbered.rows]
+            over, release = over_limit(self._limit, codes, facts, self.streams, self._placing.held)
+            self._placing.release(release, census.codes)
+            facts = replace(facts, is_over_limit=over)
+        if self._placing.held:
+            self._placing.prune(census.codes)
+            census.recount(numbered)
+        return make_plan(census.codes[numbered.rows], facts, self.streams)
 
     def _is_as_sent(self) -> bool:
         """Whether the last stored scrape was of the rows that the plan is for."""
@@ -276,64 +238,18 @@ class TargetState:
         self, scrape: Scrape, plan: Plan | None, reading: Reading | None, auto: tuple[float, ...]
     ) -> None:
         for lane, stream in enumerate(self.streams):
-            ours = None if plan is None else plan.lanes[lane]
-            present = np.zeros(stream.capacity, np.bool_) if ours is None else stream.padded(ours.present)
-            extras: dict[str, object] = {}
-            counts: dict[int, int] = {}
-            if ours is not None and reading is not None:
-                stream.values[ours.slots] = reading.values[ours.rows]
-                counts = dict(ours.counts)
-                extras = self._extras(scrape, ours, reading, counts, stream)
-            stale = np.flatnonzero(stream.padded(stream.sent) & ~present).astype(np.int32)
-            _added(counts, stream, stale)
-            valued = present.copy()
-            if reading is not None and reading.histograms and ours is not None:
-                valued[ours.slots[is_among(ours.rows, np.array(list(reading.histograms), np.int64))]] = False
-            for place, value in zip(self._auto, auto, strict=True):
-                if place is not None and place[0] == lane and not present[place[1]]:
-                    stream.values[place[1]] = value
-                    valued[place[1]] = True
-                    family = int(stream.families[place[1]])
-                    counts[family] = counts.get(family, 0) + 1
-            everything = int(np.count_nonzero(valued)) == len(stream.table)
-            tick = stream.tick(scrape.at_ms, None if everything else valued, stale, **extras)
-            scrape.lanes.append(LaneScrape(tick, present, counts, stream.unlisted))
-
-    def _extras(
-        self, scrape: Scrape, ours: LanePlan, reading: Reading, counts: dict[int, int], stream: Stream
-    ) -> dict[str, object]:
-        """Dated rows, histograms and exemplars of a lane."""
-        extras: dict[str, object] = {}
-        if len(ours.dated_rows):
-            times = np.array([reading.timestamps[row] for row in ours.dated_rows.tolist()], np.int64)
-            is_apart = ~stream.collided[ours.dated_slots]
-            in_time = times <= scrape.at_ms + MAX_AHEAD_MS
-            scrape.too_new += int(np.count_nonzero(~in_time))
-            scrape.collided += int(np.count_nonzero(in_time & ~is_apart))
-            is_number = np.array([row not in reading.histograms for row in ours.dated_rows.tolist()], np.bool_)
-            kept = in_time & is_apart & is_number
-            slots: Slots = ours.dated_slots[kept]
-            extras["dated"] = Dated(slots, times[kept], reading.values[ours.dated_rows[kept]])
-            _added(counts, stream, slots)
-        if reading.histograms:
-            extras["histograms"] = histogram_rows(ours, reading, scrape.at_ms)
-        if reading.exemplars:
-            extras["exemplars"] = exemplar_rows(ours, reading, scrape.at_ms, self._rules.policy)
-        return extras
+            places = zip(self._auto, auto, strict=True)
+            ours = [(place[1], value) for place, value in places if place is not None and place[0] == lane]
+            maker = LaneMaker(scrape, stream, ours)
+            if plan is None or reading is None:
+                maker.without_rows()
+            else:
+                maker.of_rows(plan.lanes[lane], reading, self._rules.policy)
 
 
 def _last(scrapes: Iterator[Scrape]) -> Scrape:
     *_, last = scrapes
     return last
-
-
-def _added(counts: dict[int, int], stream: Stream, slots: Slots) -> dict[int, int]:
-    """Count one sample more of the family of each slot."""
-    if len(slots):
-        families, numbers = np.unique(stream.families[slots], return_counts=True)
-        for family, number in zip(families.tolist(), numbers.tolist(), strict=True):
-            counts[family] = counts.get(family, 0) + number
-    return counts
 
 
 __all__ = ["AUTO_METRICS", "LANE_NAMES", "MAX_AHEAD_MS", "NO_SLOTS", "LaneScrape", "Scrape", "TargetState"]

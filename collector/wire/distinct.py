@@ -20,9 +20,13 @@ def distinct(values: npt.NDArray[Integer]) -> npt.NDArray[Integer]:
 
 def is_among(values: npt.NDArray[Integer], some: npt.NDArray[Integer]) -> npt.NDArray[np.bool_]:
     """Which of the integers are among `some`."""
-    if not len(some):
+    return is_in_sorted(values, np.sort(some))
+
+
+def is_in_sorted(values: npt.NDArray[Integer], ordered: npt.NDArray[Integer]) -> npt.NDArray[np.bool_]:
+    """Which of the integers are in `ordered`, which ascends."""
+    if not len(ordered):
         return np.zeros(len(values), np.bool_)
-    ordered = np.sort(some)
     places = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
     found: npt.NDArray[np.bool_] = ordered[places] == values
     return found

@@ -26,6 +26,7 @@ from collector.wire.frames.model import (
 from collector.wire.frames.read import Assign, GroupReader
 from collector.wire.frames.sections import Patch
 from collector.wire.frames.table import EntryTable
+from collector.wire.frames.values import grown
 
 __all__ = [
     "CONTENT_TYPE",
@@ -56,6 +57,7 @@ __all__ = [
     "Tick",
     "UnknownState",
     "body_group",
+    "grown",
     "join_blocks",
     "open_body",
 ]
