@@ -24,6 +24,7 @@ from metering.lake.lineage import origins
 from metering.lake.places import Places
 from metering.lake.positions import FileName, file_sha256
 from metering.lake.scan import ScanRequest, plan_files, scan_samples
+from metering.lake.series_table import read_series
 from metering.lake.tables import SERIES, Tables, translated_errors
 from metering.lake.tags import tag_snapshot
 from metering.record import Lane
@@ -136,6 +137,13 @@ class Lake:
         )
         state = await asyncio.to_thread(self.tables.samples, chosen.snapshot_id)
         return await asyncio.to_thread(scan_samples, self.tables, state, request)
+
+    async def series(self, organization: str, names: Sequence[str] | None = None) -> pa.Table:
+        """The series of an organization, each once, by series_id; `names` are metric names, None: all.
+
+        Columns: series_id, organization, project, collector, name, labels (canonical bytes). Raises LakeUnavailable.
+        """
+        return await asyncio.to_thread(read_series, self.tables, organization, names)
 
     async def histograms(self, organization: str, window: Window, tag: str | None = None) -> pa.Table:
         """The native histograms of an organization in `[start, end)`, each once, by series_id, then timestamp_ms.
