@@ -75,7 +75,7 @@ async def exemplars_document(
     for row in found.to_pylist():
         if row["series_id"] in series:
             listed.setdefault(row["series_id"], []).append(_exemplar(row))
-    data = [{"seriesLabels": series[each], "exemplars": listed[each]} for each in listed]
+    data: list[dict[str, Any]] = [{"seriesLabels": series[each], "exemplars": listed[each]} for each in listed]
     data.sort(key=lambda one: sorted(one["seriesLabels"].items()))
     return {"status": "success", "data": data}
 

@@ -99,7 +99,7 @@ class ColumnReader:
         values = np.array(rows.values, np.float64)
         reading = Reading(
             column, values, NO_ROWS, NO_ROWS, rows.keys, range(len(rows.keys)), rows.types, grammar, None,
-            rows.timestamps, rows.exemplars, rows.histograms,
+            rows.timestamps, rows.exemplars, rows.histograms, created=rows.created,
         )  # fmt: skip
         return self._compared(reading)
 

@@ -61,6 +61,7 @@ class Reading:
     parsed: Mapping[bytes, ParsedKey] = field(default_factory=dict)
     collisions: int = 0
     numbered: Numbered = NONE_NUMBERED
+    created: Mapping[int, int] = field(default_factory=dict)  # ms when what is counted began
 
     def parse(self, key: bytes) -> ParsedKey:
         """Name and labels of a key of this reading."""

@@ -1,12 +1,14 @@
-"""What a scrape has beside numbers: native histograms and exemplars, as frames carry them."""
+"""What a scrape has beside numbers: native histograms, exemplars and starts, as frames carry them."""
 
 from __future__ import annotations
+
+import numpy as np
 
 from collector.exposition import Reading
 from collector.labels import make_labels
 from collector.policy import Policy
 from collector.scrape.plan import LanePlan
-from collector.wire.frames import ExemplarRow, HistogramRow
+from collector.wire.frames import ExemplarRow, HistogramRow, Starts
 from collector.wire.varint import varint
 
 _TIMESTAMP = (
@@ -36,6 +38,19 @@ def exemplar_rows(ours: LanePlan, reading: Reading, at_ms: int, policy: Policy) 
                 when = at_ms if one.timestamp_ms is None else one.timestamp_ms
                 found.append(ExemplarRow(slot, one.value, when, _canonical(labels)))
     return found
+
+
+def start_rows(ours: LanePlan, reading: Reading) -> Starts:
+    """When the counters of a lane began, where the target said it: of series that leave anyway, and no other."""
+    by_row = np.zeros(len(reading), np.int64)
+    by_row[list(reading.created)] = list(reading.created.values())
+    rows, slots = (
+        np.concatenate([ours.rows, ours.dated_rows]),
+        np.concatenate([ours.slots, ours.dated_slots]),
+    )
+    begun = by_row[rows] > 0
+    distinct, first = np.unique(slots[begun], return_index=True)
+    return Starts(distinct, by_row[rows[begun][first]])
 
 
 def _slots(rows: list[int], slots: list[int], wanted: object) -> dict[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from collector.exposition import Reading
 from collector.policy import Policy
-from collector.scrape.extras import exemplar_rows, histogram_rows
+from collector.scrape.extras import exemplar_rows, histogram_rows, start_rows
 from collector.scrape.index import NO_SLOTS, Bools, Slots
 from collector.scrape.plan import LanePlan
 from collector.scrape.stream import Stream
@@ -78,6 +78,8 @@ class LaneMaker:
             no_number = ours.slots[is_among(ours.rows, np.array(list(reading.histograms), np.int64))]
         if reading.exemplars:
             extras["exemplars"] = exemplar_rows(ours, reading, self._scrape.at_ms, policy)
+        if reading.created:
+            extras["starts"] = start_rows(ours, reading)
         self._add(stream.padded(ours.present), no_number, extras)
 
     def _dated(self, ours: LanePlan, reading: Reading) -> Dated:

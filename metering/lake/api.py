@@ -141,7 +141,8 @@ class Lake:
     async def series(self, organization: str, names: Sequence[str] | None = None) -> pa.Table:
         """The series of an organization, each once, by series_id; `names` are metric names, None: all.
 
-        Columns: series_id, organization, project, collector, name, labels (canonical bytes). Raises LakeUnavailable.
+        Columns: series_id, organization, project, collector, name, labels (canonical bytes). Raises
+        LakeUnavailable.
         """
         return await asyncio.to_thread(read_series, self.tables, organization, names)
 

@@ -176,7 +176,7 @@ class Decoder:
 
 
 def _frame_beside(found: Sequence[FrameRows], days_allowed: int) -> Beside:
-    if not any(each.histograms or each.exemplars for each in found):
+    if not any(each.histograms or each.exemplars or each.starts for each in found):
         return NOTHING
     messages = [row for each in found for row in each.histograms]
     rows = [row for each in found for row in each.exemplars]
@@ -193,7 +193,18 @@ def _frame_beside(found: Sequence[FrameRows], days_allowed: int) -> Beside:
         LAST_MS,
         days_allowed,
     )
-    return Beside(check_histograms(histograms, days_allowed), exemplars, dropped_exemplars=dropped)
+    return Beside(check_histograms(histograms, days_allowed), exemplars, _frame_starts(found), (), dropped)
+
+
+def _frame_starts(found: Sequence[FrameRows]) -> StartRows:
+    parts = [(each.starts, each.at_ms) for each in found if each.starts is not None]
+    if not parts:
+        return StartRows()
+    return StartRows(
+        np.concatenate([starts.series for starts, _ in parts]),
+        np.concatenate([starts.starts_ms for starts, _ in parts]),
+        np.concatenate([np.full(len(starts.series), at_ms, np.int64) for starts, at_ms in parts]),
+    )
 
 
 def _frame_rows(rows: FrameRows, header: BatchHeader, *, is_foreign: bool) -> Rows:

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.exposition import ExpositionError, ReaderChoice, choose_reader
+from collector.exposition import ExpositionError, MetricType, ReaderChoice, Rows, choose_reader
 from collector.labels import Labels, render_labels
 from collector.native import KeyTable
 from collector.policy import AllowList, OpenPolicy, Policy
 from collector.policy_settings import AllowRule, PolicySettings
 from collector.relabel import Action, RelabelRule
-from collector.scrape.series import LimitExceeded, SeriesRules
+from collector.scrape.series import LimitExceeded, SeriesRules, labels_of
 from collector.scrape.state import AUTO_METRICS, Scrape, TargetState
 from tests.collector.exposing import WITHOUT_KERNEL
 from tests.collector.receiving import Receiver
@@ -309,6 +309,32 @@ def test_exemplars_leave_only_when_they_may() -> None:
             (one.value, one.timestamp_ms, one.labels) for rows in state.receiver.rows for one in rows.exemplars
         ]
         assert found == expected
+
+
+def test_the_start_of_a_counter_leaves_with_it_when_it_changed_and_of_no_other() -> None:
+    allowed = AllowRule(metrics=("a_total",), labels=("*",))
+    state = make_state(policy=AllowList(PolicySettings(allow=(allowed,)), b"k" * 32))
+
+    def told(began: int, at_ms: int, group: int) -> list[tuple[str, int]]:
+        page = Rows(types={"a_total": MetricType.COUNTER, "secret_total": MetricType.COUNTER})
+        page.created = {0: began, 1: 77, 2: 88}
+        for key in (b"a_total", b"secret_total", b'a_total{x="1"}'):
+            page.add(key, 1.0)
+        made = state.scraped_rows(page, at_ms, 0.1)
+        blocks = state.encode(made, 1, group)
+        state.receiver.take(1, group, blocks)
+        state.stored(made, 1)
+        return [
+            (_name(labels_of(state.receiver.entries[series])), start)
+            for rows in state.receiver.rows
+            if rows.starts is not None
+            for series, start in zip(rows.starts.series.tolist(), rows.starts.starts_ms.tolist(), strict=True)
+        ]
+
+    assert told(500, 1000, 1) == [("a_total", 500), ('a_total{x="1"}', 88)]
+    assert told(500, 2000, 1) == []
+    assert told(2500, 3000, 1) == [("a_total", 2500)]
+    assert told(2500, 4000, 2) == [("a_total", 2500), ('a_total{x="1"}', 88)]
 
 
 def test_slots_are_used_again_and_nothing_grows_with_what_once_was() -> None:

@@ -8,10 +8,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.wire.frames import join_blocks
+from kernel.ids import CollectorId
 from kernel.window import Window
+from metering.frames import vendor_labels
 from metering.lake.beside_rows import StartMemory, StartRows
+from metering.record import series_id
 from tests.lake.beside_world import Told, append
-from tests.lake.setting import T0, memory_log, open_lake, writer_of
+from tests.lake.frames_world import Sender
+from tests.lake.frames_world import append as append_records
+from tests.lake.setting import ACME, T0, memory_log, open_lake, writer_of
+from tests.wire.frames.world import entry
 
 rows_of = st.lists(st.tuples(st.integers(0, 3), st.integers(-1, 6), st.integers(0, 8)), max_size=12)
 
@@ -64,3 +71,19 @@ async def test_usage_is_told_the_start_that_stood_and_each_move(tmp_path: Path) 
     assert (await lake.starts("acme", Window(T0, T0 + 90), [series])).num_rows == 3
     assert (await lake.starts("acme", Window(T0, T0 + 90), [b"\0" * 16])).num_rows == 0
     assert (await lake.starts("org-b", Window(T0, T0 + 90))).num_rows == 0
+
+
+async def test_starts_in_frames_are_stored(tmp_path: Path) -> None:
+    log, lake = await memory_log(1), await open_lake(tmp_path)
+    sender = Sender()
+    target, counter = sender.targets[0], entry("c_total")
+    for began in (T0 - 5, T0 - 5, T0 + 2500):
+        tick, _ = target.scrape({counter: 1.0}, starts={counter: began})
+        sender.number += 1
+        await append_records(log, sender._record(join_blocks(1, target.encoder.encode(tick, 1))))
+    await writer_of(lake, log).drain()
+    found = (await lake.starts("acme", Window(T0, T0 + 9000))).to_pylist()
+    assert [(row["start_ms"] - T0, row["seen_ms"] - T0) for row in found] == [(-5, 1000), (2500, 3000)]
+    assert {row["series_id"] for row in found} == {
+        series_id(ACME, CollectorId("col-a"), vendor_labels(counter, ACME))
+    }

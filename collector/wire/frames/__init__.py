@@ -21,6 +21,8 @@ from collector.wire.frames.model import (
     FrameLimits,
     HistogramRow,
     Rows,
+    Starts,
+    StartsOf,
     Tick,
 )
 from collector.wire.frames.read import Assign, GroupReader
@@ -53,6 +55,8 @@ __all__ = [
     "OldState",
     "Patch",
     "Rows",
+    "Starts",
+    "StartsOf",
     "StreamEncoder",
     "Tick",
     "UnknownState",

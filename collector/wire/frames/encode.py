@@ -24,6 +24,7 @@ from collector.wire.frames.model import (
     Tick,
 )
 from collector.wire.frames.sections import Patch, render_columns
+from collector.wire.frames.starts import StartsSent
 from collector.wire.frames.table import EntryTable
 from collector.wire.frames.values import (
     BITS,
@@ -68,6 +69,7 @@ class StreamEncoder:
         self._group: int | None = None
         self._least: Classes = np.zeros(0, np.uint8)  # the decimals that a slot's values needed so far
         self._mirror = Mirror(stream, self._compressor)
+        self._starts = StartsSent()
         self._ticks = 0
 
     def reset(self) -> None:
@@ -89,6 +91,7 @@ class StreamEncoder:
         blocks: list[Block] = []
         if group != self._group or not self._accounts(live, freed, born):
             self._mirror = Mirror(self._stream, self._compressor)
+            self._starts = StartsSent()
             self._ticks = 0
             if len(stale):
                 departed = self._departed(live, born, stale)
@@ -145,7 +148,8 @@ class StreamEncoder:
         pieces = changes + [
             piece for cell in range(-(-self._table.capacity // CELL)) for piece in self._column(tick, cell)
         ]
-        after = list(portions(tick))
+        self._starts.forget(born)
+        after = [*portions(tick), *(Extras(starts=one) for one in self._starts.changed(tick.starts))]
         if max(len(before), len(changes), len(pieces) - len(changes), len(after)) <= 1:
             whole = [*pieces, *([self._extras(Extras.joined([*before, *after]), tick)] if before or after else [])]
             if sum(map(len, whole)) < MAX_BLOCK_BYTES - 1000:

@@ -1,4 +1,4 @@
-"""What a block holds beside a patch and columns: stale markers, dated rows, histograms, exemplars."""
+"""What a block holds beside a patch and columns: stale markers, dated rows, histograms, exemplars, starts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from collector.wire.frames.layout import (
     zigzag,
     zigzag_array,
 )
-from collector.wire.frames.model import Dated, ExemplarRow, FrameLimits, HistogramRow, Integers, Tick
+from collector.wire.frames.model import Dated, ExemplarRow, FrameLimits, HistogramRow, Integers, Starts, Tick
+from collector.wire.frames.starts import parse_further, render_starts
 from collector.wire.frames.values import Bases, arrange, decode_values, encode_values
 
 DATED_ROWS = 16_384  # in one block
@@ -36,6 +37,7 @@ class Extras:
     dated: Dated | None = None
     histograms: Sequence[HistogramRow] = ()
     exemplars: Sequence[ExemplarRow] = ()
+    starts: Starts | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[Extras]) -> Extras:
@@ -45,10 +47,12 @@ class Extras:
             next((part.dated for part in parts if part.dated is not None), None),
             [row for part in parts for row in part.histograms],
             [row for part in parts for row in part.exemplars],
+            next((part.starts for part in parts if part.starts is not None), None),
         )
 
     def __bool__(self) -> bool:
-        return bool(len(self.stale) or self.dated is not None or self.histograms or self.exemplars)
+        is_dated = self.dated is not None
+        return bool(len(self.stale) or is_dated or self.histograms or self.exemplars or self.starts is not None)
 
     @property
     def samples(self) -> int:
@@ -66,6 +70,8 @@ def render_extras(extras: Extras, bases: Bases, at_ms: int) -> bytes:
         time = varint(zigzag(exemplar.timestamp_ms - at_ms))
         parts += [varint(exemplar.slot), struct.pack("<d", exemplar.value), time]
         parts += [varint(len(exemplar.labels)), exemplar.labels]
+    if extras.starts is not None:
+        parts.append(render_starts(extras.starts, at_ms))
     return b"".join(parts)
 
 
@@ -98,8 +104,7 @@ def parse_extras(cursor: Cursor, bases: Bases, head: Head, capacity: int, limits
         if labels:
             check_entries([b"\0" + labels], limits)
         exemplars.append(ExemplarRow(slot, value, time, labels))
-    cursor.finish()
-    return Extras(stale, dated, histograms, exemplars)
+    return Extras(stale, dated, histograms, exemplars, parse_further(cursor, at_ms, capacity))
 
 
 def _parse_dated(cursor: Cursor, bases: Bases, at_ms: int, capacity: int) -> Dated | None:

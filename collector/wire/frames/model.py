@@ -66,6 +66,22 @@ class ExemplarRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Starts:
+    """When the counters behind slots began, ms UTC. `slots` ascend, each once."""
+
+    slots: Slots
+    starts_ms: Integers
+
+
+@dataclass(frozen=True, slots=True)
+class StartsOf:
+    """When the counters behind series began that the reader's caller numbered, ms UTC."""
+
+    series: Integers
+    starts_ms: Integers
+
+
+@dataclass(frozen=True, slots=True)
 class Dated:
     """Samples with the target's own times, one per row; a slot may occur several times."""
 
@@ -87,6 +103,7 @@ class Tick:
     dated: Dated | None = None
     histograms: Sequence[HistogramRow] = ()
     exemplars: Sequence[ExemplarRow] = ()
+    starts: Starts | None = None  # of all counters whose start is known; an encoder sends those that changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +144,4 @@ class Rows:
     values: Floats
     histograms: Sequence[tuple[int, bytes]] = ()  # (series number, v2.Histogram message)
     exemplars: Sequence[ExemplarOf] = ()
+    starts: StartsOf | None = None

@@ -23,6 +23,7 @@ from collector.wire.frames.model import (
     FrameLimits,
     Integers,
     Rows,
+    StartsOf,
 )
 from collector.wire.frames.roots import Root, rebuild
 from collector.wire.frames.sections import Patch, parse_present
@@ -231,6 +232,8 @@ class GroupReader:
         extras = parse_extras(view.extras.open(), stream.bases, view.head, capacity, self._limits)
         named = [row.slot for row in extras.histograms] + [row.slot for row in extras.exemplars]
         used = np.array(named, np.int64)
+        if extras.starts is not None:
+            used = np.concatenate([used, extras.starts.slots])
         if extras.dated is not None:
             used = np.concatenate([used, extras.dated.slots])
         if not before.has(extras.stale) or not _Mapping(stream.numbers, stream.live).has(used):
@@ -274,11 +277,13 @@ def _rows(head: Head, after: _Mapping, before: _Mapping, columns: _Columns | Non
     if rest.dated is not None:
         dated = rest.dated
         yield Rows(head.stream, at_ms, after.numbers[dated.slots], dated.timestamps_ms, dated.values)
-    if rest.histograms or rest.exemplars:
+    if rest.histograms or rest.exemplars or rest.starts is not None:
         nothing = np.empty(0, np.int64)
         histograms = [(int(after.numbers[row.slot]), row.message) for row in rest.histograms]
         exemplars = [
             ExemplarOf(int(after.numbers[row.slot]), row.value, row.timestamp_ms, row.labels)
             for row in rest.exemplars
         ]
-        yield Rows(head.stream, at_ms, nothing, nothing, np.empty(0), histograms, exemplars)
+        begun = rest.starts
+        starts = None if begun is None else StartsOf(after.numbers[begun.slots], begun.starts_ms)
+        yield Rows(head.stream, at_ms, nothing, nothing, np.empty(0), histograms, exemplars, starts)

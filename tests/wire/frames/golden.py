@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from collector.wire.frames import STALE_NAN_BITS, GroupReader, join_blocks
+from collector.wire.frames import STALE_NAN_BITS, GroupReader, Rows, join_blocks
 from tests.wire.frames.world import Numbers, Target, counting, entry, from_bits
 
 PATH = Path(__file__).parents[1] / "golden" / "frames.json"
@@ -69,6 +69,21 @@ def crowd() -> Iterator[tuple[str, int, bytes]]:
         yield "three hundred series", 3, join_blocks(3, target.encoder.encode(target.scrape(values)[0], 3))
 
 
+def started() -> Iterator[tuple[str, int, bytes]]:
+    """Start timestamps: all in a root, then what changed."""
+    target, group = Target(stream=9, keyframe_every=100, versions=counting()), 1
+    other = entry("errors_total", 1)
+    for say, begun in (
+        ("starts of two counters", {COUNTER: 5_000, other: 1_699_999_999_999}),
+        ("the same starts: nothing of them", {COUNTER: 5_000, other: 1_699_999_999_999}),
+        ("one counter began again", {COUNTER: 1_700_000_002_500, other: 1_699_999_999_999}),
+        ("a new group: all of them", {COUNTER: 1_700_000_002_500, other: 1_699_999_999_999}),
+    ):
+        group = 2 if "new group" in say else group
+        tick, _ = target.scrape({COUNTER: 1.0, other: 2.0}, starts=begun)
+        yield say, group, join_blocks(group, target.encoder.encode(tick, group))
+
+
 def resync() -> Iterator[tuple[str, int, bytes]]:
     """The roots that rebuild the state after the first five of `scenario`."""
     reader = GroupReader(Numbers().assign)
@@ -78,10 +93,20 @@ def resync() -> Iterator[tuple[str, int, bytes]]:
         yield "roots for a resync", 1, body
 
 
+def starts_of(rows: Iterable[Rows], numbers: Numbers) -> list[list[Any]]:
+    """Entry and start of what a body says of starts."""
+    parts = [one.starts for one in rows if one.starts is not None]
+    return [
+        [numbers.entries[series].hex(), start]
+        for part in parts
+        for series, start in zip(part.series.tolist(), part.starts_ms.tolist(), strict=True)
+    ]
+
+
 def render() -> list[dict[str, Any]]:
     """What the file holds: bodies in hex, and their samples."""
     found = []
-    for part in (scenario, crowd, resync):
+    for part in (scenario, crowd, started, resync):
         numbers = Numbers()
         readers: dict[int, GroupReader] = {}
         for say, group, body in part():
@@ -89,9 +114,10 @@ def render() -> list[dict[str, Any]]:
             samples = [[one.hex(), time, f"{bits:016x}"] for one, time, bits in numbers.samples(rows)]
             if part is crowd:
                 samples = samples[:5]
-            found.append(
-                {"part": part.__name__, "say": say, "group": group, "body": body.hex(), "samples": samples}
-            )
+            one = {"part": part.__name__, "say": say, "group": group, "body": body.hex(), "samples": samples}
+            if part is started:
+                one["starts"] = starts_of(rows, numbers)
+            found.append(one)
     return found
 
 

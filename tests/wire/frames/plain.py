@@ -134,6 +134,7 @@ class Plain:
         self.rows: list[Row] = []
         self.histograms: list[tuple[bytes, bytes]] = []
         self.exemplars: list[tuple[bytes, int, int, bytes]] = []
+        self.starts: list[tuple[bytes, int]] = []
         content, counted = Bytes(body[24:]), 0
         for _ in range(blocks):
             counted += self.block(Bytes(content.take(content.varint())))
@@ -211,3 +212,9 @@ class Plain:
             slot, value = section.varint(), int.from_bytes(section.take(8), "little")
             time = at_ms + unzigzag(section.varint())
             self.exemplars.append((stream.entries[slot], value, time, section.take(section.varint())))
+        while section.at < len(section.content):
+            kind, part = section.varint(), Bytes(section.take(section.varint()))
+            if kind == 1:
+                slots = part.slots()
+                times = [at_ms - unzigzag(coded) for coded in part.planes(len(slots))]
+                self.starts += [(stream.entries[slot], start) for slot, start in zip(slots, times, strict=True)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.wire.frames import join_blocks
+from collector.wire.errors import WireError
+from collector.wire.frames import FrameLimits, join_blocks, open_body
+from collector.wire.frames.layout import Cursor, varint
 from tests.wire.frames import golden
 from tests.wire.frames.plain import Plain, Row
 from tests.wire.frames.test_round_trip import VALUES
@@ -61,6 +65,8 @@ def test_a_reader_written_from_the_page_reads_the_same(part: str) -> None:
         assert [exemplar[0] for exemplar in exemplars] == [
             numbers.entries[found.series] for some in ours for found in some.exemplars
         ]
+        starts = [[name.hex(), start] for name, start in plains[one["group"]].starts]
+        assert starts == golden.starts_of(ours, numbers) == one.get("starts", [])
 
 
 def test_what_was_resynchronised_reads_what_follows() -> None:
@@ -70,6 +76,30 @@ def test_what_was_resynchronised_reads_what_follows() -> None:
     following = of("scenario")[5]
     rows, _, _ = plain.read(bytes.fromhex(following["body"]))
     assert [[name.hex(), time, f"{bits:016x}"] for name, time, bits in sorted(rows)] == following["samples"]
+
+
+def test_a_part_of_a_later_kind_is_passed_over_and_a_broken_one_is_not() -> None:
+    def body(further: bytes) -> bytes:
+        content = bytes.fromhex(of("started")[0]["body"])
+        (block,) = open_body(content, FrameLimits()).blocks
+        assert block.extras is not None
+        size = block.extras.size
+        raw = content[-size:]
+        stored = varint(size + len(further)) + b"\0" + raw + further
+        head = content[24 : -size - len(varint(size)) - 1]
+        inside = Cursor(head, "block")
+        inside.varint()
+        whole = head[inside.position :] + stored
+        framed = varint(len(whole)) + whole
+        return content[:20] + struct.pack("<I", zlib.crc32(content[:20] + framed)) + framed
+
+    for further in (b"", b"\x07\x03abc", b"\x80\x01\x00"):
+        read, numbers = reader()
+        rows = read.read(body(further))
+        assert golden.starts_of(rows, numbers) == of("started")[0]["starts"]
+    for broken in (b"\x07", b"\x07\x04abc", b"\x01\x01\x00", b"\x01\x02\x01\x00", b"\x01\x03\x02\x01\x00"):
+        with pytest.raises(WireError):
+            reader()[0].read(body(broken))
 
 
 @settings(max_examples=100, deadline=None)

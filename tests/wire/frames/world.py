@@ -18,6 +18,7 @@ from collector.wire.frames import (
     GroupReader,
     HistogramRow,
     Rows,
+    Starts,
     StreamEncoder,
     Tick,
     join_blocks,
@@ -66,6 +67,7 @@ class Target:
         dated: Sequence[tuple[bytes, int, float]] = (),
         histograms: Sequence[tuple[bytes, bytes]] = (),
         exemplars: Sequence[tuple[bytes, float, int, bytes]] = (),
+        starts: dict[bytes, int] | None = None,
         kept: Iterable[bytes] = (),
     ) -> tuple[Tick, list[Sample]]:
         """A tick with these values. Series that it doesn't name go, with a stale marker, except those in `kept`."""
@@ -81,6 +83,11 @@ class Target:
         born = self.table.take(new)
         self.slots.update(zip(new, born.tolist(), strict=True))
         tick = self._tick(values, stale, born, dated, histograms, exemplars)
+        if starts:
+            began = sorted((self.slots[one], start) for one, start in starts.items())
+            tick.starts = Starts(
+                np.array([slot for slot, _ in began], np.int32), np.array([start for _, start in began], np.int64)
+            )
         samples += [(one, self.now_ms, bits(value)) for one, value in values.items()]
         samples += [(one, time, bits(value)) for one, time, value in dated]
         return tick, samples
