@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.wire.frames import join_blocks
@@ -35,6 +35,7 @@ def earliest(rows: list[tuple[int, int, int]]) -> dict[tuple[int, int], int]:
     return found
 
 
+@settings(deadline=None)
 @given(st.lists(rows_of, max_size=5))
 def test_what_is_written_tells_of_every_start_from_its_earliest_sample(
     pushes: list[list[tuple[int, int, int]]],
