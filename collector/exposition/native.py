@@ -150,6 +150,7 @@ class NativeReader:
             {plain + row: some for row, some in odd.exemplars.items()},
             {plain + row: one for row, one in odd.histograms.items()},
             parsed,
+            created={plain + row: at for row, at in odd.created.items()},
         )  # fmt: skip
         retyped = retyped_families(self._kept.types or {}, types)
         if len(retyped) > MOST_RETYPED:
