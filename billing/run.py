@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from billing.agreed import AgreedContract
+from billing.contract import parse_contract
+from billing.documents import Snapshot
 from billing.draft import USAGE, Draft, commitment_draft, threshold_draft, usage_draft
 from billing.errors import AmbiguousContract, NoContract
 from billing.finalize import Finalizer
@@ -15,10 +17,11 @@ from billing.invoices import Invoice, find_invoice, load_invoice, load_invoices
 from billing.life import Phase, phase_of
 from billing.prepared import prepare
 from billing.rating.commitment import charges_of
-from billing.store import load_contract, load_contracts
+from billing.store import agree_stored, load_contract, load_contracts
 from kernel.audit import AuditLog
 from kernel.clock import Clock
 from kernel.database import Database
+from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.window import Window
 from kernel.window import month as month_window
@@ -59,6 +62,19 @@ class InvoiceRun:
         the contract when two cover parts of the month).
         """
         agreed, period = self.covering(organization, month, contract)
+        return usage_draft(agreed, month, period, self._gathering.of(agreed, month, period))
+
+    def simulate(self, organization: OrganizationId, month: str, text: str, source: str) -> Draft:
+        """The month's draft under a contract that is not stored. Raises InvalidInput, NoContract."""
+        contract = parse_contract(text, source)
+        if contract.organization != organization:
+            raise InvalidInput.single(source, "organization", contract.organization, organization)
+        period = month_window(month, contract.time_zone).intersection(contract.window)
+        if period is None:
+            raise NoContract(f"{source}: its term does not cover {month}")
+        agreed = self.database.read(
+            lambda connection: agree_stored(connection, contract, Snapshot.of(text), source)
+        )
         return usage_draft(agreed, month, period, self._gathering.of(agreed, month, period))
 
     def phase(self, organization: OrganizationId, month: str, contract: str | None = None) -> Phase:

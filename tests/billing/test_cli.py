@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from billing.cli import app
+from billing.errors import NotApproved
 from console.migrate import migrate
 from kernel.clock import VirtualClock, to_ms
 from kernel.deployment import Deployment
@@ -124,8 +125,56 @@ def test_hours_that_are_open_and_usage_that_comes_late(desk: Desk) -> None:
     desk.seal_term(above=False)
     assert "usage 2026-10  0.00 USD" in desk.say("invoice", "finalize", "acme", "2026-10")
     desk.seal_term(above=True)
-    with pytest.raises(Conflict, match="has changed since EXAMPLE-EU-2026-000002 became final"):
+    said = desk.say("invoice", "finalize", "acme", "2026-10")
+    assert "EXAMPLE-EU-2026-000002: usage that arrived later is billed by the next invoice" in said
+
+
+def test_a_document_is_sent_paid_credited_and_voided_by_command(desk: Desk) -> None:
+    desk.say("contract", "add", desk.file("contract.yaml", contract_text(term=TERM, more="approval: true\n")))
+    desk.seal_term(above=True)
+    said = desk.say("invoice", "preview", "acme", "2026-10")
+    assert "1.03 USD  overage" in said
+    assert "phase due, usage sealed" in said
+    with pytest.raises(NotApproved):
         desk.invoke("invoice", "finalize", "acme", "2026-10")
+    assert "approved " in desk.say("invoice", "approve", "acme", "2026-10")
+    desk.say("invoice", "finalize", "acme", "2026-10")
+    number = "EXAMPLE-EU-2026-000002"
+    assert "sent" in desk.say("invoice", "send", number, "--to", "billing@example.com")
+    assert "open 1.00 USD" in desk.say("invoice", "pay", number, "0.03", "--reference", "wire-1")
+    assert "CN000001  -0.50 USD" in desk.say("invoice", "credit", number, "--line", "2=0.50", "--reason", "outage")
+    assert "send  billing@example.com" in desk.say("invoice", "standing", number)
+    assert "current     14400.50 USD" in desk.say("receivables", "ageing", "acme", "--on", "2026-11-10")
+    void = desk.say("invoice", "void", "EXAMPLE-EU-2026-000001", "--reason", "wrong")
+    assert "EXAMPLE-EU-2026-000001  void  open 0.00 USD" in void
+    for wrong in ("2", "0=1.00", "x=1", "2=1,00"):
+        with pytest.raises(InvalidInput):
+            desk.invoke("invoice", "credit", number, "--line", wrong, "--reason", "r")
+
+
+def test_prepaid_credits_by_command(desk: Desk) -> None:
+    words = ("credit", "add", "bought-1", "acme", "100.00", "--currency", "USD", "--reference", "wire-7")
+    for _ in range(2):
+        assert "bought-1  100.00 USD" in desk.say(*words, "--expires", "2027-01-01")
+    assert desk.say("credit", "list", "acme") == "bought-1  100.00 USD\n"
+
+
+def test_prices_are_checked_and_a_month_is_priced_another_way(desk: Desk) -> None:
+    book = """\
+price_book: standard
+version: 1
+models:
+  - {item: reads, currency: USD, start: 2026-01-01, model: {kind: per-unit, unit: "0.5"}}
+"""
+    said = desk.say("price", "check", desk.file("book.yaml", book))
+    assert "valid" in said
+    assert "  1000000  500000" in said
+    desk.say("contract", "add", desk.file("contract.yaml", contract_text(term=TERM)))
+    desk.seal_term(above=True)
+    dearer = desk.file("dearer.yaml", contract_text(term=TERM).replace("900.00", "1800.00"))
+    said = desk.say("price", "simulate", "acme", "2026-10", "--as", dearer)
+    assert said.splitlines()[0].split() == ["overage", "1.03", "USD", "2.05", "USD"]
+    assert "900.00" in desk.say("contract", "show", "acme-2026"), "nothing of it is stored"
 
 
 def test_what_is_wrong_is_refused(desk: Desk) -> None:

@@ -1,0 +1,76 @@
+"""What the commands of billing share: the vendor side, and arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from billing.book import ContractBook
+from billing.prepaid import Prepaid
+from billing.receivables import Receivables
+from billing.run import InvoiceRun
+from kernel.deployment import Deployment
+from kernel.errors import ByocError, truncate
+from kernel.ids import OrganizationId, parse_id
+
+ACTOR = "cli"
+File = Annotated[Path, typer.Argument(help="YAML file.")]
+Organization = Annotated[str, typer.Argument(help="Id of the organization.")]
+Month = Annotated[str, typer.Argument(help="YYYY-MM, in the contract's time zone.")]
+Number = Annotated[str, typer.Argument(help="Number of the document.")]
+OneContract = Annotated[str | None, typer.Option("--contract", help="Which, when two cover parts of the month.")]
+OnlyOrganization = Annotated[str | None, typer.Option("--organization", help="Only this organization's.")]
+
+
+def receivables_of(ctx: typer.Context) -> Receivables:
+    """What happens to its documents."""
+    deployment = deployment_of(ctx)
+    return Receivables(deployment.database(), deployment.clock, deployment.audit(), ACTOR)
+
+
+def prepaid_of(ctx: typer.Context) -> Prepaid:
+    """Its prepaid credits."""
+    deployment = deployment_of(ctx)
+    return Prepaid(deployment.database(), deployment.clock, deployment.audit(), ACTOR)
+
+
+def deployment_of(ctx: typer.Context) -> Deployment:
+    """The vendor side that the command is for."""
+    deployment = ctx.obj
+    assert isinstance(deployment, Deployment)
+    return deployment
+
+
+def book_of(ctx: typer.Context) -> ContractBook:
+    """Its contracts, licences and price books."""
+    deployment = deployment_of(ctx)
+    return ContractBook(deployment.database(), deployment.clock, deployment.audit())
+
+
+def run_of(ctx: typer.Context) -> InvoiceRun:
+    """Its invoice run."""
+    from metering.usage.api import UsageStore  # its lake libraries take two seconds to load
+
+    deployment = deployment_of(ctx)
+    database = deployment.database()
+    return InvoiceRun(database, UsageStore(database), deployment.clock, deployment.audit(), ACTOR)
+
+
+def organization_of(text: str) -> OrganizationId:
+    """An organization named on the command line. Raises InvalidInput."""
+    return OrganizationId(parse_id(text, "organization"))
+
+
+def optional_organization(text: str | None) -> OrganizationId | None:
+    """The same where none means all."""
+    return organization_of(text) if text else None
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Raises ByocError."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise ByocError(f"{truncate(str(path))} can't be written: {error.strerror}") from error

@@ -1,0 +1,169 @@
+"""`byoc invoice approve|threshold|send|pay|void|credit|standing`, `byoc credit`, `byoc receivables`."""
+
+from __future__ import annotations
+
+from datetime import date
+from itertools import pairwise
+from typing import Annotated
+
+import typer
+
+from billing.ageing import AGES, ageing
+from billing.commands.context import (
+    Month,
+    Number,
+    OneContract,
+    Organization,
+    deployment_of,
+    organization_of,
+    prepaid_of,
+    receivables_of,
+    run_of,
+)
+from billing.commands.invoice import invoice_app
+from billing.fields import midnight_ms
+from billing.prepaid import GrantTerms, load_grants
+from billing.standing import Standing
+from kernel.errors import InvalidInput
+from kernel.money import Money, currency, parse_decimal
+
+credit_app = typer.Typer(no_args_is_help=True, help="Prepaid credits.")
+receivables_app = typer.Typer(no_args_is_help=True, help="What customers owe.")
+Amount = Annotated[str, typer.Argument(help='Decimal in major units, such as "100.00".')]
+Reason = Annotated[str, typer.Option(help="As printed and kept in the audit log.")]
+
+
+@invoice_app.command("approve")
+def approve_draft(
+    ctx: typer.Context, organization: Organization, month: Month, contract: OneContract = None
+) -> None:
+    """Approve the draft of a month as it is now. If anything changes it, the approval does not count."""
+    draft = run_of(ctx).draft(organization_of(organization), month, contract)
+    typer.echo(f"approved {receivables_of(ctx).approve(draft)}  {draft.gross}")
+
+
+@invoice_app.command("threshold")
+def invoice_threshold(
+    ctx: typer.Context, organization: Organization, month: Month, contract: OneContract = None
+) -> None:
+    """Invoice what a running month has cost, if that reaches the contract's threshold. Repeatable."""
+    issued = run_of(ctx).threshold(organization_of(organization), month, contract)
+    typer.echo(f"{issued.number}  {issued.gross} {issued.currency}" if issued else "below the threshold")
+
+
+@invoice_app.command("send")
+def send_document(
+    ctx: typer.Context, number: Number, to: Annotated[str, typer.Option(help="To whom it was handed over.")]
+) -> None:
+    """Note that a document was handed over."""
+    typer.echo(f"{number}  {receivables_of(ctx).send(number, to)}")
+
+
+@invoice_app.command("pay")
+def pay_invoice(
+    ctx: typer.Context,
+    number: Number,
+    amount: Amount,
+    reference: Annotated[str, typer.Option(help="Of the payment; the same again is booked once.")],
+) -> None:
+    """Book a payment, whole or in part."""
+    book = receivables_of(ctx)
+    paid = _money(amount, book.standing(number).open.currency.code)
+    _echo(book.pay(number, paid, reference))
+
+
+@invoice_app.command("void")
+def void_document(ctx: typer.Context, number: Number, reason: Reason) -> None:
+    """Make a document void. It keeps its number; its period can be issued again."""
+    _echo(receivables_of(ctx).void(number, reason))
+
+
+@invoice_app.command("credit")
+def credit_invoice(
+    ctx: typer.Context,
+    number: Number,
+    reason: Reason,
+    line: Annotated[list[str], typer.Option(help='LINE=AMOUNT such as "3=40.00"; lines count from 1. Repeatable.')],
+) -> None:
+    """Issue a credit note for lines of an invoice."""
+    book = receivables_of(ctx)
+    unit = book.standing(number).open.currency.code
+    note = book.credit(number, dict(_line_amount(text, unit) for text in line), reason)
+    typer.echo(f"{note.number}  {note.gross} {note.currency} for {number}")
+
+
+@invoice_app.command("standing")
+def show_standing(ctx: typer.Context, number: Number) -> None:
+    """A document's state, what is open, and what happened to it."""
+    found = receivables_of(ctx).standing(number)
+    _echo(found)
+    for event in found.events:
+        amount = f"  {event.minor_units} minor units" if event.minor_units else ""
+        typer.echo(f"  {event.event}  {event.reference}{amount}  by {event.actor}")
+
+
+@credit_app.command("add")
+def add_credit(
+    ctx: typer.Context,
+    grant: Annotated[str, typer.Argument(help="Id of the credit; the same again is booked once.")],
+    organization: Organization,
+    amount: Amount,
+    unit: Annotated[str, typer.Option("--currency", help="ISO 4217 code.")],
+    reference: Annotated[str, typer.Option(help="Of the payment.")],
+    expires: Annotated[
+        str | None, typer.Option(help="First day on which it is not usable, YYYY-MM-DD, UTC.")
+    ] = None,
+    priority: Annotated[int, typer.Option(help="Lower is drawn first.")] = 0,
+) -> None:
+    """Book prepaid credits that were bought."""
+    expires_ms = midnight_ms(_day(expires), "Etc/UTC") if expires else None
+    terms = GrantTerms(reference, priority, expires_ms)
+    prepaid_of(ctx).add(grant, organization_of(organization), _money(amount, unit), terms)
+    typer.echo(f"{grant}  {amount} {unit}")
+
+
+@credit_app.command("list")
+def list_credits(
+    ctx: typer.Context, organization: Organization, unit: Annotated[str, typer.Option("--currency")] = "USD"
+) -> None:
+    """What is left of an organization's prepaid credits."""
+    owner, code = organization_of(organization), currency(unit)
+    for grant in deployment_of(ctx).database().read(lambda connection: load_grants(connection, owner, code)):
+        typer.echo(f"{grant.grant}  {grant.balance}")
+
+
+@receivables_app.command("ageing")
+def show_ageing(
+    ctx: typer.Context,
+    organization: Organization,
+    on: Annotated[str | None, typer.Option(help="YYYY-MM-DD; default: today, UTC.")] = None,
+) -> None:
+    """What an organization owes, by days overdue."""
+    day = _day(on) if on else deployment_of(ctx).clock.now().date()
+    names = ["current", *(f"{low + 1}-{high}" for low, high in pairwise(AGES)), f"over {AGES[-1]}"]
+    for found in ageing(receivables_of(ctx).statement(organization_of(organization)), day):
+        for name, amount in zip(names, found.buckets, strict=True):
+            typer.echo(f"{name:<10}  {amount}")
+        typer.echo(f"{'total':<10}  {found.total}")
+
+
+def _echo(found: Standing) -> None:
+    typer.echo(f"{found.invoice.number}  {found.state}  open {found.open}")
+
+
+def _money(text: str, code: str) -> Money:
+    return Money(parse_decimal(text, "command line"), currency(code))
+
+
+def _line_amount(text: str, code: str) -> tuple[int, Money]:
+    place, equals, amount = text.partition("=")
+    if not equals or not (place.isascii() and place.isdecimal()) or int(place) < 1:
+        raise InvalidInput.single("command line", "--line", text, "LINE=AMOUNT such as 3=40.00")
+    return int(place) - 1, _money(amount, code)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput.single("command line", "day", text, "YYYY-MM-DD") from error
