@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from billing.ageing import Ageing, ageing
+from billing.batch import MonthDone, MonthRun, Refused
 from billing.book import ContractBook
 from billing.capacity import LicenceCapacity
 from billing.draft import Draft
@@ -38,10 +39,13 @@ __all__ = [
     "InvoiceRun",
     "LicenceCapacity",
     "LicenceGauges",
+    "MonthDone",
+    "MonthRun",
     "NoContract",
     "NotApproved",
     "Prepaid",
     "Receivables",
+    "Refused",
     "SnapshotConflict",
     "Standing",
     "UsageNotSealed",

@@ -84,20 +84,51 @@ def gateway_worker(
 def close(
     ctx: typer.Context,
     month: Annotated[str, typer.Argument(help="YYYY-MM.")],
-    organization: Annotated[str, typer.Option(help="Whose month.")],
-    out: Annotated[Path, typer.Option(help="Folder for report and invoice.")],
-    zone: Annotated[str, typer.Option(help="Time zone of the month's edges.")] = "Etc/UTC",
+    out: Annotated[Path, typer.Option(help="Folder for report and invoices.")],
+    organization: Annotated[str | None, typer.Option(help="Only this one's, with its monthly report.")] = None,
+    zone: Annotated[str, typer.Option(help="Of one organization: time zone of the month's edges.")] = "Etc/UTC",
+    processes: Annotated[int, typer.Option(min=1, help="Of everybody: processes that make drafts.")] = 2,
+    *,
+    pdf: Annotated[bool, typer.Option(help="Of everybody: render PDFs too.")] = True,
 ) -> None:
-    """Close a month of an organization: hours, report, invoice. Repeatable."""
+    """Close a month, of one organization or of everybody: hours, invoices, documents. Repeatable after any death.
+
+    Exits with 1 if anybody was refused; `summary.json` says who and why.
+    """
+    if organization is None:
+        _close_everyone(ctx.obj, month, out, processes, pdf=pdf)
+        return
     from console.month import close_month
     from kernel.ids import OrganizationId, parse_id
 
     owner = OrganizationId(parse_id(organization, "organization", "option --organization"))
     closed = asyncio.run(close_month(ctx.obj, owner, month, out, zone))
-    for invoice in (*closed.invoices.commitments, closed.invoices.invoice):
+    for invoice in (*closed.invoices.commitments, *closed.invoices.credits, closed.invoices.invoice):
         typer.echo(f"{invoice.number}\t{invoice.kind}\t{invoice.period}\t{invoice.gross} {invoice.currency}")
     for path in closed.files:
         typer.echo(str(path))
+
+
+def _close_everyone(vendor: Vendor, month: str, out: Path, processes: int, *, pdf: bool) -> None:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    from console.months import Choice, close_everyone
+
+    with Progress(console=Console(stderr=True)) as bars:
+        stages: dict[str, TaskID] = {}
+
+        def advance(stage: str, done: int, whole: int) -> None:
+            if stage not in stages:
+                stages[stage] = bars.add_task(stage, total=whole)
+            bars.update(stages[stage], completed=done)
+
+        summary = asyncio.run(close_everyone(vendor, month, out, Choice(pdf, processes), advance))
+    typer.echo(summary.render(), nl=False)
+    for one in summary.refused:
+        typer.echo(f"refused: {one.organization}: {one.error}", err=True)
+    if summary.refused:
+        raise typer.Exit(1)
 
 
 def demo(

@@ -1,0 +1,140 @@
+"""`byoc close` for every organization: hours, invoices, documents on disk, and a summary with every exception.
+
+Each step is idempotent and finds what was done before, so a run that died is run again and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from billing.api import ContractBook, Invoice, MonthRun, Refused, invoice_pdf
+from billing.errors import NoContract
+from console.up import open_lake
+from console.wiring import Vendor
+from kernel.errors import ByocError
+from kernel.ids import OrganizationId
+from kernel.money import Money, currency
+from kernel.window import Window, month
+from metering.lake.settings import LakeSettings
+from metering.usage.api import HourCloser, LakeSource, UsageSettings, UsageStore
+
+Progress = Callable[[str, int, int], None]  # stage, done, of how many
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to write. `processes` make drafts."""
+
+    pdf: bool = True
+    processes: int = 1
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a run gave. Rendered to `summary.json`."""
+
+    month: str
+    revisions: int = 0
+    documents: list[Invoice] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+    def render(self) -> str:
+        """Counts and sums by kind and currency, and each exception."""
+        sums: dict[str, Money] = {}
+        for one in self.documents:
+            unit = currency(one.currency)
+            key = f"{one.kind} {one.currency}"
+            sums[key] = sums.get(key, Money.zero(unit)) + Money.parse(one.gross, unit)
+        content = {
+            "month": self.month,
+            "hour_revisions": str(self.revisions),
+            "documents": {kind: str(count) for kind, count in Counter(one.kind for one in self.documents).items()},
+            "gross": {key: f"{amount.amount:f}" for key, amount in sorted(sums.items())},
+            "refused": [{"organization": one.organization, "reason": str(one.error)} for one in self.refused],
+        }
+        return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+async def close_everyone(vendor: Vendor, name: str, out: Path, choice: Choice, progress: Progress) -> Summary:
+    """Close a month of every organization with a contract that covers it, each in its contract's time zone.
+
+    Raises InvalidInput for no month, and what lake and database raise. What one organization is refused for is in
+    the summary and holds up no other.
+    """
+    summary = Summary(name)
+    owners = await asyncio.to_thread(_owners, vendor, name)
+    await _close_hours(vendor, owners, summary, progress)
+    await asyncio.to_thread(_invoice, vendor, sorted(owners), summary, choice, progress)
+    await asyncio.to_thread(_write, vendor, summary, out, choice, progress)
+    return summary
+
+
+def _owners(vendor: Vendor, name: str) -> dict[OrganizationId, Window]:
+    """The organizations, each with the month in its own zone."""
+    month(name)
+    owners: dict[OrganizationId, Window] = {}
+    for agreed in ContractBook(vendor.database(), vendor.clock, vendor.audit()).contracts():
+        window = month(name, agreed.contract.time_zone)
+        if window.intersection(agreed.contract.window):
+            owner = OrganizationId(agreed.contract.organization)
+            known = owners.get(owner, window)
+            owners[owner] = Window(min(known.start_ms, window.start_ms), max(known.end_ms, window.end_ms))
+    if not owners:
+        raise NoContract(f"no contract covers {name}; `byoc contract list` shows the terms")
+    return owners
+
+
+async def _close_hours(
+    vendor: Vendor, owners: dict[OrganizationId, Window], summary: Summary, progress: Progress
+) -> None:
+    lake = await open_lake(vendor)
+    try:
+        source = LakeSource(lake, vendor.section("lake", LakeSettings).watermark_hold_seconds)
+        settings = vendor.section("usage", UsageSettings)
+        closer = HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock)
+        for number, (owner, window) in enumerate(sorted(owners.items()), start=1):
+            try:
+                summary.revisions += await closer.close_window(owner, window)
+            except ByocError as error:
+                summary.refused.append(Refused(owner, error))
+            progress("hours", number, len(owners))
+    finally:
+        await lake.close()
+
+
+def _invoice(
+    vendor: Vendor, owners: Sequence[OrganizationId], summary: Summary, choice: Choice, progress: Progress
+) -> None:
+    run = MonthRun(
+        vendor.database(), UsageStore, vendor.clock, vendor.audit(), actor="close", processes=choice.processes
+    )
+    count = 0
+    for done in run.close(owners, summary.month):
+        summary.documents += done.documents
+        summary.refused += done.refused
+        count += done.organizations
+        progress("invoices", count, len(owners))
+
+
+def _write(vendor: Vendor, summary: Summary, out: Path, choice: Choice, progress: Progress) -> None:
+    renderer = invoice_pdf() if choice.pdf else None
+    for number, one in enumerate(summary.documents, start=1):
+        folder = out / one.organization
+        folder.mkdir(parents=True, exist_ok=True)
+        _put(folder / f"{one.number}.json", one.json)
+        if renderer is not None:
+            _put(folder / f"{one.number}.pdf", renderer.render(one.json))
+        progress("documents", number, len(summary.documents))
+    out.mkdir(parents=True, exist_ok=True)
+    _put(out / "summary.json", summary.render().encode())
+
+
+def _put(path: Path, content: bytes) -> None:
+    waiting = path.with_name(f".{path.name}.part")
+    waiting.write_bytes(content)
+    waiting.replace(path)
