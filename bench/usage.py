@@ -54,12 +54,15 @@ BUDGET = Budget(0.37)
 Figures = dict[tuple[str, str, int], tuple[int, int, int]]  # cluster, component, hour: integral, observed, peak
 
 SQL = """
-WITH gauge AS (
+WITH samples AS (
+  SELECT series_id, timestamp_ms, coalesce(value, CAST(reference + delta AS DOUBLE) / power(10, scale)) AS value
+  FROM read_parquet({files})
+), gauge AS (
   SELECT cluster, component, timestamp_ms AS at_ms, CAST(round(value * 1000) AS BIGINT) AS level,
          least(timestamp_ms + {limit}, coalesce(
            lead(timestamp_ms) OVER (PARTITION BY series_id ORDER BY timestamp_ms), timestamp_ms + {limit}
          )) AS until_ms
-  FROM read_parquet({files}) JOIN labels USING (series_id)
+  FROM samples JOIN labels USING (series_id)
 ), parts AS (
   SELECT cluster, component, level, at_ms, until_ms,
          unnest(generate_series(at_ms // {hour} * {hour}, (until_ms - 1) // {hour} * {hour}, {hour})) AS hour_ms
