@@ -21,6 +21,7 @@ _FIXED = (
     "price_per_vcpu_year",
     "price",
     "on_demand",
+    "overage_basis",
     "gap_policy",
 )
 

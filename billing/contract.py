@@ -30,6 +30,7 @@ from kernel.window import HOUR_MS, Window
 
 DAYS_IN_A_PRICED_YEAR = 365  # always, in leap years too
 MAX_TERM_YEARS = 20
+OverageBasis = Literal["instant", "hourly", "pooled-month", "peak", "p95"]
 OVERAGE = "overage"  # what a discount calls the line of usage above the commitment
 
 
@@ -98,6 +99,9 @@ class Contract(Section):
     discounts: tuple[Discount, ...] = Field(default=(), max_length=50, description="in the order they are applied")
     on_demand: StrictBool = Field(description="true: usage above the commitment is billed; false: it is refused")
     tax: TaxRule | None = Field(default=None, description="none: no tax is charged")
+    overage_basis: OverageBasis = Field(
+        default="instant", description="what counts as above the commitment: see docs/pricing.md"
+    )
     grace_hours: StrictInt = Field(
         default=72, ge=0, le=2000, description="hours after a month in which late usage is waited for"
     )

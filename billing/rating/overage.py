@@ -12,22 +12,16 @@ from fractions import Fraction
 
 from billing.contract import DAYS_IN_A_PRICED_YEAR
 from billing.fields import midnight_ms
+from billing.rating.bases import BASIS_TEXT, excess_of, overage_of
 from billing.rating.coverage import coverage_facts, coverage_notes
 from billing.rating.fact import text_fact, usage_fact, vcpu_fact
 from billing.rating.line import Line, Priced, Rate, RatingInput
-from kernel.quantity import render_fraction, vcpu_minutes
+from kernel.quantity import VCPU_MINUTE_IN_MILLI_VCPU_MS, render_fraction, vcpu_minutes
 from kernel.steps import StepFunction
 from kernel.window import Window, parse_zone
 
 MINUTES_IN_A_PRICED_YEAR = DAYS_IN_A_PRICED_YEAR * 24 * 60
 _NOT_BILLED = Rate(Fraction(0), "not billed: the contract has no on-demand")
-
-
-def excess_of(usage: StepFunction, commitment: StepFunction, period: Window) -> StepFunction:
-    """max(0, usage - commitment) inside the period. `usage` is the sum over all clusters: summing the excess of
-    each cluster would bill capacity that another cluster left unused.
-    """
-    return (usage - commitment).positive_part().within(period)
 
 
 def overage_rate(price_per_vcpu_year: Fraction, currency: str) -> Rate:
@@ -40,20 +34,22 @@ def overage_rate(price_per_vcpu_year: Fraction, currency: str) -> Rate:
 def overage(rated: RatingInput) -> Line:
     """The overage line. Without on-demand it is informational: such usage is stated, not billed."""
     contract, billed = rated.contract, rated.contract.on_demand
-    excess = excess_of(rated.usage.step, contract.timeline, rated.period)
+    usage, basis = rated.usage.step, contract.overage_basis
+    excess = excess_of(usage, contract.timeline, rated.period)
+    above = overage_of(basis, usage, contract.timeline, rated.period)
     priced = Priced(
-        quantity=vcpu_minutes(excess.integral(rated.period)),
+        quantity=above / VCPU_MINUTE_IN_MILLI_VCPU_MS,
         unit="vCPU-minute",
         rate=overage_rate(rated.price_per_vcpu_year, rated.currency.code) if billed else _NOT_BILLED,
         facts=(
-            text_fact("overage_basis", "Basis", "sum over all clusters minus the commitment, at every moment"),
-            usage_fact("used_milli_vcpu_ms", "Used", rated.usage.step.integral(rated.period)),
+            text_fact("overage_basis", "Basis", BASIS_TEXT[basis]),
+            usage_fact("used_milli_vcpu_ms", "Used", usage.integral(rated.period)),
             usage_fact("committed_milli_vcpu_ms", "Committed", contract.timeline.integral(rated.period)),
             usage_fact("overage_milli_vcpu_ms", "Above the commitment", excess.integral(rated.period)),
-            vcpu_fact("peak_milli_vcpu", "Highest level", rated.usage.step.maximum(rated.period)),
+            vcpu_fact("peak_milli_vcpu", "Highest level", usage.maximum(rated.period)),
             *coverage_facts(rated),
         ),
-        days=tuple(_by_day(excess, rated.period, contract.time_zone)),
+        days=tuple(_by_day(excess, rated.period, contract.time_zone)) if basis == "instant" else (),
     )
     amount, derivation = priced.amount(rated.currency)
     return Line(

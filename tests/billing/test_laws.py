@@ -15,8 +15,8 @@ from billing.contract import Contract, parse_contract, years_of
 from billing.documents import Snapshot
 from billing.draft import Draft, MeasuredPeriod, commitment_draft, usage_draft
 from billing.ledger import postings_of
+from billing.rating.bases import excess_of
 from billing.rating.commitment import charges_of
-from billing.rating.overage import excess_of
 from kernel.money import Money, currency
 from kernel.steps import StepFunction
 from kernel.window import DAY_MS, Window, month
