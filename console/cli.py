@@ -46,7 +46,7 @@ GROUPS: dict[str, Mount] = {
     "cluster": Mount("provisioner.cli", "cluster_app", "Clusters: create, scale, suspend, resume, delete."),
     "price": Mount("billing.cli", "price_app", "Price books: add, check, simulate."),
     "contract": Mount("billing.cli", "contract_app", "Contracts."),
-    "licence": Mount("billing.cli", "licence_app", "Licences: capacity and validity."),
+    "licence": Mount("billing.cli", "licence_app", "Licences: add, show, status, sign, check."),
     "invoice": Mount("billing.cli", "invoice_app", "Invoices: preview, finalize, credit, void, pay, show."),
     "credit": Mount("billing.cli", "credit_app", "Prepaid credits."),
     "receivables": Mount("billing.cli", "receivables_app", "What customers owe, by days overdue."),

@@ -17,11 +17,22 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from kernel.errors import InvalidInput
 
 RECEIPT_KEY_FILE = "receipt-key.pem"
+LICENCE_KEY_FILE = "licence-key.pem"
 
 
 def open_receipt_key(folder: Path) -> ed25519.Ed25519PrivateKey:
     """The key in `folder`, made if there is none. Raises InvalidInput: unreadable, damaged, or open to others."""
-    path = folder / RECEIPT_KEY_FILE
+    return open_key(folder / RECEIPT_KEY_FILE)
+
+
+def open_licence_key(folder: Path) -> ed25519.Ed25519PrivateKey:
+    """The key that signs licence files, likewise."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return open_key(folder / LICENCE_KEY_FILE)
+
+
+def open_key(path: Path) -> ed25519.Ed25519PrivateKey:
+    """An Ed25519 key of this machine, made if there is none. Raises InvalidInput."""
     try:
         if not path.exists():
             _make(path)
