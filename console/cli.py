@@ -51,6 +51,7 @@ GROUPS: dict[str, Mount] = {
     "credit": Mount("billing.cli", "credit_app", "Prepaid credits."),
     "receivables": Mount("billing.cli", "receivables_app", "What customers owe, by days overdue."),
     "usage": Mount("metering.usage.cli", "app", "Hourly usage and the monthly report."),
+    "meters": Mount("metering.meters.cli", "app", "Catalogues of meters: check, list."),
     "lake": Mount("metering.lake.cli", "lake_app", "The lake: rows, files, positions."),
     "alerts": Mount("alerts.cli", "app", "Alert rules, alerts and deliveries."),
 }
