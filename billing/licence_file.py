@@ -1,9 +1,9 @@
-"""A licence as a file that the data plane checks offline: its YAML, and the vendor's Ed25519 signature as last line.
+"""A licence as a file that the data plane checks offline: YAML, and the vendor's signature as its last line.
 
     # byoc-licence-signature: <key id> <base64 of 64 bytes>
 
-The signature covers `byoc licence 1` and a zero byte, then every byte before that line. The key id, 16 hex digits
-of the SHA-256 of the raw public key, only says which key it was.
+The Ed25519 signature covers `byoc licence 1` and a zero byte, then every byte before that line. The key id, 16 hex
+digits of the SHA-256 of the raw public key, only says which key it was.
 """
 
 from __future__ import annotations

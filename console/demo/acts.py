@@ -44,7 +44,7 @@ async def start_vendor(stage: Stage) -> None:
         found = await asyncio.to_thread(read_json, endpoints)
         return bool(found) and await _answers(f"http://127.0.0.1:{found['health_port']}/readyz")
 
-    await stage.until("the vendor side", is_ready, 60, "vendor")
+    await stage.until("the vendor side", is_ready, 180, "vendor")
 
 
 async def add_customers(stage: Stage, term: tuple[str, str]) -> None:
@@ -99,7 +99,7 @@ async def start_collectors(stage: Stage) -> None:
         finally:
             await vendor.close()
 
-    await stage.until("samples of both customers in the lake", has_arrived, 60, "vendor")
+    await stage.until("samples of both customers in the lake", has_arrived, 180, "vendor")
 
 
 async def _has_samples(vendor: Vendor) -> bool:

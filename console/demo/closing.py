@@ -45,7 +45,7 @@ async def drain(stage: Stage) -> None:
             positions = (await lake.info()).positions
             return all(positions.get(source, 0) >= end for source, end in ends.items())
 
-        await stage.until("the lake to catch up", is_drained, 60, "vendor")
+        await stage.until("the lake to catch up", is_drained, 180, "vendor")
         await lake.close()
     finally:
         await vendor.close()
