@@ -18,7 +18,19 @@ from pydantic import Field, StrictBool, StrictInt
 
 from billing.charges import Charge, charge_findings
 from billing.documents import parse_document
-from billing.fields import CurrencyCode, Day, DecimalText, Id, MilliVcpu, Text, Version, ZoneName, midnight_ms
+from billing.fields import (
+    CurrencyCode,
+    Day,
+    DecimalText,
+    Id,
+    LogoFile,
+    MilliVcpu,
+    Sha256,
+    Text,
+    Version,
+    ZoneName,
+    midnight_ms,
+)
 from billing.prices import VCPU_YEAR
 from billing.pricing.discounts import Discount
 from billing.pricing.spend import SpendBounds, SpendCommitment
@@ -42,11 +54,19 @@ class Party(Section):
     tax_id: Text | None = Field(default=None, description="tax or VAT number")
 
 
+class Logo(Section):
+    """A picture in the vendor's folder of logos. Its hash keeps a document's bytes the same for ever."""
+
+    file: LogoFile = Field(description="name of a PNG or JPEG in the folder `logos` of the deployment")
+    sha256: Sha256 = Field(description="of the file, in hex: another picture needs another contract version")
+
+
 class LegalEntity(Party):
     """The selling company. Invoice numbers are gapless for each id and year."""
 
     id: Id = Field(description="id of the entity; its upper case begins each invoice number")
     time_zone: ZoneName = Field(default="Etc/UTC", description="IANA zone of issue dates and of the invoice year")
+    logo: Logo | None = Field(default=None, description="printed at the top of its documents")
 
 
 class Term(Section):
@@ -80,6 +100,9 @@ class Contract(Section):
     legal_entity: LegalEntity = Field(description="the seller")
     customer: Party = Field(description="the buyer")
     currency: CurrencyCode = Field(description="ISO 4217 code")
+    language: Literal["en", "zh"] = Field(
+        default="en", description="of its documents: English or Chinese (simplified)"
+    )
     time_zone: ZoneName = Field(default="Etc/UTC", description="IANA zone in which months and the term begin")
     term: Term = Field(description="the term of the commitment")
     commitment: tuple[CapacityStep, ...] = Field(

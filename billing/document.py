@@ -6,11 +6,12 @@ from datetime import datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from billing.contract import Party
+from billing.contract import LegalEntity, Party
 from billing.documents import Snapshot
 from billing.pricing import PricedPart
 from billing.rating.fact import Fact
 from billing.rating.line import Derivation, Line
+from billing.spread import usage_by_cluster, usage_by_day
 from billing.tax import REVERSE_CHARGE, TaxGroup
 from kernel.clock import from_ms, to_ms
 from kernel.money import Money
@@ -34,7 +35,8 @@ def render_document(draft: Draft) -> dict[str, Any]:
         "number": None,
         "issued_at": None,
         "issue_date": None,
-        "seller": _party(contract.legal_entity) | {"id": contract.legal_entity.id},
+        **({"language": contract.language} if contract.language != "en" else {}),
+        "seller": _seller(contract.legal_entity),
         "customer": _party(contract.customer) | {"organization": contract.organization},
         "contract": _contract(draft),
         "currency": {"code": draft.currency.code, "decimals": str(draft.currency.exponent)},
@@ -77,6 +79,11 @@ def _amount(money: Money) -> str:
 
 def _party(party: Party) -> dict[str, Any]:
     return {"name": party.name, "address": list(party.address), "tax_id": party.tax_id}
+
+
+def _seller(entity: LegalEntity) -> dict[str, Any]:
+    logo = {"file": entity.logo.file, "sha256": entity.logo.sha256} if entity.logo else None
+    return _party(entity) | {"id": entity.id} | ({"logo": logo} if logo else {})
 
 
 def _window(window: Window) -> dict[str, str]:
@@ -155,6 +162,7 @@ def _tax(group: TaxGroup) -> dict[str, str]:
 
 def _usage(draft: Draft) -> dict[str, Any] | None:
     usage = draft.usage
+    contract = draft.agreed.contract
     if usage is None:
         return None
     return {
@@ -163,6 +171,8 @@ def _usage(draft: Draft) -> dict[str, Any] | None:
         "observed_ms": str(usage.observed_ms),
         "missing_ms": str(usage.missing_ms),
         "sealed": usage.sealed,
+        "days": usage_by_day(usage, contract.timeline, draft.period, contract.time_zone),
+        "clusters": usage_by_cluster(usage.rows),
     }
 
 

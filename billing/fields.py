@@ -22,13 +22,21 @@ _VCPU = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MAX_TEXT = 200
 
-# Scripts that the fonts of the PDF hold. Others would print as boxes, without a warning.
-_PRINTED = re.compile(r"[\u0020-\u007e\u00a1-\u024f\u0370-\u04ff\u1e00-\u1eff\u2010-\u2027\u20ac]+")
+_LOGO = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}\.(png|jpg|jpeg)")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+# Scripts that the fonts of the PDF hold: Latin, Greek and Cyrillic by the compiler's own; Chinese (the unified
+# ideographs up to U+9FEF), kana, Hangul, their punctuation and full-width forms by Noto Sans CJK. Others would be
+# printed as boxes, without a warning.
+_PRINTED = re.compile(
+    r"[\u0020-\u007e\u00a1-\u024f\u0370-\u04ff\u1e00-\u1eff\u2010-\u2027\u20ac"
+    r"\u3000-\u3029\u3041-\u3096\u309b-\u30ff\u3105-\u312f\u3400-\u4db5\u4e00-\u9fef\uac00-\ud7a3\uff01-\uff60]+"
+)
 
 
 def is_printed(text: str) -> bool:
     """Whether the fonts of the PDF hold every character."""
-    return bool(_PRINTED.fullmatch(text)) and text.isprintable()
+    return bool(_PRINTED.fullmatch(text)) and (text.isprintable() or text.replace("\u3000", "").isprintable())
 
 
 def _refuse(allowed: str) -> PydanticCustomError:
@@ -64,8 +72,19 @@ def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
         raise _refuse(f"text of 1 to {MAX_TEXT} characters")
     if not is_printed(value):
-        raise _refuse("text on one line in Latin, Greek or Cyrillic script (the invoice's fonts hold no others)")
+        raise _refuse(
+            "one line in Latin, Greek, Cyrillic, Chinese, Japanese or Korean script (no others can be printed)"
+        )
     return value
+
+
+def _matching(pattern: re.Pattern[str], allowed: str) -> Callable[[object], str]:
+    def validate(value: object) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise _refuse(allowed)
+        return value
+
+    return validate
 
 
 def _checked(check: Callable[[str], Any]) -> Callable[[str], str]:
@@ -89,6 +108,10 @@ DecimalText = Annotated[Decimal, BeforeValidator(_decimal)]
 MilliVcpu = Annotated[int, BeforeValidator(_milli_vcpu)]
 Day = Annotated[date, BeforeValidator(_day)]
 Text = Annotated[str, BeforeValidator(_text)]
+LogoFile = Annotated[
+    str, BeforeValidator(_matching(_LOGO, "a file name such as example.png (png, jpg), no folder and no URL"))
+]
+Sha256 = Annotated[str, BeforeValidator(_matching(_SHA256, "a sha256: 64 hex digits in lower case"))]
 Id = Annotated[str, AfterValidator(_checked(lambda text: parse_id(text, "id")))]
 CurrencyCode = Annotated[str, AfterValidator(_checked(currency))]
 ZoneName = Annotated[str, AfterValidator(_checked(parse_zone))]

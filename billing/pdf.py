@@ -1,46 +1,86 @@
-"""The PDF of an invoice: a rendering of its canonical JSON, with the same bytes each time.
+"""The PDF of an invoice or a credit note: a rendering of its canonical JSON, with the same bytes each time.
 
-The document's date is the issue date (a draft's: the end of its period), fonts are those inside the compiler, and
-nothing is read but the template and the JSON.
+The document's date is the issue date (a draft's: the end of its period). Fonts are those inside the compiler and
+Noto Sans CJK of a package; nothing else is read but the templates, the JSON, and the logo that it names by sha256.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from billing.words import in_language
+from kernel.errors import InvalidInput
+
 _TEMPLATES = Path(__file__).with_name("templates")
+MAX_LOGO_BYTES = 200_000
 
 
 class InvoicePdf:
-    """Renders invoices, one at a time; the compiler is made once, which halves the time of each."""
+    """Renders invoices, one at a time; the compiler is made once, which halves the time of each.
 
-    def __init__(self) -> None:
+    `logos` is the vendor's folder of logos; without one, a document that names a logo is refused.
+    """
+
+    def __init__(self, logos: Path | None = None) -> None:
+        import noto_cjk_sans_otc
         import typst
 
-        root = str(_TEMPLATES)
-        self._compiler: Any = typst.Compiler(root=root, font_paths=[], ignore_system_fonts=True)
+        fonts = [str(Path(str(noto_cjk_sans_otc.FONT_PATH)).parent)]
+        self._compiler: Any = typst.Compiler(root=str(_TEMPLATES), font_paths=fonts, ignore_system_fonts=True)
         self._lock = Lock()
+        self._logos = logos
 
     def render(self, document: bytes) -> bytes:
-        """The PDF of an invoice's canonical JSON. Blocking, about 20 ms."""
+        """The PDF of an invoice's canonical JSON. Blocking, about 20 ms. Raises InvalidInput for a wrong logo."""
         invoice = json.loads(document)
         pinned = datetime.fromisoformat(invoice["issued_at"] or invoice["period"]["end"])
+        printed = json.dumps(in_language(invoice), ensure_ascii=False)
+        inputs = {"document": printed} | self._logo(invoice["seller"].get("logo"))
+        return self.compile("invoice.typ", inputs, pinned)
+
+    def compile(self, template: str, inputs: dict[str, str], pinned: datetime) -> bytes:
+        """The PDF of one of our templates; `pinned` is its date."""
         with self._lock:
             rendered: bytes = self._compiler.compile(
-                input=str(_TEMPLATES / "invoice.typ"),
+                input=str(_TEMPLATES / template),
                 format="pdf",
-                sys_inputs={"document": document.decode()},
+                sys_inputs=inputs,
                 timestamp=int(pinned.timestamp()),
             )
         return rendered
 
+    def _logo(self, named: Mapping[str, str] | None) -> dict[str, str]:
+        if named is None:
+            return {}
+        return {"logo": json.dumps(list(load_logo(self._logos, named["file"], named["sha256"])))}
+
 
 @cache
-def invoice_pdf() -> InvoicePdf:
-    """The renderer of this process."""
-    return InvoicePdf()
+def invoice_pdf(logos: Path | None = None) -> InvoicePdf:
+    """The renderer of this process, one for each folder of logos."""
+    return InvoicePdf(logos)
+
+
+def load_logo(folder: Path | None, name: str, expected: str) -> bytes:
+    """The picture that a document names. Raises InvalidInput when it is not there, too large, or another one."""
+    path = (folder or Path("logos")) / Path(name).name
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_LOGO_BYTES + 1)
+    except OSError as error:
+        raise InvalidInput.single(
+            str(path), "logo", "no such file", "the picture that the contract names"
+        ) from error
+    if len(content) > MAX_LOGO_BYTES:
+        raise InvalidInput.single(str(path), "logo", "a larger file", f"at most {MAX_LOGO_BYTES} bytes")
+    found = sha256(content).hexdigest()
+    if found != expected:
+        raise InvalidInput.single(str(path), "logo", f"sha256 {found}", f"{expected}, as the contract says")
+    return content

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from billing.book import ContractBook
+from billing.pdf import InvoicePdf, invoice_pdf
 from billing.prepaid import Prepaid
 from billing.receivables import Receivables
 from billing.run import InvoiceRun
@@ -56,6 +57,11 @@ def run_of(ctx: typer.Context) -> InvoiceRun:
     deployment = deployment_of(ctx)
     database = deployment.database()
     return InvoiceRun(database, UsageStore(database), deployment.clock, deployment.audit(), ACTOR)
+
+
+def pdf_of(ctx: typer.Context) -> InvoicePdf:
+    """The renderer, with the logos in the deployment's folder."""
+    return invoice_pdf(deployment_of(ctx).folder / "logos")
 
 
 def organization_of(text: str) -> OrganizationId:

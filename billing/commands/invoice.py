@@ -15,11 +15,11 @@ from billing.commands.context import (
     Organization,
     optional_organization,
     organization_of,
+    pdf_of,
     run_of,
     write_file,
 )
 from billing.draft import Draft
-from billing.pdf import invoice_pdf
 
 invoice_app = typer.Typer(no_args_is_help=True, help="Invoices: preview, finalize, credit, void, pay, show.")
 
@@ -59,7 +59,7 @@ def draft_invoice(
     draft = run_of(ctx).draft(organization_of(organization), month, contract)
     typer.echo(draft.json())
     if pdf:
-        write_file(pdf, invoice_pdf().render(draft.json()))
+        write_file(pdf, pdf_of(ctx).render(draft.json()))
 
 
 @invoice_app.command("finalize")
@@ -112,5 +112,5 @@ def write_pdf(
     """Render a final invoice as PDF; the same bytes each time."""
     invoice = run_of(ctx).invoice(number)
     target = out or Path(f"{invoice.number}.pdf")
-    write_file(target, invoice_pdf().render(invoice.json))
+    write_file(target, pdf_of(ctx).render(invoice.json))
     typer.echo(str(target))

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
+import re
 from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
 
 import pypdf
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from billing.api import InvoicePdf, invoice_pdf
+import billing.pdf
+from billing.api import GrantTerms, InvoicePdf, invoice_pdf
+from billing.contract import parse_contract
 from billing.draft import canonical
 from billing.fields import is_printed
+from billing.spread import integrals
+from billing.words import phrase
+from kernel.errors import InvalidInput
 from kernel.ids import ClusterId, OrganizationId, ProjectId
-from kernel.window import hour_of, month
+from kernel.money import Money, currency
+from kernel.steps import StepFunction
+from kernel.window import Window, hour_of, month
 from metering.usage.model import UsageRow
 from tests.billing.deals import ACME, HOUR_MS, NOVEMBER_3, Office, contract_text, ten_vcpu_above_for_an_hour
 from tests.golden import FOLDER
@@ -135,12 +151,160 @@ def _glyphs(page: pypdf.PageObject) -> Iterator[int]:
             yield from (int.from_bytes(encoded[at : at + 2]) for at in range(0, len(encoded), 2))
 
 
-def test_the_fonts_are_the_compilers_own(small_office: Office) -> None:
-    pdf = pypdf.PdfReader(io.BytesIO(invoice_pdf().render(_close(small_office))))
-    names = {
+def test_the_fonts_of_chinese_hold_a_glyph_for_each_accepted_character(small_office: Office) -> None:
+    """The edges of each accepted range, and every 41st of the rest: all 35,000 would embed the whole font."""
+    accepted = [number for number in range(0x2E80, 0x110000) if is_printed(chr(number))]
+    known = set(accepted)
+    edges = [number for number in accepted if not {number - 1, number + 1} <= known]
+    chosen = "".join(map(chr, sorted({*edges, *accepted[::41]})))
+    document = json.loads(_close(small_office))
+    plain = invoice_pdf().render(canonical(document))
+    pdf = pypdf.PdfReader(io.BytesIO(invoice_pdf().render(canonical(document | {"notes": [chosen]}))))
+
+    assert "NotoSansCJKsc-Regular" in _fonts(pdf)
+    assert "NotoSansCJKsc-Regular" not in _fonts(pypdf.PdfReader(io.BytesIO(plain)))
+    glyphs = [glyph for page in pdf.pages for glyph in _glyphs(page)]
+    assert all(glyphs)
+    assert len(glyphs) > len(chosen) > 800
+
+
+@pytest.mark.parametrize(
+    "character", ["\U0001f600", "\u0915", "\u0627", "\u4db6", "\u9ff0", "\u302a", "\u200b", "\n"]
+)
+def test_what_would_print_as_a_box_is_refused(character: str) -> None:
+    assert not is_printed(f"Acme {character}")
+
+
+def test_a_chinese_contract_has_a_chinese_invoice_in_a_chinese_font(small_office: Office) -> None:
+    buyer = "上海向量科技有限公司"
+    more = 'language: zh\ntax: {category: S, rate: "19"}\n'
+    office = small_office
+    office.book.add_contract(contract_text(more=more).replace("Acme Ltd", buyer), "contract.yaml", "test")
+    office.usage.levels = ten_vcpu_above_for_an_hour(OCTOBER)
+    office.usage.missing_ms = 60_000
+    pdf = pypdf.PdfReader(io.BytesIO(invoice_pdf().render(office.run.close(ACME, "2026-10").invoice.json)))
+    text = "\n".join(page.extract_text() for page in pdf.pages)
+
+    for expected in (
+        "发票",
+        "开具日期 2026-11-03",
+        buyer,
+        "2 超出承诺容量的按需用量 600 vCPU-minute 1.03",
+        "VAT 19 %,计税基础 1.03 (类别 S) 0.20",
+        "付款到期日 2026-12-03",
+        "缺少 0.02 组件小时的数据",
+        "本期间没有用量数据。",
+        "每日用量(vCPU 小时)",
+    ):
+        assert expected in text
+    assert "NotoSansCJKsc-Regular" in _fonts(pdf), "text extraction alone does not notice boxes"
+    assert all(glyph for page in pdf.pages for glyph in _glyphs(page))
+
+
+def test_each_label_is_there_in_every_language() -> None:
+    """And each sentence that is translated takes as many words from the English one as it has places for."""
+    templates = Path(billing.pdf.__file__).with_name("templates")
+    labels = json.loads((templates / "labels.json").read_text())
+    assert labels["en"].keys() == labels["zh"].keys()
+    for english, said in json.loads((templates / "words.json").read_text())["zh"]["phrases"].items():
+        assert re.compile(english).groups == said.count("\\"), english
+    assert phrase("Correction: On-demand usage above the commitment") == "更正:超出承诺容量的按需用量"
+    assert phrase("Storage of the vendor") == "Storage of the vendor"
+
+
+def test_a_credit_note_says_what_it_is_for(small_office: Office) -> None:
+    number = json.loads(_close(small_office))["number"]
+    note = small_office.receivables.credit(number, {1: Money(Decimal("0.50"), currency("USD"))}, "outage")
+    text = _text(invoice_pdf().render(note.json))
+
+    for expected in (
+        "Credit note EXAMPLE-EU-2026-CN000001",
+        f"For invoice {number}",
+        "Reason outage",
+        f"corrects {number}, service period 2026-10-01 00:00 to 2026-11-01 00:00 UTC",
+        "To your credit -0.50",
+        "credited 1 sum of line 2 -0.5",
+    ):
+        assert expected in text
+    assert "Due 2026" not in text
+
+
+def test_charges_are_printed_with_their_parts_and_prepaid_credits_with_what_they_paid(small_office: Office) -> None:
+    charge = """\
+charges:
+  - charge: reads
+    description: Reads
+    meter: reads
+    group_by: cluster
+    steps:
+      - start: 2026-10-01
+        model: {kind: graduated, tiers: [{up_to: "10", unit: "1"}, {up_to: null, unit: "2"}]}
+"""
+    small_office.usage.meters = {"reads": {"c1": {OCTOBER.start_ms: Fraction(12)}}}
+    small_office.prepaid.add("bought-1", ACME, Money(Decimal("14405.00"), currency("USD")), GrantTerms("wire-1"))
+    text = _text(invoice_pdf().render(_close(small_office, more=charge)))
+
+    for expected in ("Reads (cluster c1) 12 call 14.00", "2 call", "bought-1 -5.00", "Due 10.03"):
+        assert expected in text
+
+
+def test_days_and_clusters_add_up_to_what_was_used(small_office: Office) -> None:
+    usage = json.loads(_close(small_office))["usage"]
+    used = ten_vcpu_above_for_an_hour(OCTOBER)
+
+    assert sum(int(day["milli_vcpu_ms"]) for day in usage["days"]) == StepFunction.of(used).integral(OCTOBER)
+    assert [day["day"] for day in usage["days"] if day["above_milli_vcpu_ms"] != "0"] == ["2026-10-01"]
+    assert sum(int(one["milli_vcpu_ms"]) for one in usage["clusters"]) == small_office.usage.rows[0].milli_vcpu_ms
+
+
+@given(
+    st.lists(st.tuples(st.integers(-50, 150), st.integers(0, 99)), max_size=9),
+    st.lists(st.integers(0, 100), min_size=2, max_size=9, unique=True),
+)
+def test_integrals_in_one_pass_are_those_of_each_window(points: list[tuple[int, int]], cuts: list[int]) -> None:
+    step, edges = StepFunction.of(sorted(dict(points).items())), sorted(cuts)
+    assert integrals(step, edges) == [step.integral(Window(start, end)) for start, end in pairwise(edges)]
+
+
+_PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def test_a_logo_is_the_picture_that_the_contract_names(small_office: Office, tmp_path: Path) -> None:
+    (tmp_path / "example.png").write_bytes(_PNG)
+    logo = f"logo: {{file: example.png, sha256: {sha256(_PNG).hexdigest()}}}"
+    text = contract_text().replace("tax_id: DE1}", f"tax_id: DE1, {logo}}}")
+    small_office.book.add_contract(text, "contract.yaml", "test")
+    document = small_office.run.draft(ACME, "2026-10").json()
+
+    page = pypdf.PdfReader(io.BytesIO(InvoicePdf(tmp_path).render(document))).pages[0]
+    assert len(page.images) == 1
+    with pytest.raises(InvalidInput, match="no such file"):
+        InvoicePdf(tmp_path / "elsewhere").render(document)
+    (tmp_path / "example.png").write_bytes(_PNG + b"x")
+    with pytest.raises(InvalidInput, match="as the contract says"):
+        InvoicePdf(tmp_path).render(document)
+    (tmp_path / "example.png").write_bytes(bytes(300_000))
+    with pytest.raises(InvalidInput, match="at most 200000 bytes"):
+        InvoicePdf(tmp_path).render(document)
+
+
+@pytest.mark.parametrize("file", ["https://example.com/a.png", "../a.png", "/etc/a.png", "a.svg", "A.png"])
+def test_a_logo_is_neither_a_url_nor_a_path(file: str) -> None:
+    logo = f"logo: {{file: {file!r}, sha256: {'0' * 64}}}"
+    with pytest.raises(InvalidInput, match="no folder and no URL"):
+        parse_contract(contract_text().replace("tax_id: DE1}", f"tax_id: DE1, {logo}}}"), "contract.yaml")
+
+
+def _fonts(pdf: pypdf.PdfReader) -> set[str]:
+    return {
         str(font.get_object()["/BaseFont"]).split("+")[-1].removesuffix("-Identity-H")
         for page in pdf.pages
         for font in page["/Resources"]["/Font"].values()  # type: ignore[index]
     }
 
-    assert names <= {"LibertinusSerif-Regular", "LibertinusSerif-Bold", "DejaVuSansMono"}
+
+def test_the_fonts_are_the_compilers_own(small_office: Office) -> None:
+    pdf = pypdf.PdfReader(io.BytesIO(invoice_pdf().render(_close(small_office))))
+    assert _fonts(pdf) <= {"LibertinusSerif-Regular", "LibertinusSerif-Bold", "DejaVuSansMono"}
