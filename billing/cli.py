@@ -5,10 +5,13 @@ from __future__ import annotations
 import typer
 
 from billing.commands.books import contract_app, licence_app, price_app
+from billing.commands.export import export_app
 from billing.commands.invoice import invoice_app
 from billing.commands.life import credit_app, receivables_app
 
-app = typer.Typer(no_args_is_help=True, help="Price books, contracts, licences, invoices, credits, receivables.")
+app = typer.Typer(
+    no_args_is_help=True, help="Price books, contracts, licences, invoices, credits, receivables, exports."
+)
 for _name, _group in (
     ("price", price_app),
     ("contract", contract_app),
@@ -16,7 +19,17 @@ for _name, _group in (
     ("invoice", invoice_app),
     ("credit", credit_app),
     ("receivables", receivables_app),
+    ("export", export_app),
 ):
     app.add_typer(_group, name=_name)
 
-__all__ = ["app", "contract_app", "credit_app", "invoice_app", "licence_app", "price_app", "receivables_app"]
+__all__ = [
+    "app",
+    "contract_app",
+    "credit_app",
+    "export_app",
+    "invoice_app",
+    "licence_app",
+    "price_app",
+    "receivables_app",
+]

@@ -1,0 +1,102 @@
+"""The columns of each data set, in the specification's order (by name), ours behind them with `x_`."""
+
+from __future__ import annotations
+
+COST_AND_USAGE = (
+    "BilledCost",
+    "BillingAccountId",
+    "BillingAccountName",
+    "BillingCurrency",
+    "BillingPeriodEnd",
+    "BillingPeriodStart",
+    "ChargeCategory",
+    "ChargeClass",
+    "ChargeDescription",
+    "ChargeFrequency",
+    "ChargePeriodEnd",
+    "ChargePeriodStart",
+    "ConsumedQuantity",
+    "ConsumedUnit",
+    "ContractApplied",
+    "ContractedCost",
+    "EffectiveCost",
+    "HostProviderName",
+    "InvoiceDetailId",
+    "InvoiceId",
+    "InvoiceIssuerName",
+    "ListCost",
+    "PricingCategory",
+    "PricingQuantity",
+    "PricingUnit",
+    "ServiceCategory",
+    "ServiceName",
+    "ServiceProviderName",
+    "ServiceSubcategory",
+    "x_ContractId",
+    "x_LineKind",
+    "x_ReferenceInvoiceId",
+)
+_SINCE_1_3 = {"ContractApplied", "HostProviderName", "InvoiceDetailId", "ServiceProviderName"}
+# 1.2 names the provider and the publisher, which 1.3 replaced by the service provider and the host.
+COST_AND_USAGE_1_2 = tuple(
+    sorted(
+        {*COST_AND_USAGE, "ProviderName", "PublisherName"} - _SINCE_1_3, key=lambda name: (name[:2] == "x_", name)
+    )
+)
+BILLING_PERIOD = (
+    "BillingPeriodCreated",
+    "BillingPeriodEnd",
+    "BillingPeriodLastUpdated",
+    "BillingPeriodStart",
+    "BillingPeriodStatus",
+    "InvoiceIssuerName",
+)
+INVOICE_DETAIL = (
+    "BilledCost",
+    "BillingAccountId",
+    "BillingCurrency",
+    "BillingPeriodEnd",
+    "BillingPeriodStart",
+    "ChargeCategory",
+    "InvoiceDetailCreated",
+    "InvoiceDetailDescription",
+    "InvoiceDetailGrain",
+    "InvoiceDetailId",
+    "InvoiceDetailLastUpdated",
+    "InvoiceId",
+    "InvoiceIssueDate",
+    "InvoiceIssueStatus",
+    "InvoiceIssuerName",
+    "PaymentDueDate",
+    "PaymentTerms",
+    "ReferenceInvoiceId",
+)
+CONTRACT_COMMITMENT = (
+    "BillingCurrency",
+    "ContractCommitmentApplicability",
+    "ContractCommitmentBenefitCategory",
+    "ContractCommitmentCategory",
+    "ContractCommitmentCost",
+    "ContractCommitmentCreated",
+    "ContractCommitmentDescription",
+    "ContractCommitmentDiscountPercentage",
+    "ContractCommitmentDurationType",
+    "ContractCommitmentFulfillmentInterval",
+    "ContractCommitmentId",
+    "ContractCommitmentLastUpdated",
+    "ContractCommitmentLifecycleStatus",
+    "ContractCommitmentModel",
+    "ContractCommitmentOfferCategory",
+    "ContractCommitmentPaymentInterval",
+    "ContractCommitmentPaymentModel",
+    "ContractCommitmentPeriodEnd",
+    "ContractCommitmentPeriodStart",
+    "ContractCommitmentQuantity",
+    "ContractCommitmentType",
+    "ContractCommitmentUnit",
+    "ContractId",
+    "ContractPeriodEnd",
+    "ContractPeriodStart",
+    "InvoiceIssuerName",
+    "ServiceProviderName",
+)
