@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from billing.api import Closed, ContractBook, InvoiceRun, invoice_pdf
-from console.up import open_lake
+from console.up import open_lake, open_meters
 from console.wiring import Vendor
 from kernel.ids import OrganizationId
 from kernel.window import month
@@ -47,7 +47,8 @@ async def close_hours(vendor: Vendor, organization: OrganizationId, name: str, z
     try:
         source = LakeSource(lake, vendor.section("lake", LakeSettings).watermark_hold_seconds)
         settings = vendor.section("usage", UsageSettings)
-        closer = HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock)
+        meters = open_meters(vendor, source, settings)
+        closer = HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock, meters=meters)
         return await closer.close_window(organization, month(name, zone))
     finally:
         await lake.close()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from billing.api import ContractBook, Invoice, MonthRun, Refused, invoice_pdf
 from billing.errors import NoContract
-from console.up import open_lake
+from console.up import open_lake, open_meters
 from console.wiring import Vendor
 from kernel.errors import ByocError
 from kernel.ids import OrganizationId
@@ -96,7 +96,8 @@ async def _close_hours(
     try:
         source = LakeSource(lake, vendor.section("lake", LakeSettings).watermark_hold_seconds)
         settings = vendor.section("usage", UsageSettings)
-        closer = HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock)
+        meters = open_meters(vendor, source, settings)
+        closer = HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock, meters=meters)
         for number, (owner, window) in enumerate(sorted(owners.items()), start=1):
             try:
                 summary.revisions += await closer.close_window(owner, window)

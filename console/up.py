@@ -27,12 +27,16 @@ from kernel.identity.revocation import Revocations
 from kernel.log import Log
 from kernel.logs import logger
 from kernel.service import Service
+from kernel.settings import read_text
 from metering.gateway.app import GatewayParts
 from metering.gateway.server import serve_gateway
 from metering.lake.api import Lake
 from metering.lake.writer import LakeWriter
+from metering.meters.catalogue import default_catalogue, parse_catalogue
+from metering.meters.closer import MeterCloser
+from metering.meters.store import MeterStore
 from metering.record import HISTORY_TOPIC, LIVE_TOPIC
-from metering.usage.api import HourCloser, LakeSource, UsageStore
+from metering.usage.api import HourCloser, LakeSource, UsageSettings, UsageStore
 from provisioner.api import Provisioner
 from provisioner.cli import CUSTOMER_FOLDER
 from provisioner.engines.durable import DurableEngine
@@ -76,7 +80,8 @@ async def _start(service: Service, vendor: Vendor, sections: Sections, parts: fr
         if Part.USAGE in parts:
             source = LakeSource(lake, sections.lake.watermark_hold_seconds)
             store = UsageStore(vendor.database())
-            closer = HourCloser(source, store, sections.usage, vendor.clock, service.registry)
+            meters = open_meters(vendor, source, sections.usage)
+            closer = HourCloser(source, store, sections.usage, vendor.clock, service.registry, meters)
             service.spawn("usage", closer.run())
     if Part.LICENCES in parts:
         await _start_gauges(service, vendor, sections, log)
@@ -92,6 +97,14 @@ async def open_lake(vendor: Vendor) -> Lake:
     return await Lake.open(
         vendor.catalog_url, vendor.warehouse, vendor.objects(), vendor.clock, vendor.lake_properties
     )
+
+
+def open_meters(vendor: Vendor, source: LakeSource, settings: UsageSettings) -> MeterCloser:
+    """The closer of the catalogue's meters. Raises InvalidInput for a catalogue that is not one."""
+    path = settings.catalogue
+    catalogue = parse_catalogue(read_text(path), str(path)) if path else default_catalogue()
+    limit_ms = round(settings.staleness_limit_seconds * 1000)
+    return MeterCloser(source, MeterStore(vendor.database()), catalogue, vendor.clock, limit_ms)
 
 
 def open_authority(vendor: Vendor) -> CertificateAuthority:

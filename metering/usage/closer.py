@@ -60,6 +60,26 @@ class SampleSource(Protocol):
         """The lake snapshot that reads see now."""
 
 
+@dataclass(frozen=True, slots=True)
+class DueHours:
+    """Hours to close, by UTC day, and what each is computed from."""
+
+    organization: OrganizationId
+    days: Sequence[Sequence[Window]]
+    sources: Mapping[int, tuple[str, ...]]  # by start of the hour: "file sha256"
+    watermark_ms: int
+
+
+class MetersToClose(Protocol):
+    """The meters of a catalogue, closed with the licence's."""
+
+    async def checked(self, organization: OrganizationId, window: Window) -> Mapping[int, str]:
+        """What each closed hour was computed from, by start of the hour."""
+
+    async def close(self, due: DueHours, checked: Mapping[int, str]) -> int:
+        """Seal what is due and touched; returns revisions written. Raises HoursMoved."""
+
+
 class HourCloser:
     """The usage job of one vendor. Safe to run twice: sealing is idempotent."""
 
@@ -70,12 +90,14 @@ class HourCloser:
         settings: UsageSettings,
         clock: Clock,
         registry: CollectorRegistry | None = None,
+        meters: MetersToClose | None = None,
     ) -> None:
         self._source = source
         self._store = store
         self._settings = settings
         self._clock = clock
         self._meter: GaugeMeter = LICENCE_METER
+        self._meters = meters
         self._limit_ms = round(settings.staleness_limit_seconds * 1000)
         self._sealed = Counter("byoc_usage_revisions", "Hour revisions sealed", registry=registry)
 
@@ -123,6 +145,7 @@ class HourCloser:
     async def _close(self, organization: OrganizationId, reach: Window, *, from_first_file: bool) -> int:
         # What was checked is read before the files are listed: a closer that seals in between is then seen.
         checked = await asyncio.to_thread(self._store.checked, organization, reach)
+        of_meters = await self._meters.checked(organization, reach) if self._meters else {}
         files = await self._source.files(organization, Window(reach.start_ms - self._limit_ms, reach.end_ms))
         end_ms, watermark_ms = await self._due(organization, reach)
         start_ms = reach.start_ms
@@ -142,6 +165,11 @@ class HourCloser:
                 if is_changed:
                     await self._forget_as_the_store_did(organization, hour_of(run[-1].end_ms), checked)
                 written += sealed
+        if self._meters:
+            days = tuple(_by_day(Window(start_ms, end_ms)))
+            sources = {hour.start_ms: by_hour.sources(hour) for hours in days for hour in hours}
+            due = DueHours(organization, days, sources, watermark_ms)
+            self._sealed.inc(await self._meters.close(due, of_meters))
         self._sealed.inc(written)
         return written
 
@@ -172,7 +200,7 @@ class HourCloser:
                     organization=run.organization,
                     hour=hour,
                     components=tuple(found[hour]),
-                    sources=tuple(f"{file.name} {file.sha256}" for file in run.files.of(hour)),
+                    sources=run.files.sources(hour),
                     files_digest=run.files.digest(hour),
                     snapshot_id=snapshot_id,
                     reason="watermark" if hour.end_ms <= run.watermark_ms else "deadline",
@@ -207,6 +235,10 @@ class _FilesByHour:
     def of(self, hour: Window) -> Sequence[SampleFile]:
         """By name."""
         return self._files.get(hour.start_ms, ())
+
+    def sources(self, hour: Window) -> tuple[str, ...]:
+        """The same as "name sha256"."""
+        return tuple(f"{file.name} {file.sha256}" for file in self.of(hour))
 
     def digest(self, hour: Window) -> str:
         """Changes when, and only when, other files than before touch the hour."""

@@ -36,6 +36,9 @@ class LakeSource:
     async def scan(self, organization: OrganizationId, window: Window, names: Sequence[str]) -> pa.Table:
         return await self._lake.scan(organization, window, names)
 
+    async def starts(self, organization: OrganizationId, window: Window) -> pa.Table:
+        return await self._lake.starts(organization, window)
+
     async def watermark(self, organization: OrganizationId) -> int | None:
         return await self._lake.watermark(organization, self._hold_seconds)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from kernel.settings import Section
@@ -33,4 +35,10 @@ class UsageSettings(Section):
         ge=1,
         description="Days back in which late samples still make a new revision of a closed hour; default 62. Older "
         "ones stay in the lake and are not billed.",
+    )
+    catalogue: Path | None = Field(
+        None,
+        description="Path of a catalogue of meters in YAML; default the pack for Milvus that comes with byoc. Its "
+        "id and version stand on every row: another content needs a new version, which computes closed hours anew, "
+        "`revision_days` back.",
     )

@@ -11,10 +11,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from kernel.database import Database
-from kernel.errors import InvalidInput, NotFound, Retry
+from kernel.errors import InvalidInput, Retry
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
+from metering.meters.models import meter_hours
+from metering.meters.reading import MeterRequest, read_meter
 from metering.usage.hours import Component, ComponentHour
 from metering.usage.model import MeterUsage, UsageMonth, UsageRow, digest_of
 from metering.usage.models import usage_checks, usage_hours, usage_rows
@@ -73,22 +75,26 @@ class UsageStore:
         return self._database.read(lambda connection: _read_month(connection, organization, window))
 
     def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
-        """No meter but the licence's is rolled up yet. Raises NotFound."""
-        raise NotFound(f"{organization}: there is no meter {meter!r}; `byoc meters check` lists what there is")
+        """See `UsageReader.meter`; `window` is cut at quarters of hours. Raises NotFound, InvalidInput."""
+        request = MeterRequest(organization, meter, window, group_by)
+        return self._database.read(lambda connection: read_meter(connection, request))
 
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
-        """Whether any hour of `window` was sealed, for the first time or again, after that moment."""
-        query = (
-            sa.select(usage_hours.c.hour_ms)
-            .where(
-                usage_hours.c.organization == organization,
-                usage_hours.c.hour_ms >= window.start_ms,
-                usage_hours.c.hour_ms < window.end_ms,
-                usage_hours.c.sealed_ms > moment_ms,
-            )
-            .limit(1)
-        )
-        return self._database.read(lambda connection: connection.execute(query).first()) is not None
+        """Whether any hour of `window`, of whichever meter, was sealed or sealed again after that moment."""
+
+        def read(connection: sa.Connection) -> bool:
+            for table in (usage_hours, meter_hours):
+                query = sa.select(table.c.hour_ms).where(
+                    table.c.organization == organization,
+                    table.c.hour_ms > window.start_ms - HOUR_MS,
+                    table.c.hour_ms < window.end_ms,
+                    table.c.sealed_ms > moment_ms,
+                )
+                if connection.execute(query.limit(1)).first() is not None:
+                    return True
+            return False
+
+        return self._database.read(read)
 
     def open_components(self, organization: OrganizationId, before_ms: int) -> frozenset[Component]:
         """The components that existed at `before_ms`, by the newest revision of the hour that ends there."""

@@ -1,0 +1,198 @@
+"""Sealed hours of the catalogue's meters in the database, written once per revision."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import sqlalchemy as sa
+
+from kernel.database import Database
+from kernel.errors import Conflict
+from kernel.ids import OrganizationId
+from kernel.window import HOUR_MS, Window
+from metering.meters.catalogue import Catalogue
+from metering.meters.hours import MeterHour, RowHour
+from metering.meters.models import meter_catalogues, meter_checks, meter_hours, meter_rows
+from metering.meters.series import Carry, SeriesKey
+from metering.usage.store import HoursMoved
+
+CODE = 1  # of the arithmetic: raised when the same samples would give other figures
+
+
+@dataclass(frozen=True, slots=True)
+class MetersOfHour:
+    """An hour of every meter, and what it was computed from."""
+
+    hour: Window
+    meters: Mapping[str, MeterHour]
+    sources: tuple[str, ...]
+    digest: str
+    snapshot_id: int | None
+    reason: str
+
+
+class MeterStore:
+    """Hours of meters and their revisions. Every method blocks."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_catalogue(self, catalogue: Catalogue, now_ms: int) -> None:
+        """Keep what its id and version mean. Raises Conflict if they meant something else before."""
+
+        def add(connection: sa.Connection) -> None:
+            query = sa.select(meter_catalogues.c.sha256).filter_by(name=catalogue.name)
+            known = connection.execute(query).scalar()
+            if known is None:
+                values = {"sha256": catalogue.sha256, "content": catalogue.model_dump_json(), "added_ms": now_ms}
+                connection.execute(meter_catalogues.insert().values(name=catalogue.name, **values))
+            elif known != catalogue.sha256:
+                raise Conflict(f"meter catalogue {catalogue.name} was another before: give this one a new version")
+
+        self._database.transact(add)
+
+    def checked(self, organization: OrganizationId, window: Window) -> dict[int, str]:
+        """Digest of what each closed hour was computed from, by start of the hour."""
+        return self._database.transact(lambda connection: _checked(connection, organization, window))
+
+    def state(
+        self, organization: OrganizationId, meters: Sequence[str], before_ms: int
+    ) -> dict[str, dict[SeriesKey, Carry]]:
+        """By meter what is carried out of the hour that ends then; nothing of one that is not closed."""
+
+        def read(connection: sa.Connection) -> dict[str, dict[SeriesKey, Carry]]:
+            found = {}
+            for meter in meters:
+                row = _newest_row(connection, organization, meter, before_ms - HOUR_MS)
+                found[meter] = {} if row is None else _parse_state(row.state)
+            return found
+
+        return self._database.transact(read)
+
+    def seal(
+        self,
+        organization: OrganizationId,
+        catalogue: Catalogue,
+        hours: Sequence[MetersOfHour],
+        sealed_ms: int,
+        expected: Mapping[int, str],
+    ) -> int:
+        """Store each hour of each meter as its next revision if a figure differs; returns how many it wrote.
+
+        All in one transaction. Raises HoursMoved if another closer has sealed one since `expected` was read.
+        """
+
+        def write(connection: sa.Connection) -> int:
+            if not self._database.is_sqlite:
+                key = int.from_bytes(sha256(f"meters/{organization}".encode()).digest()[:8], "big", signed=True)
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
+            now = _checked(connection, organization, Window(hours[0].hour.start_ms, hours[-1].hour.end_ms))
+            for each in hours:
+                if now.get(each.hour.start_ms) != expected.get(each.hour.start_ms):
+                    raise HoursMoved(f"{organization}: another closer sealed meters of {each.hour} meanwhile")
+            return sum(_seal_hour(connection, organization, catalogue, each, sealed_ms) for each in hours)
+
+        return self._database.transact(write) if hours else 0
+
+
+def _seal_hour(
+    connection: sa.Connection,
+    organization: OrganizationId,
+    catalogue: Catalogue,
+    hour: MetersOfHour,
+    sealed_ms: int,
+) -> int:
+    check = {"organization": organization, "hour_ms": hour.hour.start_ms}
+    connection.execute(sa.delete(meter_checks).filter_by(**check))
+    connection.execute(meter_checks.insert().values(**check, digest=hour.digest))
+    written = 0
+    for meter, found in hour.meters.items():
+        newest = _newest_row(connection, organization, meter, hour.hour.start_ms)
+        rows, state = [_row(row) for row in found.rows], _render_state(found.state)
+        if newest is not None and _same(connection, newest, rows, state):
+            continue
+        key = {**check, "meter": meter, "revision": 1 if newest is None else newest.revision + 1}
+        connection.execute(
+            meter_hours.insert().values(
+                **key,
+                catalogue=catalogue.name,
+                code=CODE,
+                sources=json.dumps(hour.sources),
+                snapshot_id=hour.snapshot_id,
+                reason=hour.reason if newest is None else "late",
+                sealed_ms=sealed_ms,
+                state=zlib.compress(state),
+            )
+        )
+        if rows:
+            numbered = [{**key, "number": number, **row} for number, row in enumerate(rows)]
+            connection.execute(meter_rows.insert(), numbered)
+        written += 1
+    if written:  # what is carried into the next hour may be another
+        following = {"organization": organization, "hour_ms": hour.hour.end_ms}
+        connection.execute(sa.delete(meter_checks).filter_by(**following))
+    return written
+
+
+def _checked(connection: sa.Connection, organization: OrganizationId, window: Window) -> dict[int, str]:
+    query = sa.select(meter_checks.c.hour_ms, meter_checks.c.digest).where(
+        meter_checks.c.organization == organization,
+        meter_checks.c.hour_ms >= window.start_ms,
+        meter_checks.c.hour_ms < window.end_ms,
+    )
+    return {row.hour_ms: row.digest for row in connection.execute(query)}
+
+
+def _newest_row(connection: sa.Connection, organization: OrganizationId, meter: str, hour_ms: int) -> Any:
+    query = (
+        sa.select(meter_hours)
+        .filter_by(organization=organization, meter=meter, hour_ms=hour_ms)
+        .order_by(meter_hours.c.revision.desc())
+        .limit(1)
+    )
+    return connection.execute(query).one_or_none()
+
+
+def _same(connection: sa.Connection, newest: Any, rows: Iterable[Mapping[str, Any]], state: bytes) -> bool:
+    """Whether the newest revision says the same: not which files it came from."""
+    if zlib.decompress(newest.state) != state:
+        return False
+    key = {name: getattr(newest, name) for name in ("organization", "meter", "hour_ms", "revision")}
+    query = sa.select(meter_rows).filter_by(**key).order_by(meter_rows.c.number)
+    names = ("project", "cluster", "dimensions", "observed_ms", "missing_ms", "figures")
+    stored = [{name: row[name] for name in names} for row in connection.execute(query).mappings()]
+    return stored == list(rows)
+
+
+def _row(row: RowHour) -> dict[str, Any]:
+    quarters = [[each.quantity, each.held_on, each.observed_ms, each.missing_ms] for each in row.pieces]
+    figures: dict[str, Any] = {"quarters": quarters}
+    if row.points:
+        figures["points"] = row.points
+    if row.values is not None:
+        figures["values"] = row.values
+    return {
+        "project": row.key.project,
+        "cluster": row.key.cluster,
+        "dimensions": json.dumps(row.key.dimensions),
+        "observed_ms": sum(piece.observed_ms for piece in row.pieces),
+        "missing_ms": sum(piece.missing_ms for piece in row.pieces),
+        "figures": json.dumps(figures, separators=(",", ":"), sort_keys=True),
+    }
+
+
+def _render_state(state: Mapping[SeriesKey, Carry]) -> bytes:
+    rows = [[*key, each.last_ms, each.value_ms, each.value, each.is_ended] for key, each in sorted(state.items())]
+    return json.dumps(rows, separators=(",", ":")).encode()
+
+
+def _parse_state(content: bytes) -> dict[SeriesKey, Carry]:
+    return {
+        (project, collector, labels): Carry(last_ms, value_ms, value, is_ended)
+        for project, collector, labels, last_ms, value_ms, value, is_ended in json.loads(zlib.decompress(content))
+    }
