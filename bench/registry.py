@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from bench import collecting, freshness, gateway, growth, ingest, invoices, lake, neighbour, queries, usage
+from bench import collecting, freshness, gateway, growth, ingest, invoices, lake, neighbour, numbers, queries, usage
 from bench.outcome import Outcome
 
 
@@ -32,6 +32,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "ingest-rw1": ingest.rw1,
     "usage": usage.measure,
     "invoices": invoices.measure,
+    "numbers": numbers.measure,
     "promql": queries.promql,
     "rules": queries.rules,
     "pages": freshness.pages,
