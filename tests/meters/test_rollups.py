@@ -141,6 +141,24 @@ async def test_a_counter_counts_across_hours_gaps_and_resets_and_hours_telescope
     assert part.quantity == 75 == sum(part.hourly)
 
 
+@pytest.mark.services
+async def test_meters_are_sealed_revised_and_read_on_postgresql(postgres_url: str) -> None:
+    database = Database(postgres_url)
+    migrate(database)
+    lake, store = LakeWithStarts(), UsageStore(database)
+    clock, meters = VirtualClock(from_ms(NOW)), meter_closer(lake, database)
+    acme = Vendor(lake, database, store, HourCloser(lake, store, NOT_LATE, clock, CollectorRegistry(), meters))
+    lake.add([*counted((10, 100), (50, 150)), sample("rows", 3, 2.0**62), sample("seen", 1, 1, user="é")])
+    await acme.closer.close_window(ACME, SPAN)
+    lake.add(counted((70, 180)))
+    await acme.closer.close_window(ACME, SPAN)
+    assert acme.quantity("searches") == 80
+    assert acme.quantity("rows-peak") == 4_611_686_018_427_388_000  # the shortest decimal form of that float
+    assert acme.quantity("users") == 1
+    assert max(row.revision for row in revisions(acme)) == 2
+    database.close()
+
+
 async def test_a_counter_known_to_begin_then_counts_from_zero(empty: Path) -> None:
     acme = vendor(empty)
     rows = counted((10, 100), (50, 150))
