@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 
 from billing.life import State
 from billing.standing import Standing
 from kernel.money import Currency, Money, total
 
 AGES = (0, 30, 60, 90)  # days overdue: current, 1-30, 31-60, 61-90, over 90
+AGE_NAMES = ("current", *(f"{low + 1}-{high}" for low, high in pairwise(AGES)), f"over {AGES[-1]}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import typer
 
 from billing.commands.books import contract_app, licence_app, price_app
 from billing.commands.export import export_app
-from billing.commands.invoice import invoice_app
-from billing.commands.life import credit_app, receivables_app
+from billing.commands.handover import invoice_app, receivables_app
+from billing.commands.life import credit_app
 
 app = typer.Typer(
     no_args_is_help=True, help="Price books, contracts, licences, invoices, credits, receivables, exports."

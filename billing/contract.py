@@ -22,6 +22,7 @@ from billing.fields import (
     CurrencyCode,
     Day,
     DecimalText,
+    Email,
     Id,
     LogoFile,
     MilliVcpu,
@@ -100,6 +101,7 @@ class Contract(Section):
     legal_entity: LegalEntity = Field(description="the seller")
     customer: Party = Field(description="the buyer")
     currency: CurrencyCode = Field(description="ISO 4217 code")
+    send_to: Email | None = Field(default=None, description="e-mail address that its documents are sent to")
     language: Literal["en", "zh"] = Field(
         default="en", description="of its documents: English or Chinese (simplified)"
     )

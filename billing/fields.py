@@ -23,6 +23,7 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MAX_TEXT = 200
 
 _LOGO = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}\.(png|jpg|jpeg)")
+_EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,6}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # Scripts that the fonts of the PDF hold: Latin, Greek and Cyrillic by the compiler's own; Chinese (the unified
@@ -111,11 +112,19 @@ Text = Annotated[str, BeforeValidator(_text)]
 LogoFile = Annotated[
     str, BeforeValidator(_matching(_LOGO, "a file name such as example.png (png, jpg), no folder and no URL"))
 ]
+Email = Annotated[str, BeforeValidator(_matching(_EMAIL, "an e-mail address such as billing@example.com"))]
 Sha256 = Annotated[str, BeforeValidator(_matching(_SHA256, "a sha256: 64 hex digits in lower case"))]
 Id = Annotated[str, AfterValidator(_checked(lambda text: parse_id(text, "id")))]
 CurrencyCode = Annotated[str, AfterValidator(_checked(currency))]
 ZoneName = Annotated[str, AfterValidator(_checked(parse_zone))]
 Version = Annotated[StrictInt, AfterValidator(_version)]
+
+
+def parse_email(text: str) -> str:
+    """An e-mail address named on the command line. Raises InvalidInput."""
+    if not _EMAIL.fullmatch(text):
+        raise InvalidInput.single("command line", "address", text, "an e-mail address such as billing@example.com")
+    return text
 
 
 def midnight_ms(day: date, zone: str) -> int:

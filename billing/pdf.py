@@ -42,7 +42,7 @@ class InvoicePdf:
         invoice = json.loads(document)
         pinned = datetime.fromisoformat(invoice["issued_at"] or invoice["period"]["end"])
         printed = json.dumps(in_language(invoice), ensure_ascii=False)
-        inputs = {"document": printed} | self._logo(invoice["seller"].get("logo"))
+        inputs = {"document": printed} | self.logo(invoice["seller"])
         return self.compile("invoice.typ", inputs, pinned)
 
     def compile(self, template: str, inputs: dict[str, str], pinned: datetime) -> bytes:
@@ -56,7 +56,9 @@ class InvoicePdf:
             )
         return rendered
 
-    def _logo(self, named: Mapping[str, str] | None) -> dict[str, str]:
+    def logo(self, seller: Mapping[str, Any]) -> dict[str, str]:
+        """The input of a template that holds the seller's logo; none without one. Raises InvalidInput."""
+        named = seller.get("logo")
         if named is None:
             return {}
         return {"logo": json.dumps(list(load_logo(self._logos, named["file"], named["sha256"])))}

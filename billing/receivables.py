@@ -22,7 +22,7 @@ from billing.invoices import Invoice, find_issues, load_invoice, load_invoices
 from billing.issuing import counted_documents, posting_values
 from billing.ledger import Posting, payment_postings
 from billing.life import Event, LifeEvent, State, follow
-from billing.models import approvals, draws, entries, events, postings
+from billing.models import approvals, draws, entries, events, outbox, postings
 from billing.prepared import prepare
 from billing.standing import Standing, read_standing
 from billing.store import insert_new, lock_organization
@@ -63,8 +63,17 @@ class Receivables:
         return content
 
     def send(self, number: str, to: str) -> State:
-        """Note that a document was handed over. Raises NotFound, WrongState."""
-        return self._happen(number, LifeEvent(Event.SEND, self.clock.now_ms(), self.actor, reference=to)).state
+        """Note that a document was handed over: it waits no longer in the outbox. Raises NotFound, WrongState."""
+
+        def write(connection: sa.Connection) -> State:
+            now_ms = self.clock.now_ms()
+            event = LifeEvent(Event.SEND, now_ms, self.actor, reference=to)
+            found = self._append(connection, self._locked(connection, number), event, ())
+            waits = (outbox.c.number == number) & outbox.c.sent_ms.is_(None)
+            connection.execute(outbox.update().where(waits).values(sent_ms=now_ms))
+            return found.state
+
+        return self.database.transact(write)
 
     def pay(self, number: str, amount: Money, reference: str) -> Standing:
         """Book a payment; the same reference again changes nothing. Raises InvalidInput, WrongState, NotFound.
@@ -147,12 +156,6 @@ class Receivables:
             return [read_standing(connection, one.number) for one in found]
 
         return self.database.transact(read)
-
-    def _happen(self, number: str, event: LifeEvent) -> Standing:
-        def write(connection: sa.Connection) -> Standing:
-            return self._append(connection, self._locked(connection, number), event, ())
-
-        return self.database.transact(write)
 
     def _locked(self, connection: sa.Connection, number: str) -> Standing:
         lock_organization(connection, load_invoice(connection, number).organization)

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_WORDS: Mapping[str, Mapping[str, Mapping[str, str]]] = json.loads(
-    Path(__file__).with_name("templates").joinpath("words.json").read_text("utf-8")
-)
+_TEMPLATES = Path(__file__).with_name("templates")
+_WORDS: Mapping[str, Mapping[str, Mapping[str, str]]] = json.loads((_TEMPLATES / "words.json").read_text("utf-8"))
+_LABELS: Mapping[str, Mapping[str, str]] = json.loads((_TEMPLATES / "labels.json").read_text("utf-8"))
 _PHRASES = [(re.compile(pattern), said) for pattern, said in _WORDS["zh"]["phrases"].items()]
 _FACTS = _WORDS["zh"]["facts"]  # by the fact's name
 
@@ -60,3 +60,8 @@ def _line(line: Mapping[str, Any]) -> dict[str, Any]:
         "notes": [phrase(note) for note in line["notes"]],
         "derivation": {**made, "rate": rate, "facts": facts, "parts": parts},
     }
+
+
+def label(language: str, key: str) -> str:
+    """One label of the printed form."""
+    return _LABELS[language][key]

@@ -64,7 +64,7 @@ def _write(vendor: Vendor, usage: UsageMonth, name: str, zone: str, closed: Clos
     files = [*render_all(monthly_report(usage, capacity, name, zone), usage, out)]
     for file_name, content in (
         ("invoice.json", closed.invoice.json),
-        ("invoice.pdf", invoice_pdf().render(closed.invoice.json)),
+        ("invoice.pdf", invoice_pdf(vendor.folder / "logos").render(closed.invoice.json)),
     ):
         waiting = out / f".{file_name}.part"
         waiting.write_bytes(content)

@@ -123,7 +123,7 @@ def _invoice(
 
 
 def _write(vendor: Vendor, summary: Summary, out: Path, choice: Choice, progress: Progress) -> None:
-    renderer = invoice_pdf() if choice.pdf else None
+    renderer = invoice_pdf(vendor.folder / "logos") if choice.pdf else None
     for number, one in enumerate(summary.documents, start=1):
         folder = out / one.organization
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from pydantic import Field
 
 from alerts.settings import AlertSettings
+from billing.settings import DeliverySettings
 from kernel.deployment import Deployment
 from kernel.environment import Variable, read_json, variables
 from kernel.errors import Finding, InvalidInput, raise_findings
@@ -54,6 +55,7 @@ class Sections:
     lake: LakeSettings
     usage: UsageSettings
     alerts: AlertSettings
+    delivery: DeliverySettings
 
 
 SECTION_NAMES = ("deployment", *(field.name for field in fields(Sections)))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from datetime import date
-from itertools import pairwise
 from typing import Annotated
 
 import typer
 
-from billing.ageing import AGES, ageing
+from billing.ageing import AGE_NAMES, ageing
 from billing.commands.context import (
     Month,
     Number,
@@ -116,7 +115,7 @@ def add_credit(
     priority: Annotated[int, typer.Option(help="Lower is drawn first.")] = 0,
 ) -> None:
     """Book prepaid credits that were bought."""
-    expires_ms = midnight_ms(_day(expires), "Etc/UTC") if expires else None
+    expires_ms = midnight_ms(parse_day(expires), "Etc/UTC") if expires else None
     terms = GrantTerms(reference, priority, expires_ms)
     prepaid_of(ctx).add(grant, organization_of(organization), _money(amount, unit), terms)
     typer.echo(f"{grant}  {amount} {unit}")
@@ -139,10 +138,9 @@ def show_ageing(
     on: Annotated[str | None, typer.Option(help="YYYY-MM-DD; default: today, UTC.")] = None,
 ) -> None:
     """What an organization owes, by days overdue."""
-    day = _day(on) if on else deployment_of(ctx).clock.now().date()
-    names = ["current", *(f"{low + 1}-{high}" for low, high in pairwise(AGES)), f"over {AGES[-1]}"]
+    day = parse_day(on) if on else deployment_of(ctx).clock.now().date()
     for found in ageing(receivables_of(ctx).statement(organization_of(organization)), day):
-        for name, amount in zip(names, found.buckets, strict=True):
+        for name, amount in zip(AGE_NAMES, found.buckets, strict=True):
             typer.echo(f"{name:<10}  {amount}")
         typer.echo(f"{'total':<10}  {found.total}")
 
@@ -162,7 +160,8 @@ def _line_amount(text: str, code: str) -> tuple[int, Money]:
     return int(place) - 1, _money(amount, code)
 
 
-def _day(text: str) -> date:
+def parse_day(text: str) -> date:
+    """A day named on the command line. Raises InvalidInput."""
     try:
         return date.fromisoformat(text)
     except ValueError as error:

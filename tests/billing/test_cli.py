@@ -152,6 +152,30 @@ def test_a_document_is_sent_paid_credited_and_voided_by_command(desk: Desk) -> N
             desk.invoke("invoice", "credit", number, "--line", wrong, "--reason", "r")
 
 
+def test_documents_leave_by_command(desk: Desk) -> None:
+    desk.say("contract", "add", desk.file("contract.yaml", contract_text(term=TERM)))
+    desk.seal_term(above=True)
+    desk.say("invoice", "finalize", "acme", "2026-10")
+    number, folder = "EXAMPLE-EU-2026-000002", str(desk.folder / "out")
+    refused = desk.invoke("invoice", "deliver", "--to-folder", folder)
+    assert refused.exit_code == 1
+    assert "send_to" in refused.output
+    with pytest.raises(InvalidInput, match="SMTP server"):
+        desk.invoke("invoice", "deliver")
+    words = ("invoice", "deliver", "--to-folder", folder, "--to", "ap@example.com")
+    assert f"{number}  ap@example.com" in desk.say(*words)
+    assert desk.say(*words) == ""
+    assert (desk.folder / "out" / f"{number}.eml").is_file()
+    for name in ("lines.csv", "lines.parquet"):
+        desk.say("invoice", "lines", number, "--out", str(desk.folder / name))
+    for name in ("statement.json", "statement.csv", "statement.pdf"):
+        desk.say("receivables", "statement", "acme", "--out", str(desk.folder / name))
+        assert (desk.folder / name).stat().st_size > 100
+    for group, subject, command in (("invoice", number, "lines"), ("receivables", "acme", "statement")):
+        with pytest.raises(InvalidInput, match="--out"):
+            desk.invoke(group, command, subject, "--out", "x.doc")
+
+
 def test_prepaid_credits_by_command(desk: Desk) -> None:
     words = ("credit", "add", "bought-1", "acme", "100.00", "--currency", "USD", "--reference", "wire-7")
     for _ in range(2):

@@ -1,0 +1,31 @@
+"""Settings of billing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from billing.fields import Email
+from kernel.settings import Section
+
+
+class DeliverySettings(Section):
+    """How documents are mailed. Always with TLS: a server without it is refused."""
+
+    sender: Email = Field(
+        "billing@localhost.localdomain",
+        description="Address that documents come from; default billing@localhost.localdomain. Message-IDs end in "
+        "its domain.",
+    )
+    host: str = Field("", description="SMTP server; default none, then documents can only be written to a folder.")
+    port: int = Field(587, ge=1, le=65535, description="Its port; default 587.")
+    tls: Literal["starttls", "implicit"] = Field(
+        "starttls", description="starttls (mostly port 587) or implicit (mostly port 465); default starttls."
+    )
+    ca_file: Path | None = Field(
+        None, description="PEM file of the authority that signed the server's certificate; default the system's."
+    )
+    user: str = Field("", description="User name at the server; default none, then there is no login.")
+    password: SecretStr = Field(SecretStr(""), description="Its password; default none. Never printed.")

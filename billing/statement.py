@@ -1,0 +1,81 @@
+"""A statement of account: what was issued to a customer, what of it is open, and overdue since when. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+from billing.ageing import AGE_NAMES, ageing
+from billing.draft import canonical
+from billing.pdf import InvoicePdf
+from billing.standing import Standing
+from billing.tables import render_csv
+from kernel.errors import NotFound
+from kernel.ids import OrganizationId
+
+SCHEMA = "byoc/statement/1"
+COLUMNS = ("number", "kind", "period", "issue_date", "due_date", "state", "gross", "open", "currency")
+
+
+def statement(organization: OrganizationId, documents: Iterable[Standing], on: date) -> bytes:
+    """Canonical JSON of all documents as they stand now, oldest first, and what is open by days overdue on a day.
+
+    Names and language are those of the newest document. Raises NotFound when nothing was issued.
+    """
+    ordered = sorted(documents, key=lambda one: (one.invoice.issued_ms, one.invoice.number))
+    if not ordered:
+        raise NotFound(f"nothing was issued to {organization}")
+    newest = ordered[-1].invoice.document
+    return canonical(
+        {
+            "schema": SCHEMA,
+            "date": on.isoformat(),
+            "organization": organization,
+            "language": newest.get("language", "en"),
+            "seller": newest["seller"],
+            "customer": newest["customer"],
+            "documents": [_row(one) for one in ordered],
+            "ageing": [
+                {
+                    "currency": each.total.currency.code,
+                    "open": [
+                        {"days": name, "amount": f"{amount.amount:f}"}
+                        for name, amount in zip(AGE_NAMES, each.buckets, strict=True)
+                    ],
+                    "total": f"{each.total.amount:f}",
+                }
+                for each in ageing(ordered, on)
+            ],
+        }
+    )
+
+
+def statement_csv(encoded: bytes) -> bytes:
+    """Its documents as CSV."""
+    return render_csv(json.loads(encoded)["documents"], COLUMNS)
+
+
+def statement_pdf(encoded: bytes, renderer: InvoicePdf) -> bytes:
+    """It as a PDF whose date is the statement's day: the same bytes each time."""
+    said: dict[str, Any] = json.loads(encoded)
+    pinned = datetime.combine(date.fromisoformat(said["date"]), time(), UTC)
+    return renderer.compile(
+        "statement.typ", {"document": encoded.decode(), **renderer.logo(said["seller"])}, pinned
+    )
+
+
+def _row(one: Standing) -> dict[str, str]:
+    invoice = one.invoice
+    return {
+        "number": invoice.number,
+        "kind": invoice.kind,
+        "period": invoice.period,
+        "issue_date": invoice.document["issue_date"],
+        "due_date": one.due.isoformat() if one.due else "",
+        "state": one.state.value,
+        "gross": invoice.gross,
+        "open": f"{one.open.amount:f}",
+        "currency": invoice.currency,
+    }
