@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-import billing.commands.marketplace  # noqa: F401 - its command joins the group of exports
+import billing.commands.marketplace
+import billing.commands.stripe  # noqa: F401 - the same
 from billing.commands.books import contract_app, licence_app, price_app
 from billing.commands.export import export_app
 from billing.commands.handover import invoice_app, receivables_app
