@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from bench import collecting, freshness, gateway, growth, ingest, invoices, lake, neighbour, numbers, queries, usage
+from bench import (
+    collecting,
+    documents,
+    freshness,
+    gateway,
+    growth,
+    ingest,
+    invoices,
+    lake,
+    neighbour,
+    numbers,
+    queries,
+    usage,
+)
 from bench.outcome import Outcome
 
 
@@ -33,6 +46,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "usage": usage.measure,
     "invoices": invoices.measure,
     "numbers": numbers.measure,
+    "documents": documents.measure,
     "promql": queries.promql,
     "rules": queries.rules,
     "pages": freshness.pages,
