@@ -27,7 +27,8 @@ up: $(VENV)/.vendor
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 -m "$(FAST)" tests
-	EFFORT=deep $(BIN)/python -m pytest -q -m "not ($(FAST)) or deep" tests
+	EFFORT=deep $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not ($(FAST)) or deep" --ignore=tests/chaos tests
+	$(BIN)/python -m pytest -q -m "not ($(FAST))" tests/chaos
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 -m "$(FAST)" tests

@@ -58,16 +58,16 @@ async def append(log: SqliteLog, value: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("place", "sent"),
+    ("place", "early", "sent"),
     [
-        ("alerts.tick_before_commit", 1),
-        ("alerts.ticked", 1),
-        ("alerts.posting", 1),
-        ("alerts.posted", 2),
+        ("alerts.tick_before_commit", {0}, {1}),
+        ("alerts.ticked", {0, 1}, {1, 2}),  # the sender looks by itself: it may be faster than the kill
+        ("alerts.posting", {0}, {1}),
+        ("alerts.posted", {1}, {2}),
     ],
 )
 async def test_a_page_outlives_the_process(
-    database: Database, tmp_path: Path, receiver: Receiver, place: str, sent: int
+    database: Database, tmp_path: Path, receiver: Receiver, place: str, early: set[int], sent: set[int]
 ) -> None:
     """Killed before the POST, the page is sent once by the next process; after it, with the same id again."""
     (tmp_path / "rules.yaml").write_text(rules())
@@ -77,13 +77,14 @@ async def test_a_page_outlives_the_process(
     with ruler(database, tmp_path, receiver, place) as dying:
         await until(lambda: dying.poll() is not None, tmp_path)
         assert dying.returncode == -signal.SIGKILL
-    assert len(receiver.taken) == sent - 1
+    assert len(receiver.taken) in early
     with ruler(database, tmp_path, receiver) as living:
-        await until(lambda: len(receiver.taken) == sent, tmp_path)
+        await until(lambda: len(receiver.taken) >= min(sent), tmp_path)
         await append(log, 20)
-        await until(lambda: len(receiver.taken) == sent + 1, tmp_path)
+        await until(lambda: receiver.taken[-1].statuses == [("resolved", "Hot")], tmp_path)
         assert living.poll() is None
     *firing, resolved = receiver.taken
+    assert len(firing) in sent
     assert len({(request.webhook_id, request.raw) for request in firing}) == 1
     assert resolved.statuses == [("resolved", "Hot")]
     assert resolved.webhook_id != firing[0].webhook_id
