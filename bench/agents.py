@@ -19,7 +19,6 @@ def _job(addresses: Addresses) -> dict[str, Any]:
     """The same for both: the targets, one rule on what comes in."""
     return {
         "job_name": "milvus",
-        "body_size_limit": "256MB",
         "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in addresses.targets]}],
         "metric_relabel_configs": [{"source_labels": ["__name__"], "regex": "go_gc_.*", "action": "drop"}],
     }
@@ -44,7 +43,7 @@ def collector_command(folder: Path, addresses: Addresses) -> list[str]:
             "token_file": FILES.token,
         },
         "health": {"port": 0},
-        "scrape_configs": [_job(addresses)],
+        "scrape_configs": [_job(addresses) | {"body_size_limit": "256MB"}],
         **({"policy": _ALL} if addresses.lets_all_out else {}),
     }
     path = folder / "collector.yaml"
