@@ -17,6 +17,7 @@ from kernel.clock import from_ms, to_ms
 from kernel.money import Money
 from kernel.quantity import render_fraction
 from kernel.window import Window
+from metering.usage.model import canonical_line, tree_root
 
 if TYPE_CHECKING:
     from billing.draft import Draft
@@ -168,6 +169,7 @@ def _usage(draft: Draft) -> dict[str, Any] | None:
     return {
         "revision_digest": usage.revision_digest,
         "rows": str(len(usage.rows)),
+        "merkle_root": tree_root(canonical_line(row) for row in usage.rows).hex(),
         "observed_ms": str(usage.observed_ms),
         "missing_ms": str(usage.missing_ms),
         "sealed": usage.sealed,

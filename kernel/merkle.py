@@ -1,7 +1,7 @@
 """Merkle trees of RFC 6962 (section 2.1) and RFC 9162 (sections 2.1.3 and 2.1.4), with SHA-256.
 
-A leaf is any bytes; its hash is SHA-256(0x00 || leaf), a node's SHA-256(0x01 || left || right), so that no leaf passes
-for a node. The left subtree of n leaves holds the largest power of two below n.
+A leaf is any bytes; its hash is SHA-256(0x00 || leaf), a node's SHA-256(0x01 || left || right), so that no leaf
+passes for a node. The left subtree of n leaves holds the largest power of two below n.
 """
 
 from __future__ import annotations

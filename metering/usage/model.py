@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Protocol
 
 from kernel.ids import ClusterId, OrganizationId, ProjectId
+from kernel.merkle import root_of
 from kernel.steps import StepFunction
 from kernel.window import Window
 
@@ -112,6 +113,11 @@ def digest_of(rows: Iterable[UsageRow]) -> str:
     for line in sorted(canonical_line(row) for row in rows):
         digest.update(line)
     return digest.hexdigest()
+
+
+def tree_root(lines: Iterable[bytes]) -> bytes:
+    """The RFC 6962 root over canonical lines, sorted: what an invoice states of the rows it was made from."""
+    return root_of(sorted(lines))
 
 
 def canonical_line(row: UsageRow) -> bytes:
