@@ -42,7 +42,7 @@ def render_document(draft: Draft) -> dict[str, Any]:
         "contract": _contract(draft),
         "currency": {"code": draft.currency.code, "decimals": str(draft.currency.exponent)},
         "period": _window(draft.period) | {"name": draft.period_name, "time_zone": contract.time_zone},
-        "lines": [_line(line) for line in draft.lines],
+        "lines": [render_line(line) for line in draft.lines],
         "taxes": [_tax(group) for group in draft.taxes],
         "totals": {"net": _amount(draft.net), "tax": _amount(draft.tax), "gross": _amount(draft.gross)},
         "rounding_policy": "each line half-up once to the minor unit; tax once per category and rate; totals exact",
@@ -111,7 +111,8 @@ def _book(book: Snapshot) -> dict[str, str]:
     return {"sha256": book.sha256, "snapshot": book.text}
 
 
-def _line(line: Line) -> dict[str, Any]:
+def render_line(line: Line) -> dict[str, Any]:
+    """One line, as it stands on the document."""
     return {
         "kind": line.kind,
         "description": line.description,

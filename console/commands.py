@@ -20,7 +20,23 @@ def register(app: typer.Typer) -> None:
     app.command("up")(up)
     app.command("close")(close)
     app.command("demo")(demo)
+    app.command("verify-invoice")(verify_invoice)
     app.command("gateway-worker", hidden=True)(gateway_worker)
+
+
+def verify_invoice(
+    bundle: Annotated[Path, typer.Argument(help="Folder of `byoc invoice bundle`.")],
+    ca: Annotated[Path, typer.Option(help="The authority's certificate, which the collector got at enrolment.")],
+) -> None:
+    """Check an invoice offline: signature, Merkle root over its usage rows, amounts from rows and contract."""
+    from billing.proof.verify import verify_bundle
+
+    verified = verify_bundle(bundle, ca.read_bytes())
+    for text in verified.proved:
+        typer.echo(f"proved  {text}")
+    for text in verified.unproved:
+        typer.echo(f"NOT PROVED  {text}")
+    typer.echo(f"{verified.number} verified")
 
 
 def up(

@@ -19,9 +19,12 @@ from billing.commands.context import (
     run_of,
     write_file,
 )
+from billing.commands.proof import bundle_invoice, explain_invoice
 from billing.draft import Draft
 
 invoice_app = typer.Typer(no_args_is_help=True, help="Invoices: preview, finalize, credit, void, pay, show.")
+invoice_app.command("explain")(explain_invoice)
+invoice_app.command("bundle")(bundle_invoice)
 
 
 @invoice_app.command("preview")

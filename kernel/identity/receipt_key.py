@@ -18,6 +18,7 @@ from kernel.errors import InvalidInput
 
 RECEIPT_KEY_FILE = "receipt-key.pem"
 LICENCE_KEY_FILE = "licence-key.pem"
+INVOICE_KEY_FILE = "invoice-key.pem"
 
 
 def open_receipt_key(folder: Path) -> ed25519.Ed25519PrivateKey:
@@ -29,6 +30,11 @@ def open_licence_key(folder: Path) -> ed25519.Ed25519PrivateKey:
     """The key that signs licence files, likewise."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return open_key(folder / LICENCE_KEY_FILE)
+
+
+def open_invoice_key(folder: Path) -> ed25519.Ed25519PrivateKey:
+    """The key that signs invoices, likewise; the folder is the authority's."""
+    return open_key(folder / INVOICE_KEY_FILE)
 
 
 def open_key(path: Path) -> ed25519.Ed25519PrivateKey:

@@ -1,0 +1,61 @@
+"""`byoc invoice explain` and `bundle`, and `byoc verify-invoice`: what an invoice rests on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from billing.commands.context import Number, deployment_of, run_of
+from billing.document import utc_ms
+from billing.proof.bundle import render_bundle, write_bundle
+from billing.proof.explain import explain_line
+from billing.proof.statement import sign_statement
+from kernel.identity import CertificateAuthority
+from kernel.identity.receipt_key import open_invoice_key
+from kernel.window import Window
+
+if TYPE_CHECKING:
+    from billing.invoices import Invoice
+    from metering.usage.model import UsageMonth
+
+
+def explain_invoice(
+    ctx: typer.Context,
+    number: Number,
+    line: Annotated[int, typer.Option(help="Which line, from 1.")] = 1,
+) -> None:
+    """One line: its parts, rate, rounding, hours, gaps and the lake files read. Hours as they are stored now."""
+    invoice = run_of(ctx).invoice(number)
+    usage = _usage_of(ctx, invoice)
+    if usage and usage.revision_digest != invoice.document["usage"]["revision_digest"]:
+        typer.echo("usage was revised since: the hours below are not those that were billed", err=True)
+    for text in explain_line(invoice.document, line, usage.rows if usage else ()):
+        typer.echo(text)
+
+
+def bundle_invoice(
+    ctx: typer.Context,
+    number: Number,
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+) -> None:
+    """Write what a customer needs to verify an invoice offline with `byoc verify-invoice`."""
+    invoice, deployment = run_of(ctx).invoice(number), deployment_of(ctx)
+    authority = CertificateAuthority.open(deployment.authority_folder, deployment.clock)
+    key = open_invoice_key(deployment.authority_folder)
+    files = render_bundle(
+        invoice.json,
+        _usage_of(ctx, invoice),
+        lambda encoded, steps: sign_statement(encoded, steps, key, authority.sign_statement),
+    )
+    write_bundle(out, files)
+    typer.echo(f"{out}: {', '.join(sorted(files))}")
+
+
+def _usage_of(ctx: typer.Context, invoice: Invoice) -> UsageMonth | None:
+    document = invoice.document
+    if document["usage"] is None:
+        return None
+    period = Window(utc_ms(document["period"]["start"]), utc_ms(document["period"]["end"]))
+    return run_of(ctx).usage.month(invoice.organization, period)

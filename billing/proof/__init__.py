@@ -1,0 +1,1 @@
+"""What an invoice rests on, for whoever wants to check it: explained, bundled, verified."""

@@ -1,0 +1,45 @@
+"""The files with which a customer checks an invoice without asking the vendor anything: docs/verify.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from billing.proof.rows import render_rows
+from kernel.errors import ByocError, Conflict, truncate
+from metering.usage.model import UsageMonth, canonical_line, tree_root
+
+INVOICE, ROWS, STEPS, SIGNATURE = "invoice.json", "rows.tsv", "steps.json", "signature.json"
+
+
+def render_bundle(
+    encoded: bytes, usage: UsageMonth | None, sign: Callable[[bytes, bytes | None], bytes]
+) -> dict[str, bytes]:
+    """The bundle's files by name. `sign` makes the signature's file from those of the invoice and the steps.
+
+    Raises Conflict when `usage` is not what the document was made from.
+    """
+    stated = json.loads(encoded)["usage"]
+    if stated is None:
+        return {INVOICE: encoded, SIGNATURE: sign(encoded, None)}
+    root = tree_root(canonical_line(row) for row in usage.rows).hex() if usage else None
+    if usage is None or root != stated.get("merkle_root"):
+        raise Conflict("the usage was revised since, or is not stored any more: no bundle of what was billed")
+    steps = json.dumps(usage.step.points).encode()
+    return {
+        INVOICE: encoded,
+        ROWS: render_rows(usage.rows),
+        STEPS: steps,
+        SIGNATURE: sign(encoded, steps),
+    }
+
+
+def write_bundle(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Into a new folder. Raises ByocError; a folder that exists is not written to."""
+    try:
+        folder.mkdir(parents=True)
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise ByocError(f"{truncate(str(folder))} can't be written: {error.strerror}") from error

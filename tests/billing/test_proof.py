@@ -1,0 +1,127 @@
+"""An invoice is explained, bundled and verified; one byte changed anywhere is found and its place named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from billing.proof.bundle import INVOICE, ROWS, SIGNATURE, STEPS
+from billing.proof.statement import sign_statement
+from billing.proof.verify import FROM_SAMPLES, verify_bundle
+from kernel.errors import ByocError, Conflict, InvalidInput, NotFound
+from kernel.identity import CertificateAuthority
+from kernel.identity.receipt_key import open_invoice_key
+from tests.billing.deals import contract_text
+from tests.billing.test_cli import TERM, Desk
+
+NUMBER = "EXAMPLE-EU-2026-000002"
+
+
+class Closed(Desk):
+    """October is invoiced, an hour of it above the commitment."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.authority = CertificateAuthority.create(
+            self.deployment.authority_folder, "vendor.example.com", self.deployment.clock
+        )
+        self.say("contract", "add", self.file("contract.yaml", contract_text(term=TERM)))
+        self.seal_term(above=True)
+        self.say("invoice", "finalize", "acme", "2026-10")
+        self.bundle = folder / "bundle"
+
+    def resign(self, change: dict[str, object]) -> None:
+        """A vendor that signs a document which does not follow from its rows."""
+        encoded = json.dumps(json.loads((self.bundle / INVOICE).read_text()) | change).encode()
+        (self.bundle / INVOICE).write_bytes(encoded)
+        key = open_invoice_key(self.deployment.authority_folder)
+        steps = (self.bundle / STEPS).read_bytes()
+        signed = sign_statement(encoded, steps, key, self.authority.sign_statement)
+        (self.bundle / SIGNATURE).write_bytes(signed)
+
+    def refusal(self) -> str:
+        with pytest.raises(InvalidInput) as caught:
+            verify_bundle(self.bundle, self.authority.certificate_pem)
+        return str(caught.value)
+
+
+@pytest.fixture
+def closed(tmp_path: Path) -> Closed:
+    desk = Closed(tmp_path)
+    desk.say("invoice", "bundle", NUMBER, "--out", str(desk.bundle))
+    return desk
+
+
+def test_a_bundle_verifies_and_says_what_it_does_not_prove(closed: Closed) -> None:
+    verified = verify_bundle(closed.bundle, closed.authority.certificate_pem)
+    assert verified.number == NUMBER
+    assert "amounts: 2 of 2 lines recomputed from rows and contract" in verified.proved
+    assert verified.unproved == (FROM_SAMPLES,)
+
+
+def test_a_commitment_is_bundled_without_rows(closed: Closed, tmp_path: Path) -> None:
+    closed.say("invoice", "bundle", "EXAMPLE-EU-2026-000001", "--out", str(tmp_path / "first"))
+    verified = verify_bundle(tmp_path / "first", closed.authority.certificate_pem)
+    assert verified.unproved == ("the lines of a commitment document from its contract",)
+
+
+@pytest.mark.parametrize("name", [INVOICE, ROWS, STEPS, SIGNATURE])
+def test_a_changed_byte_is_found_and_its_file_named(closed: Closed, name: str) -> None:
+    path = closed.bundle / name
+    content = path.read_bytes()
+    for place in range(0, len(content), max(1, len(content) // 60)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        refused = closed.refusal()
+        assert name in refused or SIGNATURE in refused  # a changed invoice is not what was signed
+    path.unlink()
+    assert name in closed.refusal()
+
+
+def test_a_row_left_out_is_found(closed: Closed) -> None:
+    path = closed.bundle / ROWS
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
+    assert "Merkle root" in closed.refusal()
+
+
+def test_a_signed_price_that_is_not_the_contracts_is_found(closed: Closed) -> None:
+    contract = json.loads((closed.bundle / INVOICE).read_text())["contract"]
+    text = contract["snapshot"].replace('"900.00"', '"900.01"')
+    closed.resign({"contract": contract | {"snapshot": text}})
+    assert "contract.sha256" in closed.refusal()
+
+
+def test_a_signed_amount_that_does_not_follow_is_found(closed: Closed) -> None:
+    document = json.loads((closed.bundle / INVOICE).read_text())
+    lines = document["lines"]
+    lines[1]["description"] += "!"
+    closed.resign({"lines": lines})
+    assert "lines[2].description" in closed.refusal()
+    lines[1]["amount"] = "2.03"
+    closed.resign({"lines": lines})
+    assert "lines[2].amount" in closed.refusal()
+
+
+def test_another_authority_does_not_vouch(closed: Closed, tmp_path: Path) -> None:
+    other = CertificateAuthority.create(tmp_path / "other", "vendor.example.com", closed.deployment.clock)
+    with pytest.raises(InvalidInput, match="a key that this authority signed"):
+        verify_bundle(closed.bundle, other.certificate_pem)
+
+
+def test_a_line_is_explained_to_its_files(closed: Closed) -> None:
+    text = closed.say("invoice", "explain", NUMBER, "--line", "2")
+    assert text.startswith("1.03 USD  overage")
+    for expected in ("quantity  600 ", "rounding  ", "hour  2026-10-30T01:00:00.000Z revision 1", "file  file sha"):
+        assert expected in text
+    with pytest.raises(NotFound, match="lines 1 to 2, no 3"):
+        closed.say("invoice", "explain", NUMBER, "--line", "3")
+
+
+def test_a_bundle_overwrites_nothing_and_is_of_what_was_billed(closed: Closed, tmp_path: Path) -> None:
+    with pytest.raises(ByocError, match="File exists"):
+        closed.say("invoice", "bundle", NUMBER, "--out", str(closed.bundle))
+    closed.seal_term(above=False)
+    with pytest.raises(Conflict, match="revised since"):
+        closed.say("invoice", "bundle", NUMBER, "--out", str(tmp_path / "late"))
+    assert not (tmp_path / "late").exists()
