@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernel.database import Database, sqlite_url
 from kernel.errors import Conflict
 from kernel.money import Money, currency, total
 from kernel.window import DAY_MS, month
 from tests.billing.deals import ACME, Office, contract_text
+from tests.databases import open_migrated
 
 OCTOBER, NOVEMBER = month("2026-10"), month("2026-11")
 USD = currency("USD")
@@ -163,11 +162,10 @@ def test_what_was_credited_by_hand_is_not_given_back_twice(small_office: Office)
 
 
 @pytest.fixture
-def fresh(migrated_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> object:
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> object:
     def make() -> Office:
         path = tmp_path_factory.mktemp("late") / "byoc.sqlite"
-        path.write_bytes(migrated_sqlite.read_bytes())
-        return Office(Database(sqlite_url(path)))
+        return Office(open_migrated(path))
 
     return make
 
