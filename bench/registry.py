@@ -56,5 +56,5 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 }
 
 UNMEASURED: Mapping[str, str] = {
-    "verify": "there is no proof of usage to verify yet: `verify-invoice` is not written",
+    "verify": "`byoc verify-invoice` does not recompute hours from the kept frames yet, which is most of what it costs",
 }
