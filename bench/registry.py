@@ -56,5 +56,5 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 }
 
 UNMEASURED: Mapping[str, str] = {
-    "verify": "`byoc verify-invoice` does not recompute hours from the kept frames yet, which is most of what it costs",
+    "verify": "`byoc verify-invoice` does not recompute hours from the kept frames yet, most of what it costs",
 }
