@@ -1,6 +1,6 @@
 """A `byoc` command with a wall clock that a file sets wrong: a process of its own, all else as it is.
 
-    python -m tests.chaos.skewed seconds.txt console collector run -c collector.yaml
+    python -m tests.chaos.skewed seconds.txt collector.running collector.yaml INFO
 
 `seconds.txt` holds by how many seconds the clock is wrong; who writes another number there steps it. Only the clock
 that the product reads is wrong (`kernel.clock.SystemClock`); OpenSSL goes by the machine's.

@@ -83,7 +83,11 @@ class World:
         enrolled = asyncio.run(enrol(self.config, TENANT, COLLECTOR))
         write_collector(config, enrolled, self.gateway_url, [one.instance for one in self.targets], spool or {})
         hosts = (network.vendor, network.vpc) if network else (None, None)
-        run = ("console", "collector", "run", "-c", str(config))
+        run = (
+            "collector.running",
+            str(config),
+            "INFO",
+        )  # what `byoc collector run` becomes: an exec loses the skew
         self.parts: dict[str, Program] = {}
         for name, only in parts.items():
             up = ("console", "-c", str(self.config), "up", "--health-port", "0", *_only(only))
