@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,8 @@ from kernel.ids import CollectorId, OrganizationId, ProjectId
 from kernel.log import TopicPartition
 from kernel.objects import ObjectStore
 from kernel.window import Window
+from metering.batches import OffsetRange, StoredBatch
+from metering.lake.batches import load_batches, ranges_of
 from metering.lake.beside import BESIDE
 from metering.lake.beside_read import scan_exemplars, scan_histograms, scan_metadata, scan_starts
 from metering.lake.horizon import Horizon, Source, SourceState
@@ -195,6 +197,18 @@ class Lake:
         with translated_errors("planning files"):
             found = await asyncio.to_thread(plan_files, state, ScanRequest(organization, window))
         return tuple(sorted([await self._lake_file(file) for file in found], key=lambda file: file.location))
+
+    async def batches(
+        self, organization: str, names: Iterable[str]
+    ) -> tuple[Mapping[str, tuple[OffsetRange, ...]], list[StoredBatch]]:
+        """Which records each of these files was made from, and the organization's among them, in order.
+
+        `names` as usage rows have them; merging and retention may have deleted the files. Raises LakeDamaged,
+        ObjectsUnavailable.
+        """
+        ranges = {name: await ranges_of(self.objects, name) for name in sorted(set(names))}
+        every = {one for each in ranges.values() for one in each}
+        return ranges, await load_batches(self.objects, organization, every)
 
     async def _lake_file(self, file: Any) -> LakeFile:
         origin, sha256 = await origins(self.objects, file.file_path), file_sha256(file.file_path)

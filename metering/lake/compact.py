@@ -18,6 +18,7 @@ from pyiceberg.types import LongType
 
 from kernel.ids import OrganizationId, ProjectId, Tenant, new_id
 from kernel.logs import logger
+from metering.lake.batches import save_merged
 from metering.lake.beside import BESIDE, merge
 from metering.lake.errors import LakeDamaged
 from metering.lake.lineage import origins, save_lineage
@@ -80,6 +81,7 @@ class Compactor:
         for file in batch.files:
             names.update(await origins(self._places.objects, file.file_path))
         lineage = await save_lineage(self._places.objects, names)
+        await save_merged(self._places.objects, lineage, names)
         locations, size = await asyncio.to_thread(self._rewrite, batch, lineage)
         done = await replace_files(self._places.tables, batch.table, new_id("commit"), batch.files, locations)
         before = sum(file.file_size_in_bytes for file in batch.files)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kernel.crashpoints import crash_point
 from kernel.log import TopicPartition
 from kernel.objects import ObjectStore, check_name
+from metering.batches import OffsetRange, StoredBatch
+from metering.lake.batches import save_batches
 from metering.lake.beside import BESIDE, HISTOGRAMS, BesideTable
 from metering.lake.commit import SamplesCommit, check_fence, commit_files, commit_samples
 from metering.lake.data_files import NewFile, beside_files, sample_files, series_files, used_slots
@@ -44,6 +46,7 @@ class Flush:
     series_slots: tuple[int, ...]
     series_locations: tuple[str, ...]
     dead: tuple[DeadRecord, ...]
+    batches: Mapping[OffsetRange, Sequence[StoredBatch]]
     samples: int
     duplicates: int
 
@@ -83,6 +86,10 @@ def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int)
         series_slots=tuple(sorted(slots)),
         series_locations=tuple(f"{series_folder}/{file.path}" for file in series),
         dead=tuple(dead for pending in taken.values() for dead in pending.dead),
+        batches={
+            OffsetRange(*source, pending.first, pending.following - 1): tuple(pending.batches)
+            for source, pending in taken.items()
+        },
         samples=sum(file.rows for file in [*samples, *beside.get(HISTOGRAMS, ())]),
         duplicates=duplicates,
     )
@@ -106,6 +113,7 @@ async def store(flush: Flush, places: Places, refusals: Refusals) -> Horizon:
     await _store_dead_letters(flush.dead, places.objects)
     await refusals.append(flush.dead)
     crash_point("lake.refusals-appended")
+    await save_batches(places.objects, flush.batches)
     await asyncio.to_thread(_write_files, places.tables, flush)
     crash_point("lake.files-written")
     if flush.series_locations or flush.beside:

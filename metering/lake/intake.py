@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from kernel.errors import DeadLetter, Refuse
 from kernel.ids import Tenant
 from kernel.log import StoredRecord, TopicPartition
+from metering.batches import StoredBatch
 from metering.gaps import decode_gaps
+from metering.lake.batches import stored_batch
 from metering.lake.beside_rows import BesideMemory, PendingBeside
 from metering.lake.decode import Decoded, Decoder
 from metering.lake.epochs import Judgement
@@ -44,6 +46,7 @@ class Pending:
     beside: PendingBeside = field(default_factory=PendingBeside)
     states: dict[Source, SourceState] = field(default_factory=dict)
     dead: list[DeadRecord] = field(default_factory=list)
+    batches: list[StoredBatch] = field(default_factory=list)  # the records that were taken
     samples: int = 0
     size_bytes: int = 0
     repeated_pushes: int = 0
@@ -151,6 +154,7 @@ class Intake:
         pending.size_bytes += self.series.label_bytes - before  # a record says it small: equal labels compress well
         # Only now: a push that could not be read must not move the horizon past itself.
         _move(header, known, advance(known, header), pending)
+        pending.batches.append(stored_batch(*record.source, record.offset, header))
         _keep(decoded, header.tenant, pending)
         pending.size_bytes += pending.beside.add(
             decoded.beside, self._memory, header.tenant, header.collector, header.received_ms
