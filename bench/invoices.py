@@ -2,7 +2,7 @@
 
 The usage is given as levels, not read from sealed hours: 10,000 customers' hours of a month are 7.4 million rows.
 Contracts are stored before the clock starts. Database:
-SQLite with synchronous=FULL, a transaction for 100 customers, two drafting processes.
+SQLite with synchronous=FULL, a transaction for 100 customers, two drafting processes; every document is signed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from bench.machine import note
 from bench.outcome import Budget, Outcome
 from billing.batch import MonthRun
+from billing.proof.statement import InvoiceSigner
 from console.migrate import migrate
 from kernel.database import Database, sqlite_url
 from kernel.ids import OrganizationId
@@ -124,7 +127,8 @@ def _run(customers: int) -> _Found:
         for organization in organizations:
             text = contract_text(organization, more=_charges())
             office.book.add_contract(text, "contract.yaml", "bench")
-        run = MonthRun(database, open_levels, office.clock, office.audit)
+        signer = InvoiceSigner(Ed25519PrivateKey.generate(), b"")
+        run = MonthRun(database, open_levels, office.clock, office.audit, signer=signer)
         started = time.perf_counter()
         drafted = list(run.drafts(organizations, MONTH))
         after_drafts = time.perf_counter()

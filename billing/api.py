@@ -21,6 +21,7 @@ from billing.gauges import LicenceGauges
 from billing.invoices import Invoice
 from billing.pdf import InvoicePdf, invoice_pdf
 from billing.prepaid import GrantTerms, Prepaid
+from billing.proof.signatures import open_signer
 from billing.receivables import Receivables
 from billing.run import Closed, InvoiceRun
 from billing.standing import Standing
@@ -52,4 +53,5 @@ __all__ = [
     "WrongState",
     "ageing",
     "invoice_pdf",
+    "open_signer",
 ]

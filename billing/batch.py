@@ -18,6 +18,7 @@ from billing.errors import NoContract
 from billing.finalize import Finalizer, Outcome
 from billing.invoices import Invoice
 from billing.prepared import Prepared, prepare
+from billing.proof.statement import InvoiceSigner
 from billing.run import InvoiceRun, commitments_before
 from kernel.audit import AuditLog
 from kernel.clock import Clock, VirtualClock, from_ms
@@ -61,6 +62,7 @@ class MonthRun:
     audit: AuditLog
     actor: str = "billing"
     processes: int = os.cpu_count() or 1
+    signer: InvoiceSigner | None = None  # signs what is issued
 
     def close(self, organizations: Sequence[OrganizationId], month: str) -> Iterator[MonthDone]:
         """Finalize the month of each organization, with the credit notes and commitments due; a batch at a time.
@@ -89,7 +91,7 @@ class MonthRun:
         self, batch: Sequence[OrganizationId], drafts: Sequence[Prepared], refused: Sequence[Refused] = ()
     ) -> MonthDone:
         """One transaction for a batch."""
-        finalizer = Finalizer(self.clock, self.audit, self.actor)
+        finalizer = Finalizer(self.clock, self.audit, self.actor, self.signer)
         outcomes = self.database.transact(lambda connection: finalizer.finalize_all(connection, drafts))
         return _done(batch, drafts, outcomes, refused)
 

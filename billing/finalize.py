@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from hashlib import sha256
 from itertools import groupby
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,6 +23,7 @@ from billing.numbers import CREDIT_NOTES, Number, take_numbers
 from billing.prepaid import load_grants
 from billing.prepared import Prepared
 from billing.pricing.credits import Draw, draw
+from billing.proof.statement import InvoiceSigner, statement_of
 from billing.store import lock_organizations
 from kernel.audit import AuditLog
 from kernel.clock import Clock
@@ -38,6 +40,7 @@ class Finalizer:
     clock: Clock
     audit: AuditLog
     actor: str
+    signer: InvoiceSigner | None = None  # None: where no authority vouches for a key, documents are not signed
 
     def finalize(self, connection: sa.Connection, draft: Prepared) -> Invoice:
         """The final document of the draft's contract, kind and period: the stored one if one stands.
@@ -128,7 +131,8 @@ class Finalizer:
         if not draft.is_credit_note:
             grants = load_grants(connection, draft.organization, due.currency)
             drawn, due = draw(grants, due, number.issued_ms)
-        encoded = _document(draft, number, issue, drawn, due)
+        document = _document(draft, number, issue, drawn, due)
+        encoded = canonical(document)
         is_first = issue == 1 and draft.issue is None
         invoice = Invoice(
             number=number.text,
@@ -143,24 +147,28 @@ class Finalizer:
             sha256=sha256(encoded).hexdigest(),
             json=encoded,
         )
-        return Issued(invoice, number, draft.postings, drawn)
+        signed = self._signed(draft, document, encoded)
+        return Issued(invoice, number, draft.postings, drawn, draft.legal_entity.id, signed)
+
+    def _signed(self, draft: Prepared, document: dict[str, Any], encoded: bytes) -> bytes | None:
+        if self.signer is None:
+            return None
+        return self.signer.sign(statement_of(document, encoded, draft.files, document["issued_at"]))
 
 
-def _document(draft: Prepared, number: Number, issue: int, drawn: Iterable[Draw], due: Money) -> bytes:
+def _document(draft: Prepared, number: Number, issue: int, drawn: Iterable[Draw], due: Money) -> dict[str, Any]:
     """The draft's content with what its number brings."""
     due_date = date.fromisoformat(number.issue_date) + timedelta(days=draft.payment_days)
     prepaid = [{"grant": one.grant, "amount": f"{one.amount.amount:f}"} for one in drawn]
-    return canonical(
-        json.loads(draft.content)
-        | {
-            "status": "final",
-            "number": number.text,
-            "issued_at": utc_text(number.issued_ms),
-            "issue_date": number.issue_date,
-            **({"issue": str(issue)} if issue > 1 and draft.issue is None else {}),
-            "payment": {"prepaid": prepaid, "due": f"{due.amount:f}", "due_date": due_date.isoformat()},
-        }
-    )
+    content: dict[str, Any] = json.loads(draft.content)
+    return content | {
+        "status": "final",
+        "number": number.text,
+        "issued_at": utc_text(number.issued_ms),
+        "issue_date": number.issue_date,
+        **({"issue": str(issue)} if issue > 1 and draft.issue is None else {}),
+        "payment": {"prepaid": prepaid, "due": f"{due.amount:f}", "due_date": due_date.isoformat()},
+    }
 
 
 def _series(draft: Prepared) -> str:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from billing.draft import canonical
 from billing.invoices import Invoice, load_invoices, standing
 from billing.ledger import Posting, draw_postings
-from billing.models import draws, entries, invoices, outbox, postings
+from billing.models import draws, entries, invoices, outbox, postings, signatures
 from billing.numbers import Number
 from billing.pricing.credits import Draw
 from kernel.money import Currency, Money, minor_units_of, total
@@ -26,17 +26,27 @@ class Issued:
     number: Number
     postings: tuple[Posting, ...]
     draws: tuple[Draw, ...]
+    legal_entity: str
+    signed: bytes | None  # `signature.json`
 
 
 def store_issued(connection: sa.Connection, issued: Sequence[Issued]) -> None:
-    """Documents, postings, outbox rows and draws of one series."""
+    """Documents, their signatures, postings, outbox rows and draws of one series."""
     rows = [(invoices, _invoice_row(one)) for one in issued]
+    rows += [(signatures, _signature_row(one, one.signed)) for one in issued if one.signed]
     rows += [(postings, row) for one in issued for row in _posting_rows(one)]
     rows += [(outbox, _outbox_row(one.invoice)) for one in issued]
     for one in issued:
         rows += [(draws, row) for row in _draw_rows(one)]
         rows += [(entries, row) for row in _entry_rows(one)]
-    for table in (invoices, postings, outbox, draws, entries):  # in this order: the others refer to the documents
+    for table in (
+        invoices,
+        signatures,
+        postings,
+        outbox,
+        draws,
+        entries,
+    ):  # in this order: the others refer to the documents
         ours = [row for into, row in rows if into is table]
         if ours:
             connection.execute(table.insert(), ours)
@@ -81,6 +91,10 @@ def _invoice_row(one: Issued) -> dict[str, Any]:
         | {"legal_entity": number.series, "year": number.year, "sequence": number.sequence}
         | {"document": one.invoice.json.decode()}
     )
+
+
+def _signature_row(one: Issued, signed: bytes) -> dict[str, Any]:
+    return {"number": one.invoice.number, "legal_entity": one.legal_entity, "signed": signed.decode()}
 
 
 def _posting_rows(one: Issued) -> list[dict[str, Any]]:

@@ -170,3 +170,33 @@ draws = sa.Table(
     sa.Column("grant_id", sa.Text, sa.ForeignKey("billing_grants.grant_id"), primary_key=True),
     sa.Column("minor_units", sa.BigInteger, nullable=False),
 )
+
+# The vendor's signature over each document, made in the transaction of its number.
+signatures = sa.Table(
+    "billing_signatures",
+    metadata,
+    sa.Column("number", sa.Text, sa.ForeignKey("billing_invoices.number"), primary_key=True),
+    sa.Column("legal_entity", sa.Text, nullable=False, index=True),
+    sa.Column("signed", sa.Text, nullable=False),  # `signature.json` of a bundle
+)
+
+# Signed roots of the tree over a legal entity's signatures, each naming the one before.
+checkpoints = sa.Table(
+    "billing_checkpoints",
+    metadata,
+    sa.Column("legal_entity", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),  # from 1
+    sa.Column("month", sa.Text, nullable=False),  # YYYY-MM that was closed
+    sa.Column("size", sa.Integer, nullable=False),  # leaves of the tree
+    sa.Column("signed", sa.Text, nullable=False),  # canonical JSON
+    sa.Column("made_ms", sa.BigInteger, nullable=False),
+)
+
+checkpoint_leaves = sa.Table(
+    "billing_checkpoint_leaves",
+    metadata,
+    sa.Column("legal_entity", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),  # index in the tree, from 0
+    sa.Column("number", sa.Text, sa.ForeignKey("billing_signatures.number"), nullable=False, unique=True),
+    sa.Column("leaf", sa.String(64), nullable=False),  # hash of the signed statement, in hex
+)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 from billing.contract import LegalEntity
 from billing.draft import CREDIT_NOTE, Draft
 from billing.ledger import Posting, postings_of
+from billing.proof.rows import STEPS, render_steps
 from kernel.ids import OrganizationId
 from kernel.money import Money
 from kernel.window import Window
@@ -35,10 +37,15 @@ class Prepared:
     postings: tuple[Posting, ...]
     corrections: tuple[tuple[str, tuple[str, ...]], ...]  # number, and the documents that counted as billed
     reference: str | None
+    files: dict[str, str]  # sha256 of the files of its bundle that the document itself does not tie
 
     @property
     def is_credit_note(self) -> bool:
         return self.kind == CREDIT_NOTE
+
+
+def _files(draft: Draft) -> dict[str, str]:
+    return {STEPS: sha256(render_steps(draft.usage)).hexdigest()} if draft.usage else {}
 
 
 def prepare(draft: Draft) -> Prepared:
@@ -64,4 +71,5 @@ def prepare(draft: Draft) -> Prepared:
         postings=postings_of(draft),
         corrections=tuple((each.number, each.counted) for each in draft.corrections),
         reference=draft.reference,
+        files=_files(draft),
     )

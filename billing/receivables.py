@@ -24,6 +24,7 @@ from billing.ledger import Posting, payment_postings
 from billing.life import Event, LifeEvent, State, follow
 from billing.models import approvals, draws, entries, events, outbox, postings
 from billing.prepared import prepare
+from billing.proof.statement import InvoiceSigner
 from billing.standing import Standing, read_standing
 from billing.store import insert_new, lock_organization
 from kernel.audit import AuditLog
@@ -43,6 +44,7 @@ class Receivables:
     clock: Clock
     audit: AuditLog
     actor: str = "billing"
+    signer: InvoiceSigner | None = None  # signs credit notes
 
     def approve(self, draft: Draft) -> str:
         """Approve exactly this draft; returns its sha256. Again changes nothing."""
@@ -138,7 +140,8 @@ class Receivables:
             period = Window(utc_ms(document["period"]["start"]), utc_ms(document["period"]["end"]))
             credit = Credit(lines, len(before) + 1, reason)
             draft = credit_draft(agreed_on(document), period, number, credit)
-            issued = Finalizer(self.clock, self.audit, self.actor).finalize(connection, prepare(draft))
+            finalizer = Finalizer(self.clock, self.audit, self.actor, self.signer)
+            issued = finalizer.finalize(connection, prepare(draft))
             self._settle_if_nothing_is_open(connection, read_standing(connection, number))
             return issued
 

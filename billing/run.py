@@ -16,6 +16,7 @@ from billing.gathering import Gathering
 from billing.invoices import Invoice, find_invoice, load_invoice, load_invoices
 from billing.life import Phase, phase_of
 from billing.prepared import prepare
+from billing.proof.statement import InvoiceSigner
 from billing.rating.commitment import charges_of
 from billing.store import agree_stored, load_contract, load_contracts
 from kernel.audit import AuditLog
@@ -54,6 +55,7 @@ class InvoiceRun:
     clock: Clock
     audit: AuditLog
     actor: str = "billing"
+    signer: InvoiceSigner | None = None  # signs what is issued
 
     def draft(self, organization: OrganizationId, month: str, contract: str | None = None) -> Draft:
         """The monthly invoice as it would be now. The same contract, usage and documents give the same bytes.
@@ -105,7 +107,7 @@ class InvoiceRun:
 
         Raises UsageNotSealed, GraceNotOver, NotApproved; Conflict when what it rests on has changed meanwhile.
         """
-        finalizer = Finalizer(self.clock, self.audit, self.actor)
+        finalizer = Finalizer(self.clock, self.audit, self.actor, self.signer)
         prepared = prepare(draft)
         return self.database.transact(lambda connection: finalizer.finalize(connection, prepared))
 

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from billing.api import Closed, ContractBook, InvoiceRun, invoice_pdf
+from billing.api import Closed, ContractBook, InvoiceRun, invoice_pdf, open_signer
 from console.up import open_lake, open_meters
 from console.wiring import Vendor
 from kernel.ids import OrganizationId
@@ -55,7 +55,9 @@ async def close_hours(vendor: Vendor, organization: OrganizationId, name: str, z
 
 
 def _invoice(vendor: Vendor, store: UsageStore, organization: OrganizationId, name: str) -> Closed:
-    return InvoiceRun(vendor.database(), store, vendor.clock, vendor.audit(), "cli").close(organization, name)
+    signer = open_signer(vendor.authority_folder, vendor.clock)
+    run = InvoiceRun(vendor.database(), store, vendor.clock, vendor.audit(), "cli", signer)
+    return run.close(organization, name)
 
 
 def _write(vendor: Vendor, usage: UsageMonth, name: str, zone: str, closed: Closed, out: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from billing.api import ContractBook, Invoice, MonthRun, Refused, invoice_pdf
+from billing.api import ContractBook, Invoice, MonthRun, Refused, invoice_pdf, open_signer
 from billing.errors import NoContract
 from console.up import open_lake, open_meters
 from console.wiring import Vendor
@@ -112,7 +112,13 @@ def _invoice(
     vendor: Vendor, owners: Sequence[OrganizationId], summary: Summary, choice: Choice, progress: Progress
 ) -> None:
     run = MonthRun(
-        vendor.database(), UsageStore, vendor.clock, vendor.audit(), actor="close", processes=choice.processes
+        vendor.database(),
+        UsageStore,
+        vendor.clock,
+        vendor.audit(),
+        actor="close",
+        processes=choice.processes,
+        signer=open_signer(vendor.authority_folder, vendor.clock),
     )
     count = 0
     for done in run.close(owners, summary.month):

@@ -10,6 +10,8 @@ import typer
 from billing.book import ContractBook
 from billing.pdf import InvoicePdf, invoice_pdf
 from billing.prepaid import Prepaid
+from billing.proof.signatures import open_signer
+from billing.proof.statement import InvoiceSigner
 from billing.receivables import Receivables
 from billing.run import InvoiceRun
 from kernel.deployment import Deployment
@@ -28,7 +30,13 @@ OnlyOrganization = Annotated[str | None, typer.Option("--organization", help="On
 def receivables_of(ctx: typer.Context) -> Receivables:
     """What happens to its documents."""
     deployment = deployment_of(ctx)
-    return Receivables(deployment.database(), deployment.clock, deployment.audit(), ACTOR)
+    return Receivables(deployment.database(), deployment.clock, deployment.audit(), ACTOR, signer_of(ctx))
+
+
+def signer_of(ctx: typer.Context) -> InvoiceSigner | None:
+    """Its key for documents; None while it has no authority."""
+    deployment = deployment_of(ctx)
+    return open_signer(deployment.authority_folder, deployment.clock)
 
 
 def prepaid_of(ctx: typer.Context) -> Prepaid:
@@ -56,7 +64,8 @@ def run_of(ctx: typer.Context) -> InvoiceRun:
 
     deployment = deployment_of(ctx)
     database = deployment.database()
-    return InvoiceRun(database, UsageStore(database), deployment.clock, deployment.audit(), ACTOR)
+    store = UsageStore(database)
+    return InvoiceRun(database, store, deployment.clock, deployment.audit(), ACTOR, signer_of(ctx))
 
 
 def pdf_of(ctx: typer.Context) -> InvoicePdf:

@@ -11,9 +11,7 @@ from billing.commands.context import Number, deployment_of, run_of
 from billing.document import utc_ms
 from billing.proof.bundle import render_bundle, write_bundle
 from billing.proof.explain import explain_line
-from billing.proof.statement import sign_statement
-from kernel.identity import CertificateAuthority
-from kernel.identity.receipt_key import open_invoice_key
+from billing.proof.signatures import load_signature, sign_now
 from kernel.window import Window
 
 if TYPE_CHECKING:
@@ -41,13 +39,11 @@ def bundle_invoice(
     out: Annotated[Path, typer.Option(help="A new folder.")],
 ) -> None:
     """Write what a customer needs to verify an invoice offline with `byoc verify-invoice`."""
-    invoice, deployment = run_of(ctx).invoice(number), deployment_of(ctx)
-    authority = CertificateAuthority.open(deployment.authority_folder, deployment.clock)
-    key = open_invoice_key(deployment.authority_folder)
+    run, clock = run_of(ctx), deployment_of(ctx).clock
+    invoice = run.invoice(number)
+    stored = load_signature(run.database, number)
     files = render_bundle(
-        invoice.json,
-        _usage_of(ctx, invoice),
-        lambda encoded, steps: sign_statement(encoded, steps, key, authority.sign_statement),
+        invoice.json, _usage_of(ctx, invoice), lambda named: stored or sign_now(invoice, named, run.signer, clock)
     )
     write_bundle(out, files)
     typer.echo(f"{out}: {', '.join(sorted(files))}")

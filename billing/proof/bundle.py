@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
-from billing.proof.rows import render_rows
+from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS, render_rows, render_steps
 from kernel.errors import ByocError, Conflict, truncate
 from metering.usage.model import UsageMonth, canonical_line, tree_root
 
-INVOICE, ROWS, STEPS, SIGNATURE = "invoice.json", "rows.tsv", "steps.json", "signature.json"
+Sign = Callable[[Mapping[str, str]], bytes]  # from the sha256 of files by name to `signature.json`
 
 
-def render_bundle(
-    encoded: bytes, usage: UsageMonth | None, sign: Callable[[bytes, bytes | None], bytes]
-) -> dict[str, bytes]:
-    """The bundle's files by name. `sign` makes the signature's file from those of the invoice and the steps.
+def render_bundle(encoded: bytes, usage: UsageMonth | None, sign: Sign) -> dict[str, bytes]:
+    """The bundle's files by name. `sign` gives what was signed at issue, or signs now what never was.
 
     Raises Conflict when `usage` is not what the document was made from.
     """
     stated = json.loads(encoded)["usage"]
     if stated is None:
-        return {INVOICE: encoded, SIGNATURE: sign(encoded, None)}
+        return {INVOICE: encoded, SIGNATURE: sign({})}
     root = tree_root(canonical_line(row) for row in usage.rows).hex() if usage else None
     if usage is None or root != stated.get("merkle_root"):
         raise Conflict("the usage was revised since, or is not stored any more: no bundle of what was billed")
-    steps = json.dumps(usage.step.points).encode()
-    return {
-        INVOICE: encoded,
-        ROWS: render_rows(usage.rows),
-        STEPS: steps,
-        SIGNATURE: sign(encoded, steps),
-    }
+    steps = render_steps(usage)
+    signature = sign({STEPS: sha256(steps).hexdigest()})
+    return {INVOICE: encoded, ROWS: render_rows(usage.rows), STEPS: steps, SIGNATURE: signature}
 
 
 def write_bundle(folder: Path, files: Mapping[str, bytes]) -> None:

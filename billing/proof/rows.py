@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from kernel.errors import InvalidInput
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import Window
-from metering.usage.model import UsageRow, canonical_line
+from metering.usage.model import UsageMonth, UsageRow, canonical_line
 
+INVOICE, ROWS, STEPS, SIGNATURE = "invoice.json", "rows.tsv", "steps.json", "signature.json"  # of a bundle
 _FIELDS = 12
 
 
 def render_rows(rows: Iterable[UsageRow]) -> bytes:
     """The canonical lines, sorted: the leaves in their order."""
     return b"".join(sorted(canonical_line(row) for row in rows))
+
+
+def render_steps(usage: UsageMonth) -> bytes:
+    """The organization's levels of a period as JSON: `steps.json`."""
+    return json.dumps(usage.step.points).encode()
 
 
 def parse_rows(content: bytes, source: str) -> tuple[UsageRow, ...]:

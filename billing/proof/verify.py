@@ -13,8 +13,7 @@ from typing import Any
 from billing.agreed import AgreedContract, agreed_on
 from billing.document import render_line, utc_ms
 from billing.draft import USAGE
-from billing.proof.bundle import INVOICE, ROWS, SIGNATURE, STEPS
-from billing.proof.rows import parse_rows
+from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS, parse_rows
 from billing.proof.statement import check_statement
 from billing.rating import rate
 from billing.rating.commitment import commitment_information
@@ -42,13 +41,17 @@ def verify_bundle(folder: Path, authority_pem: bytes) -> Verified:
     """Check a bundle. Raises InvalidInput that names the file and the place of the first thing that is wrong."""
     encoded = _read(folder / INVOICE)
     document: dict[str, Any] = _json(encoded, folder / INVOICE)
-    steps = _read(folder / STEPS) if isinstance(document, dict) and document.get("usage") is not None else None
+    has_usage = isinstance(document, dict) and document.get("usage") is not None
+    files = {STEPS: _read(folder / STEPS)} if has_usage else {}
     try:
-        check_statement(_read(folder / SIGNATURE), encoded, steps, authority_pem, str(folder / SIGNATURE))
+        signature, source = _read(folder / SIGNATURE), str(folder / SIGNATURE)
+        statement = check_statement(signature, encoded, files, authority_pem, source)
     except (KeyError, TypeError) as error:
         raise _wrong(folder, "document", truncate(repr(error)), "a document of schema byoc/invoice/1") from error
     proved = ["signature: the authority's key, the bytes of invoice and steps, number, period and Merkle root"]
     unproved = []
+    if statement["signed_at"] != document["issued_at"]:
+        unproved.append(f"that it was signed when it was issued: the signature is of {statement['signed_at']}")
     try:
         _check_arithmetic(document, folder)
         proved.append("arithmetic: every line from its quantity and rate, and the totals from the lines")

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy.exc import DBAPIError
 
-from billing.proof.bundle import INVOICE, ROWS, SIGNATURE, STEPS
-from billing.proof.statement import sign_statement
+from billing.models import signatures
+from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS
+from billing.proof.signatures import load_signature
+from billing.proof.statement import InvoiceSigner, statement_of
 from billing.proof.verify import FROM_SAMPLES, verify_bundle
 from kernel.errors import ByocError, Conflict, InvalidInput, NotFound
 from kernel.identity import CertificateAuthority
-from kernel.identity.receipt_key import open_invoice_key
-from tests.billing.deals import contract_text
+from kernel.identity.receipt_key import INVOICE_KEY_FILE, open_invoice_key
+from tests.billing.deals import ACME, Office, contract_text
 from tests.billing.test_cli import TERM, Desk
 
 NUMBER = "EXAMPLE-EU-2026-000002"
@@ -22,24 +30,29 @@ NUMBER = "EXAMPLE-EU-2026-000002"
 class Closed(Desk):
     """October is invoiced, an hour of it above the commitment."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_signed: bool = True) -> None:
         super().__init__(folder)
-        self.authority = CertificateAuthority.create(
-            self.deployment.authority_folder, "vendor.example.com", self.deployment.clock
-        )
+        if is_signed:
+            self.make_authority()
         self.say("contract", "add", self.file("contract.yaml", contract_text(term=TERM)))
         self.seal_term(above=True)
         self.say("invoice", "finalize", "acme", "2026-10")
         self.bundle = folder / "bundle"
 
+    def make_authority(self) -> None:
+        self.authority = CertificateAuthority.create(
+            self.deployment.authority_folder, "vendor.example.com", self.deployment.clock
+        )
+
     def resign(self, change: dict[str, object]) -> None:
         """A vendor that signs a document which does not follow from its rows."""
-        encoded = json.dumps(json.loads((self.bundle / INVOICE).read_text()) | change).encode()
+        document = json.loads((self.bundle / INVOICE).read_text()) | change
+        encoded = json.dumps(document).encode()
         (self.bundle / INVOICE).write_bytes(encoded)
-        key = open_invoice_key(self.deployment.authority_folder)
-        steps = (self.bundle / STEPS).read_bytes()
-        signed = sign_statement(encoded, steps, key, self.authority.sign_statement)
-        (self.bundle / SIGNATURE).write_bytes(signed)
+        files = {STEPS: sha256((self.bundle / STEPS).read_bytes()).hexdigest()}
+        signer = InvoiceSigner.of(open_invoice_key(self.deployment.authority_folder), self.authority.sign_statement)
+        statement = statement_of(document, encoded, files, document["issued_at"])
+        (self.bundle / SIGNATURE).write_bytes(signer.sign(statement))
 
     def refusal(self) -> str:
         with pytest.raises(InvalidInput) as caught:
@@ -65,6 +78,50 @@ def test_a_commitment_is_bundled_without_rows(closed: Closed, tmp_path: Path) ->
     closed.say("invoice", "bundle", "EXAMPLE-EU-2026-000001", "--out", str(tmp_path / "first"))
     verified = verify_bundle(tmp_path / "first", closed.authority.certificate_pem)
     assert verified.unproved == ("the lines of a commitment document from its contract",)
+
+
+def test_the_signature_is_that_of_the_day_of_issue(closed: Closed, tmp_path: Path) -> None:
+    """Later, with another key, the bundle still holds what was signed then."""
+    (closed.deployment.authority_folder / INVOICE_KEY_FILE).unlink()
+    closed.deployment.clock.step_wall(86_400)  # type: ignore[attr-defined]
+    closed.say("invoice", "bundle", NUMBER, "--out", str(tmp_path / "later"))
+    for name in (INVOICE, ROWS, STEPS, SIGNATURE):
+        assert (tmp_path / "later" / name).read_bytes() == (closed.bundle / name).read_bytes()
+    statement = json.loads((closed.bundle / SIGNATURE).read_bytes())["statement"]
+    assert statement["signed_at"] == json.loads((closed.bundle / INVOICE).read_bytes())["issued_at"]
+    for number in ("EXAMPLE-EU-2026-000001", NUMBER):
+        assert load_signature(closed.deployment.database(), number)
+
+
+def test_a_document_issued_before_there_was_a_key_says_so(tmp_path: Path) -> None:
+    desk = Closed(tmp_path, is_signed=False)
+    with pytest.raises(Conflict, match="byoc ca init"):
+        desk.say("invoice", "bundle", NUMBER, "--out", str(desk.bundle))
+    desk.make_authority()
+    desk.deployment.clock.step_wall(60)  # type: ignore[attr-defined]
+    desk.say("invoice", "bundle", NUMBER, "--out", str(desk.bundle))
+    verified = verify_bundle(desk.bundle, desk.authority.certificate_pem)
+    assert "that it was signed when it was issued" in verified.unproved[0]
+
+
+def test_signatures_are_append_only(office: Office) -> None:
+    key = Ed25519PrivateKey.generate()
+    run = replace(office.run, signer=InvoiceSigner.of(key, lambda message: message))
+    office.book.add_contract(contract_text(), "contract.yaml", "test")
+    number = run.close(ACME, "2026-10").invoice.number
+    assert load_signature(office.database, number)
+    row = {"number": number, "legal_entity": "example-eu", "signed": "{}"}
+    for change in (
+        sa.update(signatures).values(signed="{}"),
+        sa.delete(signatures),
+        sa.insert(signatures).values(row),
+    ):
+        with pytest.raises(DBAPIError):
+            office.database.transact(partial(_execute, change))
+
+
+def _execute(statement: sa.Executable, connection: sa.Connection) -> None:
+    connection.execute(statement)
 
 
 @pytest.mark.parametrize("name", [INVOICE, ROWS, STEPS, SIGNATURE])
