@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("byoc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("byoc")
 
-pytest_plugins = ["tests.services.fixtures"]
+pytest_plugins = ["tests.services.fixtures", "tests.databases"]
 
 
 def pytest_configure() -> None:

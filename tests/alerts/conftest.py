@@ -22,7 +22,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     if request.param == "sqlite":
         database = open_migrated(tmp_path / "byoc.sqlite")
     else:
-        database = Database(request.getfixturevalue("postgres_url"))
+        database = Database(request.getfixturevalue("migrated_postgres_url"))
         migrate(database)
     yield database
     database.close()

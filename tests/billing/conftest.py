@@ -21,8 +21,8 @@ def sqlite(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def postgresql(postgres_url: str) -> Iterator[Database]:
-    database = Database(postgres_url)
+def postgresql(migrated_postgres_url: str) -> Iterator[Database]:
+    database = Database(migrated_postgres_url)
     migrate(database)
     yield database
     database.close()

@@ -44,8 +44,8 @@ def world(tmp_path: Path, clock: VirtualClock) -> Iterator[IdentityWorld]:
 
 
 @pytest.fixture
-def postgres_world(tmp_path: Path, postgres_url: str) -> Iterator[IdentityWorld]:
-    made = make_world(tmp_path, postgres_url)
+def postgres_world(tmp_path: Path, migrated_postgres_url: str) -> Iterator[IdentityWorld]:
+    made = make_world(tmp_path, migrated_postgres_url)
     yield made
     made.database.close()
 

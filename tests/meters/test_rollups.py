@@ -142,8 +142,8 @@ async def test_a_counter_counts_across_hours_gaps_and_resets_and_hours_telescope
 
 
 @pytest.mark.services
-async def test_meters_are_sealed_revised_and_read_on_postgresql(postgres_url: str) -> None:
-    database = Database(postgres_url)
+async def test_meters_are_sealed_revised_and_read_on_postgresql(migrated_postgres_url: str) -> None:
+    database = Database(migrated_postgres_url)
     migrate(database)
     lake, store = LakeWithStarts(), UsageStore(database)
     clock, meters = VirtualClock(from_ms(NOW)), meter_closer(lake, database)

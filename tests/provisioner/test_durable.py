@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kernel.database import sqlite_url
+from tests.databases import open_migrated
 
 # Reserved but not committed: rolled back. Committed but not begun: "capacity reserved but not started".
 PLACES = ["committed", "begun", "acted", "observed", "committed_state", "declared"]
@@ -49,12 +50,14 @@ class Vendor:
 
 @pytest.fixture
 def sqlite_vendor(tmp_path: Path) -> Vendor:
-    return Vendor(sqlite_url(tmp_path / "byoc.sqlite"), tmp_path)
+    path = tmp_path / "byoc.sqlite"
+    open_migrated(path).close()
+    return Vendor(sqlite_url(path), tmp_path)
 
 
 @pytest.fixture
-def postgres_vendor(postgres_url: str, tmp_path: Path) -> Vendor:
-    return Vendor(postgres_url, tmp_path)
+def postgres_vendor(migrated_postgres_url: str, tmp_path: Path) -> Vendor:
+    return Vendor(migrated_postgres_url, tmp_path)
 
 
 @pytest.mark.slow

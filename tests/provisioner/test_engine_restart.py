@@ -53,8 +53,8 @@ async def test_a_job_that_runs_when_the_engine_stops_is_left_to_the_next(databas
 
 
 @pytest.fixture
-def postgres(postgres_url: str) -> Iterator[Database]:
-    made = Database(postgres_url)
+def postgres(migrated_postgres_url: str) -> Iterator[Database]:
+    made = Database(migrated_postgres_url)
     migrate(made)
     yield made
     made.close()

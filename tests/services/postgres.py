@@ -39,10 +39,14 @@ class PostgresServer:
     folder: Path
 
     @contextmanager
-    def database(self) -> Iterator[str]:
-        """URL of a new empty database, dropped at the end of the block, with whoever is still connected."""
+    def database(self, template: str = "template1") -> Iterator[str]:
+        """URL of a new database, dropped at the end of the block, with whoever is still connected.
+
+        It is empty, or a copy of the database `template`, to which nobody may be connected.
+        """
         name = f"test_{secrets.token_hex(6)}"
-        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        made = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        self._execute(made.format(sql.Identifier(name), sql.Identifier(template)))
         try:
             yield self.url(name)
         finally:

@@ -24,7 +24,7 @@ FIRST_HOUR = Window(T0, T0 + 60 * MINUTE)
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.services)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     sqlite = sqlite_url(tmp_path / "byoc.sqlite")
-    database = Database(sqlite if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
+    database = Database(sqlite if request.param == "sqlite" else request.getfixturevalue("migrated_postgres_url"))
     migrate(database)
     yield database
     database.close()

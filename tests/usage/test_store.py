@@ -32,7 +32,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     if request.param == "sqlite":
         opened = open_migrated(tmp_path / "byoc.sqlite")
     else:
-        opened = Database(request.getfixturevalue("postgres_url"))
+        opened = Database(request.getfixturevalue("migrated_postgres_url"))
         migrate(opened)
     yield opened
     opened.close()
