@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from kernel.errors import InvalidInput
 from kernel.ids import ClusterId, CollectorId, ProjectId, parse_id
 from kernel.window import Window
 from metering.record import STALE_NAN_BITS, LabelSet, parse_canonical_labels
+from metering.usage.levels import one_each
 from metering.usage.meter import TARGET_UP, GaugeMeter
 from metering.usage.presence import GaugeSamples, Held, Int64, hold, missing, open_at, union
 
@@ -169,7 +169,7 @@ def _series_of(table: pa.Table) -> Iterator[_Series]:
     ids = table.column("series_id").combine_chunks().dictionary_encode().indices.to_numpy()
     times = table.column("timestamp_ms").to_numpy()
     values = table.column("value").to_numpy()
-    order = _order(ids, times, values)
+    order = one_each(ids, times, values)
     ids, times, values = ids[order], times[order], values[order]
     bounds = [0, *(np.flatnonzero(ids[1:] != ids[:-1]) + 1).tolist(), len(order)]
     for start, end in pairwise(bounds):
@@ -181,21 +181,6 @@ def _series_of(table: pa.Table) -> Iterator[_Series]:
             times[start:end],
             values[start:end],
         )
-
-
-def _order(ids: npt.NDArray[np.int32], times: Int64, values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """Row numbers by series and time, one for each time of a series.
-
-    Of two values at one time the highest counts, and a number before a marker: no order of arrival decides.
-    """
-    rising = (ids[1:] > ids[:-1]) | ((ids[1:] == ids[:-1]) & (times[1:] > times[:-1]))
-    if rising.all():
-        return np.arange(len(ids))
-    bits = values.view(np.int64)  # orders NaN by its bits, a stale marker after a plain NaN
-    order: npt.NDArray[np.intp] = np.lexsort((bits, np.where(np.isnan(values), -np.inf, values), times, ids))
-    ids, times = ids[order], times[order]
-    kept: npt.NDArray[np.intp] = order[np.append((ids[1:] != ids[:-1]) | (times[1:] != times[:-1]), True)]
-    return kept
 
 
 def _target(labels: LabelSet) -> LabelSet:

@@ -50,19 +50,19 @@ Latest = dict[tuple[str, tuple[tuple[str, str], ...]], dict[int, float]]
 
 
 def _winners(rows: Iterable[Row]) -> Latest:
-    """(collector, labels) -> time -> value: the highest of several, a number before any marker."""
+    """(collector, labels) -> time -> value: the lowest of several, a number before any marker."""
     kept: Latest = defaultdict(dict)
     for row in rows:
         times = kept[row.collector, row.labels]
-        if row.at_ms not in times or _rank(row.value) > _rank(times[row.at_ms]):
+        if row.at_ms not in times or _rank(row.value) < _rank(times[row.at_ms]):
             times[row.at_ms] = row.value
     return kept
 
 
 def _rank(value: float) -> tuple[int, float, int]:
     if math.isnan(value):
-        return 0, 0.0, int(_is_stale(value))
-    return 1, value, 0
+        return 1, 0.0, int(not _is_stale(value))
+    return 0, value, 0
 
 
 def _is_stale(value: float) -> bool:

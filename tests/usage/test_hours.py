@@ -139,11 +139,11 @@ def test_a_marker_of_another_targets_scrape_ends_nothing() -> None:
     assert minutes(hours_of(rows)[0][0]) == (80, 20, 40)
 
 
-def test_two_values_at_one_time_count_once_at_the_higher() -> None:
-    """A number wins over a marker, the higher number over the lower, whatever arrived first."""
+def test_two_values_at_one_time_count_once_at_the_lower() -> None:
+    """A number wins over a marker, the lower number over the higher, as in the lake, whatever arrived first."""
     rows = [gauge(at(0), 4.0), gauge(at(0), 6.0), gauge(at(0), STALE), scrape(at(0)), *end(1, ok=True)]
     for arrived in (rows, rows[::-1]):
-        assert minutes(hours_of(arrived)[0][0]) == (6, 1, 0)
+        assert minutes(hours_of(arrived)[0][0]) == (4, 1, 0)
 
 
 def test_an_empty_lake() -> None:
