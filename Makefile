@@ -41,7 +41,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/house
+	$(BIN)/python -m pytest -q -m "not slow" tests/house
 
 # Out of bounds, after free, overflow: whatever the tests of the collector's kernel make it do is watched.
 ASAN = $(shell $(CC) -print-file-name=libasan.so)

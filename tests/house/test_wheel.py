@@ -15,6 +15,7 @@ import pytest
 from collector.native import KeyTable
 from tests.collector.world import Page, ScriptedGateway, run_gateway, run_target, static_job, until, write_config
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
 

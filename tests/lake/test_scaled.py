@@ -24,13 +24,14 @@ pytestmark = pytest.mark.services
 
 
 @pytest.fixture
-def places(start_kafka: StartKafka, s3_bucket: S3Bucket, postgres_url: str, tmp_path: Path) -> dict[str, Any]:
+def stored(s3_bucket: S3Bucket, postgres_url: str, tmp_path: Path) -> dict[str, Any]:
+    """The lake on S3 and PostgreSQL; the log in a folder."""
     account, credentials = s3_bucket.account, tmp_path / "credentials"
     credentials.write_text(
         f"[default]\naws_access_key_id = {account.access_key}\naws_secret_access_key = {account.secret_key}\n"
     )
     return {
-        "kafka": start_kafka({}).bootstrap_servers,
+        "folder": str(tmp_path),
         "catalog": postgres_url,
         "bucket": s3_bucket.name,
         "endpoint": account.endpoint_url,
@@ -38,6 +39,11 @@ def places(start_kafka: StartKafka, s3_bucket: S3Bucket, postgres_url: str, tmp_
         "secret_key": account.secret_key,
         "credentials": str(credentials),
     }
+
+
+@pytest.fixture
+def places(start_kafka: StartKafka, stored: dict[str, Any]) -> dict[str, Any]:
+    return {**stored, "kafka": start_kafka({}).bootstrap_servers}
 
 
 async def test_killed_stopped_and_swept_the_rows_are_the_same(places: dict[str, Any]) -> None:
@@ -53,8 +59,8 @@ async def test_a_stopped_writer_does_not_commit_over_its_successor(places: dict[
         await wake_up_after_the_successor(places, log, lake, ["lake.horizon-stored"])
 
 
-async def test_a_scan_of_s3_reads_a_file_once(places: dict[str, Any], tmp_path: Path) -> None:
-    cached = {**places, "cache": str(tmp_path / "cache")}
+async def test_a_scan_of_s3_reads_a_file_once(stored: dict[str, Any], tmp_path: Path) -> None:
+    cached = {**stored, "cache": str(tmp_path / "cache")}
     async with open_places(cached) as (log, lake):
         await append(log, pushes(1, 3))
         await LakeWriter(lake, log).drain()
@@ -72,7 +78,7 @@ async def test_a_scan_of_s3_reads_a_file_once(places: dict[str, Any], tmp_path: 
 
 
 async def test_every_write_to_s3_names_owner_and_encryption(
-    places: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[dict[str, str]] = []
     make = LakeFileIO._client
@@ -86,7 +92,7 @@ async def test_every_write_to_s3_names_owner_and_encryption(
         return client
 
     monkeypatch.setattr(LakeFileIO, "_client", watched)
-    async with open_places(places) as (log, lake):
+    async with open_places(stored) as (log, lake):
         await append(log, pushes(1, 1))
         await LakeWriter(lake, log).drain()
     # Two tables made and two commits: metadata, manifests, lists and data.

@@ -15,12 +15,11 @@ from pathlib import Path
 import psycopg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import MessageSizeTooLargeError
 from botocore.exceptions import ClientError
 from sqlalchemy import create_engine, text
 
 from tests.services.errors import ServiceFailed, ServiceUnavailable
-from tests.services.fixtures import Services, StartAlertmanager, StartKafka, StartPrometheus, StartVmagent
+from tests.services.fixtures import Services, StartAlertmanager, StartPrometheus, StartVmagent
 from tests.services.kafka import KafkaServer
 from tests.services.postgres import PostgresServer
 from tests.services.process import ServiceProcess, ServiceSpec, find_program, free_ports
@@ -74,12 +73,6 @@ class TestKafka:
             await producer.send_and_wait("restarted", b"during")
             await restart
         assert await consume(kafka_server, "restarted", 2) == [b"before", b"during"]
-
-    async def test_a_broker_of_ones_own_has_its_own_limits(self, start_kafka: StartKafka) -> None:
-        kafka = start_kafka({"message.max.bytes": "1000"})
-        await kafka.create_topic("small")
-        with pytest.raises(MessageSizeTooLargeError):
-            await produce(kafka, "small", os.urandom(2000))
 
     async def test_a_missing_topic_stays_missing(self, kafka_server: KafkaServer) -> None:
         async with AIOKafkaConsumer(bootstrap_servers=kafka_server.bootstrap_servers) as consumer:
