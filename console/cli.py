@@ -22,6 +22,9 @@ EXIT_REFUSED = 2
 # Commands that may be the first in a folder. Any other is told that there is no vendor side: a name mistyped is the
 # likelier reason, and an empty database would answer as if all were well.
 CREATING = frozenset({"up", "ca init", "organization create", "price add", "contract add", "licence add"})
+STANDALONE = frozenset(
+    {"demo", "verify-invoice"}
+)  # what needs no vendor side: neither its folder nor its libraries
 OWN_PACKAGES = frozenset({"alerts", "billing", "collector", "console", "kernel", "metering", "provisioner"})
 
 
@@ -129,7 +132,7 @@ def _root(
 ) -> None:
     """Metering, billing, alerting and lifecycle for vendors of bring-your-own-cloud databases."""
     group = ctx.invoked_subcommand
-    if group == "demo" or (group in GROUPS and not GROUPS[group].extra):
+    if group in STANDALONE or (group in GROUPS and not GROUPS[group].extra):
         return
     from console.wiring import open_vendor
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from console.demo import acts, closing
+from console.demo import acts, closing, proving
 from console.demo.receiver import Receiver
 from console.demo.stage import Stage
 from console.demo.witness import Witness
@@ -23,7 +23,7 @@ MARK = ".byoc-demo"  # without it a folder was not made here, and is not removed
 
 
 async def run_demo(out: Path, base_config: Path | None) -> None:
-    """Play it all; leave report, invoice, webhooks.jsonl and summary.json in `out`. Raises what fails."""
+    """Play it all; leave report, invoice, its proof, webhooks.jsonl, summary.json in `out`. Raises what fails."""
     console = Console()
     stage = _set(out, console, base_config)
     started = stage.clock.monotonic()
@@ -66,6 +66,10 @@ async def _play(stage: Stage) -> None:
         await closing.drain(stage)
     async with stage.timed("close", f"{month} closed: report and invoice"):
         await closing.close(stage, month)
+    async with stage.timed(
+        "proof", "A line of the invoice explained, and the invoice verified as its customer would"
+    ):
+        await proving.prove(stage)
     async with stage.timed("witness", "The witness compares every scraped value with the lake"):
         await closing.compare_all(stage, month)
 

@@ -51,6 +51,21 @@ def test_it_explains_itself_and_checks_a_file(byoc: Path, tmp_path: Path) -> Non
     assert run(byoc, "collector", "run", "-c", example, "--check-config", cwd=tmp_path)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_it_verifies_an_invoice(byoc: Path, tmp_path: Path) -> None:
+    """A bundle that was written once, checked where nothing of the vendor's side is, and one byte of it changed."""
+    copied = shutil.copytree(ROOT / "tests" / "golden" / "bundle", tmp_path / "bundle")
+    authority = ROOT / "tests" / "golden" / "bundle-ca.pem"
+    assert run(byoc, "verify-invoice", copied, "--ca", authority, cwd=tmp_path).endswith("-000002 verified\n")
+    rows = copied / "rows.tsv"
+    rows.write_bytes(rows.read_bytes().replace(b"16000", b"16001", 1))
+    command: list[str | Path] = [byoc, "verify-invoice", copied, "--ca", authority]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "rows.tsv" in done.stderr
+
+
 def scraped(gateway: ScriptedGateway) -> list[float]:
     return [value for series, _, value in gateway.rows() if series.startswith("milvus_n")]
 
