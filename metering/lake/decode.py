@@ -94,6 +94,8 @@ class SampleDecoder:
 
 def common_time(timestamps_ms: Integers) -> int | None:
     """The time that all rows have, or None."""
+    if len(timestamps_ms) and timestamps_ms.strides == (0,):  # one number, said again and again
+        return int(timestamps_ms[0])
     if not len(timestamps_ms) or not (timestamps_ms == timestamps_ms[0]).all():
         return None
     return int(timestamps_ms[0])
@@ -103,6 +105,8 @@ def check_times(timestamps_ms: Integers, days_allowed: int) -> None:
     """Raises DeadLetter for times without a date, and for more days than one record may touch."""
     if not len(timestamps_ms):
         return
+    if timestamps_ms.strides == (0,):
+        timestamps_ms = timestamps_ms[:1]
     first, last = int(timestamps_ms.min()), int(timestamps_ms.max())
     if first < 0 or last >= LAST_MS:
         raise DeadLetter(f"timestamps from {first} to {last} ms; allowed: 0 to {LAST_MS - 1}")

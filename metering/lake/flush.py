@@ -21,7 +21,7 @@ from metering.lake.intake import DeadRecord, Intake
 from metering.lake.places import Places
 from metering.lake.positions import Standing
 from metering.lake.refusals import Refusals
-from metering.lake.tables import SAMPLES, SERIES, Tables, has_commit, storage, translated_errors
+from metering.lake.tables import SAMPLES, SERIES, Tables, has_commit, translated_errors
 
 DEAD_LETTERS = "dead-letter/"
 
@@ -53,7 +53,7 @@ class Flush:
 
 def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int) -> Flush:
     """Encode everything pending. Blocks; changes nothing."""
-    samples_folder, series_folder = (_folder(tables, name) for name in (SAMPLES, SERIES))
+    samples_folder, series_folder = tables.folder(SAMPLES), tables.folder(SERIES)
     taken = {source: pending for source, pending in intake.pending.items() if not pending.is_empty}
     samples: list[NewFile] = []
     series: list[NewFile] = []
@@ -95,12 +95,8 @@ def prepare(intake: Intake, tables: Tables, commit_id: str, row_group_rows: int)
     )
 
 
-def _folder(tables: Tables, identifier: tuple[str, str]) -> str:
-    return f"{tables.load(identifier).location()}/data"
-
-
 def _beside_commit(tables: Tables, table: BesideTable, files: Sequence[NewFile]) -> BesideCommit:
-    folder = _folder(tables, table.identifier)
+    folder = tables.folder(table.identifier)
     return BesideCommit(table, tuple(files), tuple(f"{folder}/{file.path}" for file in files))
 
 
@@ -137,7 +133,7 @@ def _check_early(tables: Tables, commit: SamplesCommit) -> None:
 
 
 def _write_files(tables: Tables, flush: Flush) -> None:
-    warehouse = storage(tables.load(SAMPLES))
+    warehouse = tables.warehouse
     with translated_errors("writing data files"):
         for location, file in zip(flush.commit.locations, flush.sample_files, strict=True):
             warehouse.write(location, file.content)

@@ -48,6 +48,13 @@ class Sweeper:
         self._lake = lake
         self._settings = settings
         self._clock = clock
+        self._commits = 0
+
+    async def committed(self) -> None:
+        """To be called after each commit: expires when there may be enough. To look costs a read of every table."""
+        if self._commits % _EXPIRE_AT_ONCE == 0:
+            await self.expire()
+        self._commits += 1
 
     async def expire(self) -> int:
         """Forget the oldest untagged snapshots when enough are over the limit; how many were forgotten."""

@@ -119,8 +119,10 @@ class Tables:
         local = "://" not in warehouse
         root = Path(warehouse).absolute().as_uri() if local else warehouse.rstrip("/")
         merged = {**properties, "uri": catalog_url, "warehouse": root, "py-io-impl": IMPLEMENTATION}
+        self._folders: dict[tuple[str, str], str] = {}
         with translated_errors("opening the lake"):
-            LakeFileIO(merged).check_owner(root)
+            self.warehouse = LakeFileIO(merged)
+            self.warehouse.check_owner(root)
             self.catalog = _open_catalog(merged)
             _ensure(self.catalog, SAMPLES, SAMPLES_SCHEMA, SAMPLES_SPEC)
             _ensure(self.catalog, SERIES, SERIES_SCHEMA, SERIES_SPEC)
@@ -131,6 +133,13 @@ class Tables:
         """The table as it is now. Raises LakeUnavailable."""
         with translated_errors(f"reading the table {'.'.join(identifier)}"):
             return self.catalog.load_table(identifier)
+
+    def folder(self, identifier: tuple[str, str]) -> str:
+        """Where a table's new data files go; asked for once."""
+        found = self._folders.get(identifier)
+        if found is None:
+            found = self._folders[identifier] = f"{self.load(identifier).location()}/data"
+        return found
 
     def samples(self, snapshot_id: int | None = None) -> SamplesState:
         """The samples table as it is now, or as of a snapshot. Raises LakeUnavailable, UnknownSnapshot."""

@@ -93,8 +93,9 @@ class LakeWriter:
         try:
             while await self._lags_behind(ends):
                 await self._take(reader, timeout_seconds=0.2)
-                if self._is_full() or self._has_read(ends):
-                    await self._store(reader)
+                while not (self._is_full() or self._has_read(ends)):
+                    await self._take(reader, timeout_seconds=0.2)
+                await self._store(reader)
         finally:
             await self._refusals.close()
             await reader.close()
@@ -193,7 +194,7 @@ class LakeWriter:
         with suppress(LeaseLost, LogUnavailable):
             await reader.commit(positions)
         crash_point("lake.group-committed")
-        await self._sweeper.expire()
+        await self._sweeper.committed()
 
     def _bound_series(self) -> None:
         series, limit = self._intake.series, self._settings.cached_series

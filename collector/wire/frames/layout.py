@@ -137,6 +137,13 @@ class Cursor:
             wide[:, plane] = octets[plane * count : (plane + 1) * count]
         return wide.view("<u8").ravel().astype(np.uint64, copy=False)
 
+    def octet_plane(self, count: int) -> npt.NDArray[np.uint8] | None:
+        """`count` integers that have one byte plane; None, and nothing is read, if they have none or more."""
+        if self.position >= self.end or self.octets[self.position] != 1:
+            return None
+        self.position += 1
+        return np.frombuffer(self.take(count), np.uint8)
+
     def slot_list(self, limit: int, bound: int) -> Integers:
         """Strictly ascending slots, at most `limit` of them, each below `bound`."""
         count = self.varint(limit)

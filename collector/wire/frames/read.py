@@ -272,7 +272,7 @@ def _rows(head: Head, after: _Mapping, before: _Mapping, columns: _Columns | Non
         values = np.full(len(series), STALE_NAN_BITS, np.uint64).view(np.float64)
         yield Rows(head.stream, at_ms, series, np.full(len(series), at_ms, np.int64), values)
     if columns is not None:
-        times = np.full(len(columns.series), at_ms, np.int64)
+        times = np.broadcast_to(np.int64(at_ms), len(columns.series))  # takes no memory; must not be written to
         yield Rows(head.stream, at_ms, columns.series, times, columns.values)
     if rest.dated is not None:
         dated = rest.dated

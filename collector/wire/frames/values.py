@@ -8,6 +8,7 @@ an exception, as bits.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ Indices = npt.NDArray[np.intp]
 BITS = 255
 POWERS: Floats = np.array([10.0**exponent for exponent in range(10)])  # all exact
 _LIMIT = 1 << 53  # integers below this are exact as float64
+_NARROW: Floats = np.array([-(code // 2) - 1 if code % 2 else code // 2 for code in range(256)], np.float64)
 
 
 @dataclass(slots=True)
@@ -50,7 +52,7 @@ def grown(array: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:
     return longer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Order:
     """Slots in the order in which their values are coded: integers, decimals, bits, by slot within each."""
 
@@ -62,6 +64,14 @@ class Order:
 
     def __len__(self) -> int:
         return len(self.slots)
+
+    @cached_property
+    def narrow(self) -> Floats | None:
+        """The bases as doubles if all are integers that stay exact when a byte is added, else None."""
+        if self.integers < len(self.slots):
+            return None
+        bases = self.coded.astype(np.float64)
+        return bases if np.abs(bases).max(initial=0) < _LIMIT // 2 else None
 
 
 def arrange(slots: npt.NDArray[Any], classes: Classes, coded: Integers) -> Order:
@@ -133,7 +143,13 @@ def decode_integers(cursor: Cursor, order: Order) -> Integers:
 
 def decode_values(cursor: Cursor, order: Order) -> Floats:
     """The inverse of `encode_values`: values in the order of `order`. Raises WireError."""
-    values = to_values(order, decode_integers(cursor, order))
+    bases = order.narrow
+    octets = cursor.octet_plane(len(order)) if len(order) and bases is not None else None
+    if octets is None or bases is None:
+        values = to_values(order, decode_integers(cursor, order))
+    else:  # by far the most frequent: every value is an integer near its base
+        values = _NARROW[octets]
+        values += bases
     exceptions = cursor.slot_list(len(order), len(order))
     if len(exceptions):
         values[exceptions] = np.frombuffer(cursor.take(8 * len(exceptions)), "<f8")
