@@ -9,17 +9,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from billing.errors import NoContract
 from billing.finalize import Finalizer, Outcome
 from billing.invoices import Invoice
 from billing.prepared import Prepared, prepare
 from billing.proof.statement import InvoiceSigner
-from billing.run import InvoiceRun, commitments_before
+from billing.run import InvoiceRun
 from kernel.audit import AuditLog
 from kernel.clock import Clock, VirtualClock, from_ms
 from kernel.crashpoints import crash_point
@@ -124,32 +123,18 @@ def _draft_elsewhere(
 
 
 def _draft(
-    database: Database, open_usage: OpenUsage, clock: Clock, batch: Iterable[OrganizationId], month: str
+    database: Database, open_usage: OpenUsage, clock: Clock, batch: Sequence[OrganizationId], month: str
 ) -> Drafted:
     run = InvoiceRun(database, open_usage(database), clock, AuditLog(database, clock))
     drafts: list[Prepared] = []
     refused: list[Refused] = []
+    known = run.known(batch)
     for organization in batch:
         try:
-            drafts += _of_one(run, organization, month)
+            drafts += [prepare(draft) for draft in run.due(organization, month, known)]
         except ByocError as error:
             refused.append(Refused(organization, error))
     return drafts, refused
-
-
-def _of_one(run: InvoiceRun, organization: OrganizationId, month: str) -> list[Prepared]:
-    """Everything due for one organization, in the order of issue; nothing when its month can't be closed yet."""
-    found: list[Prepared] = []
-    contracts = run.covering_all(organization, month)
-    if not contracts:
-        raise NoContract(f"{organization}: no contract covers {month}")
-    for agreed, period in contracts:
-        draft = run.draft(organization, month, agreed.contract.contract)
-        found += [prepare(credit) for credit in run.credits_due(agreed.contract.contract)]
-        if draft.sealed:
-            found += [prepare(charge) for charge in commitments_before(agreed, period.end_ms)]
-        found.append(prepare(draft))
-    return found
 
 
 def _done(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "byoc/invoice/1"
 SHOWN_PLACES = 10
+_SHOWN_SCALE = 10**SHOWN_PLACES
 
 
 def render_document(draft: Draft) -> dict[str, Any]:
@@ -71,7 +72,8 @@ def _shown(value: Fraction) -> str:
     if value.denominator == 1:
         return str(value.numerator)
     text = render_fraction(value, SHOWN_PLACES).rstrip("0").rstrip(".")
-    return text if Fraction(text) == value else f"{text}..."
+    is_exact = _SHOWN_SCALE % value.denominator == 0  # else its decimals never end, or only after those places
+    return text if is_exact else f"{text}..."
 
 
 def _amount(money: Money) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from billing.draft import (
     needed_meters,
     rated_lines,
 )
-from billing.invoices import Invoice, find_issues, load_invoices, standing
+from billing.invoices import Invoice, Issued, find_issues, load_issued
 from billing.issuing import creditable
 from billing.spent import spent_before
 from billing.thresholds import THRESHOLD
@@ -42,45 +42,43 @@ class Gathering:
     usage: UsageReader
     clock: Clock
 
-    def of(self, agreed: AgreedContract, month: str, period: Window) -> MeasuredPeriod:
-        """What the monthly invoice of a period is made of."""
-        contract = agreed.contract.contract
-        issued = self._standing(contract)
-        thresholds = [one for one in issued if one.kind == THRESHOLD and one.document["period"]["name"] == month]
-        issues = self.database.read(lambda connection: find_issues(connection, contract, THRESHOLD, month))
-        before = [one for one in issued if one.document["period"]["name"] != month]
-        corrections = (one for one in self._corrections(before, issued) if _is_positive(one.net))
-        measured = self._measured(agreed, period, issued)
+    def of(
+        self, agreed: AgreedContract, month: str, period: Window, issued: Issued | None = None
+    ) -> MeasuredPeriod:
+        """What the monthly invoice of a period is made of. `issued`: its documents, if they were read already."""
+        issued = issued or self._issued(agreed.contract.contract)
+        documents = [(one, one.document) for one in issued.standing]
+        of_month = [(one, each) for one, each in documents if each["period"]["name"] == month]
+        before = [one for one, each in documents if each["period"]["name"] != month]
+        corrections = (one for one in self._corrections(before, issued.standing) if _is_positive(one.net))
+        measured = self._measured(agreed, period, issued.standing)
         return MeasuredPeriod(
             measured.usage,
             measured.meters,
             measured.spent_before,
-            thresholds=tuple(one.document for one in thresholds),
-            threshold_issue=len(issues) + 1,
+            thresholds=tuple(each for one, each in of_month if one.kind == THRESHOLD),
+            threshold_issue=issued.issues(THRESHOLD, month) + 1,
             corrections=tuple(corrections),
         )
 
-    def credits_due(self, contract: str) -> list[Draft]:
-        """The credit notes for months that later usage made cheaper."""
-        issued = self._standing(contract)
+    def credits_due(self, contract: str, issued: Issued | None = None) -> list[Draft]:
+        """The credit notes for months that later usage made cheaper. `issued` as in `of`."""
+        issued = issued or self._issued(contract)
         return [
             draft
-            for correction in self._corrections(issued, issued)
-            if not _is_positive(correction.net) and (draft := self._credit(contract, correction, issued))
+            for correction in self._corrections(issued.standing, issued.standing)
+            if not _is_positive(correction.net) and (draft := self._credit(contract, correction, issued.standing))
         ]
 
     def waiting(self, contract: str) -> list[Correction]:
         """What later usage added to finished months and no document bills yet."""
-        issued = self._standing(contract)
-        return [one for one in self._corrections(issued, issued) if _is_positive(one.net)]
+        stands = self._issued(contract).standing
+        return [one for one in self._corrections(stands, stands) if _is_positive(one.net)]
 
-    def _standing(self, contract: str) -> list[Invoice]:
-        def read(connection: Any) -> list[Invoice]:
-            return standing(connection, load_invoices(connection, contract=contract))
+    def _issued(self, contract: str) -> Issued:
+        return self.database.read(lambda connection: load_issued(connection, [contract]))[contract]
 
-        return self.database.read(read)
-
-    def _corrections(self, originals: Iterable[Invoice], issued: list[Invoice]) -> Iterable[Correction]:
+    def _corrections(self, originals: Iterable[Invoice], issued: Sequence[Invoice]) -> Iterable[Correction]:
         """What later usage changed of each monthly invoice among `originals`, given all standing documents."""
         oldest_ms = self.clock.now_ms() - CORRECTED_MS
         for original in originals:
@@ -95,7 +93,7 @@ class Gathering:
                 yield found
 
     def _correction(
-        self, original: Invoice, document: Mapping[str, Any], period: Window, issued: list[Invoice]
+        self, original: Invoice, document: Mapping[str, Any], period: Window, issued: Sequence[Invoice]
     ) -> Correction | None:
         agreed = agreed_on(document)
         earlier = [one for one in issued if one.issued_ms < original.issued_ms]
@@ -111,7 +109,7 @@ class Gathering:
         rated = rated_lines(agreed, period, measured)
         return correct(document, counted, rated, measured.usage.revision_digest)
 
-    def _credit(self, contract: str, correction: Correction, issued: list[Invoice]) -> Draft | None:
+    def _credit(self, contract: str, correction: Correction, issued: Sequence[Invoice]) -> Draft | None:
         [original] = [one for one in issued if one.number == correction.number]
         document = original.document
         agreed = agreed_on(document)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,12 @@ from billing.life import Event, LifeEvent, State, state_after
 from billing.models import events, invoices
 from kernel.errors import NotFound
 from kernel.ids import OrganizationId
+
+_OF_CONTRACTS = (
+    sa.select(invoices)
+    .where(invoices.c.contract.in_(sa.bindparam("contracts", expanding=True)))
+    .order_by(invoices.c.legal_entity, invoices.c.year, invoices.c.sequence)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,31 @@ class Invoice:
         """The parsed JSON."""
         parsed: dict[str, Any] = json.loads(self.json)
         return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """The documents of one contract, first to last; `standing` are those that are not void."""
+
+    documents: tuple[Invoice, ...] = ()
+    standing: tuple[Invoice, ...] = ()
+
+    def issues(self, kind: str, period: str) -> int:
+        """How many documents of that kind there were for one period."""
+        names = (one.period for one in self.documents if one.kind == kind)
+        return sum(name == period or name.startswith(f"{period}.") for name in names)
+
+
+def load_issued(connection: sa.Connection, contracts: Sequence[str]) -> dict[str, Issued]:
+    """What was issued under each of some contracts: two queries for all of them."""
+    found: dict[str, list[Invoice]] = {contract: [] for contract in contracts}
+    for row in connection.execute(_OF_CONTRACTS, {"contracts": list(found)}):
+        found[row.contract].append(_invoice(row))
+    stands = {one.number for one in standing(connection, (one for each in found.values() for one in each))}
+    return {
+        contract: Issued(tuple(each), tuple(one for one in each if one.number in stands))
+        for contract, each in found.items()
+    }
 
 
 def find_issues(connection: sa.Connection, contract: str, kind: str, period: str) -> list[Invoice]:

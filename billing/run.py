@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
@@ -13,12 +14,12 @@ from billing.draft import USAGE, Draft, commitment_draft, threshold_draft, usage
 from billing.errors import AmbiguousContract, NoContract
 from billing.finalize import Finalizer
 from billing.gathering import Gathering
-from billing.invoices import Invoice, find_invoice, load_invoice, load_invoices
+from billing.invoices import Invoice, Issued, find_invoice, load_invoice, load_invoices, load_issued
 from billing.life import Phase, phase_of
 from billing.prepared import prepare
 from billing.proof.statement import InvoiceSigner
 from billing.rating.commitment import charges_of
-from billing.store import agree_stored, load_contract, load_contracts
+from billing.store import agree_stored, load_contract, load_contracts, load_contracts_of
 from kernel.audit import AuditLog
 from kernel.clock import Clock
 from kernel.database import Database
@@ -47,6 +48,14 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What is stored of some organizations, read at one moment."""
+
+    contracts: Mapping[OrganizationId, Sequence[AgreedContract]]
+    issued: Mapping[str, Issued]  # by contract
+
+
+@dataclass(frozen=True, slots=True)
 class InvoiceRun:
     """Methods block; call them from a worker thread."""
 
@@ -65,6 +74,34 @@ class InvoiceRun:
         """
         agreed, period = self.covering(organization, month, contract)
         return usage_draft(agreed, month, period, self._gathering.of(agreed, month, period))
+
+    def known(self, organizations: Sequence[OrganizationId]) -> Known:
+        """Contracts and documents of many organizations at once, for `due`."""
+
+        def read(connection: sa.Connection) -> Known:
+            agreed = load_contracts_of(connection, organizations)
+            contracts = [one.contract.contract for each in agreed.values() for one in each]
+            return Known(agreed, load_issued(connection, contracts))
+
+        return self.database.read(read)
+
+    def due(self, organization: OrganizationId, month: str, known: Known) -> list[Draft]:
+        """Everything due for one organization with its month, in the order of issue.
+
+        Raises InvalidInput for no month, NoContract, and what reading usage raises.
+        """
+        covering = _covering(known.contracts[organization], month)
+        if not covering:
+            raise NoContract(f"{organization}: no contract covers {month}")
+        found: list[Draft] = []
+        for agreed, period in covering:
+            issued = known.issued[agreed.contract.contract]
+            draft = usage_draft(agreed, month, period, self._gathering.of(agreed, month, period, issued))
+            found += self._gathering.credits_due(agreed.contract.contract, issued)
+            if draft.sealed:  # nothing is issued for a month that can't be closed
+                found += commitments_before(agreed, period.end_ms)
+            found.append(draft)
+        return found
 
     def simulate(self, organization: OrganizationId, month: str, text: str, source: str) -> Draft:
         """The month's draft under a contract that is not stored. Raises InvalidInput, NoContract."""
@@ -169,9 +206,8 @@ class InvoiceRun:
 
     def covering_all(self, organization: OrganizationId, month: str) -> list[tuple[AgreedContract, Window]]:
         """Every contract that covers a part of a month, with that part. Raises InvalidInput for no month."""
-        month_window(month)  # a malformed month is the caller's mistake before any contract is looked at
         known = self.database.read(lambda connection: load_contracts(connection, organization))
-        return [(agreed, period) for agreed in known if (period := _period(agreed, month))]
+        return _covering(known, month)
 
     def credits_due(self, contract: str) -> list[Draft]:
         """The credit notes for months that later usage made cheaper."""
@@ -180,6 +216,11 @@ class InvoiceRun:
     @property
     def _gathering(self) -> Gathering:
         return Gathering(self.database, self.usage, self.clock)
+
+
+def _covering(known: Sequence[AgreedContract], month: str) -> list[tuple[AgreedContract, Window]]:
+    month_window(month)  # a malformed month is the caller's mistake before any contract is looked at
+    return [(agreed, period) for agreed in known if (period := _period(agreed, month))]
 
 
 def _period(agreed: AgreedContract, month: str) -> Window | None:

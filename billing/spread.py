@@ -19,7 +19,7 @@ _SHOWN_PLACES = 3
 
 def usage_by_day(usage: UsageMonth, commitment: StepFunction, period: Window, zone: str) -> list[dict[str, str]]:
     """Usage of each local day of the period, and how much of it was above the commitment of each moment."""
-    days, edges = _days(period, zone)
+    days, edges = local_days(period, zone)
     used = integrals(usage.step, edges)
     above = integrals((usage.step - commitment).positive_part(), edges)
     return [
@@ -68,7 +68,7 @@ def _cluster_key(row: UsageRow) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=64)
-def _days(period: Window, zone: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+def local_days(period: Window, zone: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The local days of a period and their edges, one more than days."""
     starts = dict(_midnights(period, zone))
     days = tuple(day.isoformat() for day in starts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -20,6 +20,19 @@ from kernel.errors import InvalidInput, NotFound
 from kernel.ids import OrganizationId
 
 T = TypeVar("T", Contract, Licence, PriceBook)
+
+_versions = contracts.alias("versions")
+_CONTRACTS_OF = (
+    sa.select(contracts)
+    .where(contracts.c.organization.in_(sa.bindparam("organizations", expanding=True)))
+    .where(
+        contracts.c.version
+        == sa.select(sa.func.max(_versions.c.version))
+        .where(_versions.c.contract == contracts.c.contract)
+        .scalar_subquery()
+    )
+    .order_by(contracts.c.contract)
+)
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> None:
@@ -79,6 +92,16 @@ def load_contracts(
     """The newest version of each contract (of one organization, and of the contract `also`), by id."""
     rows = _all_newest(connection, contracts, "contract", organization, also)
     return [_agreed(connection, row) for row in rows]
+
+
+def load_contracts_of(
+    connection: sa.Connection, organizations: Sequence[OrganizationId]
+) -> dict[OrganizationId, list[AgreedContract]]:
+    """The newest version of each contract of some organizations: one query for all of them."""
+    found: dict[OrganizationId, list[AgreedContract]] = {one: [] for one in organizations}
+    for row in connection.execute(_CONTRACTS_OF, {"organizations": list(found)}):
+        found[OrganizationId(row.organization)].append(_agreed(connection, row))
+    return found
 
 
 def load_licences(

@@ -52,8 +52,8 @@ def vcpu_hours(milli_vcpu_ms: int) -> Fraction:
 
 def render_fraction(value: Fraction, places: int) -> str:
     """`value` rounded half-up to `places` decimals, for a person to read; never for arithmetic."""
-    scaled = abs(value) * 10**places
-    whole = (scaled.numerator * 2 + scaled.denominator) // (2 * scaled.denominator)
-    sign = "-" if value < 0 and whole else ""
+    numerator, denominator = value.numerator, value.denominator
+    whole = (2 * abs(numerator) * 10**places + denominator) // (2 * denominator)
+    sign = "-" if numerator < 0 and whole else ""
     digits = str(whole).rjust(places + 1, "0")
     return sign + (f"{digits[:-places]}.{digits[-places:]}" if places else digits)

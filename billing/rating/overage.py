@@ -7,18 +7,17 @@ places and arrives at 1.02 for 600 minutes; here the rate stays a fraction and t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from fractions import Fraction
 
 from billing.contract import DAYS_IN_A_PRICED_YEAR
-from billing.fields import midnight_ms
 from billing.rating.bases import BASIS_TEXT, excess_of, overage_of
 from billing.rating.coverage import coverage_facts, coverage_notes
 from billing.rating.fact import text_fact, usage_fact, vcpu_fact
 from billing.rating.line import Line, Priced, Rate, RatingInput
+from billing.spread import integrals, local_days
 from kernel.quantity import VCPU_MINUTE_IN_MILLI_VCPU_MS, render_fraction, vcpu_minutes
 from kernel.steps import StepFunction
-from kernel.window import Window, parse_zone
+from kernel.window import Window
 
 MINUTES_IN_A_PRICED_YEAR = DAYS_IN_A_PRICED_YEAR * 24 * 60
 _NOT_BILLED = Rate(Fraction(0), "not billed: the contract has no on-demand")
@@ -69,10 +68,7 @@ def overage(rated: RatingInput) -> Line:
 def _by_day(excess: StepFunction, period: Window, zone: str) -> Iterator[tuple[str, Fraction]]:
     if not excess.points:
         return
-    day = period.start.astimezone(parse_zone(zone)).date()
-    while midnight_ms(day, zone) < period.end_ms:
-        window = Window(midnight_ms(day, zone), midnight_ms(day + timedelta(days=1), zone)).intersection(period)
-        minutes = vcpu_minutes(excess.integral(window)) if window else Fraction(0)
-        if minutes:
-            yield day.isoformat(), minutes
-        day += timedelta(days=1)
+    days, edges = local_days(period, zone)
+    for day, integral in zip(days, integrals(excess, edges), strict=True):
+        if integral:
+            yield day, vcpu_minutes(integral)
