@@ -21,7 +21,9 @@ EXIT_REFUSED = 2
 
 # Commands that may be the first in a folder. Any other is told that there is no vendor side: a name mistyped is the
 # likelier reason, and an empty database would answer as if all were well.
-CREATING = frozenset({"up", "ca init", "organization create", "price add", "contract add", "licence add"})
+CREATING = frozenset(
+    {"up", "ca init", "organization create", "price add", "contract add", "licence add", "license add"}
+)
 STANDALONE = frozenset(
     {"demo", "verify-invoice"}
 )  # what needs no vendor side: neither its folder nor its libraries
@@ -50,6 +52,7 @@ GROUPS: dict[str, Mount] = {
     "price": Mount("billing.cli", "price_app", "Price books: add, check, simulate."),
     "contract": Mount("billing.cli", "contract_app", "Contracts."),
     "licence": Mount("billing.cli", "licence_app", "Licences: add, show, status, sign, check."),
+    "license": Mount("billing.cli", "licence_app", "The same as licence."),
     "invoice": Mount("billing.cli", "invoice_app", "Invoices: preview, finalize, credit, void, pay, show."),
     "credit": Mount("billing.cli", "credit_app", "Prepaid credits."),
     "receivables": Mount("billing.cli", "receivables_app", "What customers owe, by days overdue."),

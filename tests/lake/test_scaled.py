@@ -14,7 +14,7 @@ from metering.lake.storage import LakeFileIO
 from metering.lake.sweep import expire_snapshots, sweep_tables
 from metering.lake.verify import verify
 from metering.lake.writer import LakeWriter
-from tests.lake.crash_world import PLACES, assert_rows, kill_at_every_step, pushes, wake_up_after_the_successor
+from tests.lake.crash_world import PLACES, assert_rows, kill_at_every_step, pushes
 from tests.lake.places import open_places
 from tests.lake.setting import append
 from tests.services.fixtures import StartKafka
@@ -52,11 +52,6 @@ async def test_killed_stopped_and_swept_the_rows_are_the_same(places: dict[str, 
         await asyncio.to_thread(expire_snapshots, lake.tables, 2)
         await asyncio.to_thread(sweep_tables, lake.tables, 2**53)
         await assert_rows(lake, len(PLACES))
-
-
-async def test_a_stopped_writer_does_not_commit_over_its_successor(places: dict[str, Any]) -> None:
-    async with open_places(places) as (log, lake):
-        await wake_up_after_the_successor(places, log, lake, ["lake.horizon-stored"])
 
 
 async def test_a_scan_of_s3_reads_a_file_once(stored: dict[str, Any], tmp_path: Path) -> None:
