@@ -36,7 +36,8 @@ def run_starts(ids: Ids) -> Integers:
     if not len(ids):
         return np.empty(0, np.int64)
     words = np.ascontiguousarray(ids).view(np.uint64).reshape(-1, 2)
-    return np.flatnonzero(np.append(True, (words[1:] != words[:-1]).any(axis=1)))
+    differs = (words[1:, 0] != words[:-1, 0]) | (words[1:, 1] != words[:-1, 1])
+    return np.flatnonzero(np.append(True, differs))
 
 
 def is_sorted(runs: Runs) -> bool:

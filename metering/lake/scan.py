@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,13 @@ from kernel.window import DAY_MS, Window
 from metering.lake.errors import LakeDamaged
 from metering.lake.merging import id_bytes, run_starts
 from metering.lake.ordering import Bools, Floats, Ids, Integers, sort_order
+from metering.lake.runs import FileRuns, SeriesRuns
 from metering.lake.scaled import Scales
 from metering.lake.series_table import read_series
 from metering.lake.stored_values import StoredValues, read_columns
 from metering.lake.tables import SamplesState, Tables, translated_errors
 
+T = TypeVar("T")
 COLUMNS = ("organization", "project", "collector", "labels", "series_id", "timestamp_ms", "value")
 INTEGER_COLUMNS = ("integer", "scale")
 CONFLICTS = b"byoc.conflicts"
@@ -140,11 +142,23 @@ def _samples_filter(request: ScanRequest) -> Any:
     return _on.And(tenant, *days, *times)
 
 
-def _read_samples(state: SamplesState, series: pa.Table, request: ScanRequest) -> Samples:
-    ids = id_bytes(series.column("series_id"))
-    reader = _FileReader(state.table, ids, request)
+def scan_runs(tables: Tables, request: ScanRequest) -> SeriesRuns:
+    """The rows asked for as the files hold them now. Blocks. Raises LakeUnavailable, LakeDamaged."""
+    state = tables.samples()
+    series = read_series(tables, request.organization, request.names, request.project)
+    with translated_errors("reading samples"):
+        reader = _FileReader(state.table, id_bytes(series.column("series_id")), request)
+        return SeriesRuns(series, _read_all(reader.runs, state, request))
+
+
+def _read_all(read: Callable[[Any], T], state: SamplesState, request: ScanRequest) -> list[T]:
     with ThreadPoolExecutor(_THREADS, "lake-scan") as pool:
-        parts = list(pool.map(reader.read, plan_files(state, request)))
+        return list(pool.map(read, plan_files(state, request)))
+
+
+def _read_samples(state: SamplesState, series: pa.Table, request: ScanRequest) -> Samples:
+    reader = _FileReader(state.table, id_bytes(series.column("series_id")), request)
+    parts = _read_all(reader.read, state, request)
     if not parts:
         nothing = np.empty(0, np.int64)
         scaled = (nothing, nothing.astype(np.int8)) if request.as_integers else ()
@@ -162,6 +176,11 @@ class _FileReader:
         self._must_know_all = request.names is None
 
     def read(self, file: Any) -> Samples:
+        runs = self.runs(file)
+        scaled = runs.values.as_integers(runs.counts) if self._request.as_integers else ()
+        return Samples(np.repeat(runs.slots, runs.counts), runs.timestamps_ms, runs.values.values(), *scaled)
+
+    def runs(self, file: Any) -> FileRuns:
         with self._io.new_input(file.file_path).open() as stream:
             source: Any = stream
             parquet = pq.ParquetFile(source)
@@ -171,12 +190,8 @@ class _FileReader:
         ids = id_bytes(table.column("series_id"))
         starts = run_starts(ids)
         counts = np.diff(np.append(starts, len(ids)))
-        slots = np.repeat(self._slots_of(ids[starts], file.file_path), counts)
-        stored = StoredValues.of(table)
-        scaled = stored.as_integers(counts) if self._request.as_integers else ()
-        reach = self._request.reach
-        chosen = (slots >= 0) & (times >= reach.start_ms) & (times < reach.end_ms)
-        return Samples(slots, times, stored.values(), *scaled).take(slice(None) if chosen.all() else chosen)
+        slots = self._slots_of(ids[starts], file.file_path)
+        return FileRuns(slots, counts, times, StoredValues.of(table)).within(self._request.reach)
 
     def _may_hold(self, parquet: pq.ParquetFile, index: int) -> bool:
         group = parquet.metadata.row_group(index)

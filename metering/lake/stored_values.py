@@ -51,6 +51,16 @@ class StoredValues:
             return self.doubles
         return np.where(self.is_integer, to_values(self.integers, self.scales), self.doubles)
 
+    def take(self, rows: Integers) -> StoredValues:
+        """Those rows."""
+        has_integers = self.doubles is None or self.is_integer is not None
+        return StoredValues(
+            None if self.doubles is None else self.doubles[rows],
+            self.integers[rows] if has_integers else self.integers,
+            self.scales[rows] if has_integers else self.scales,
+            None if self.is_integer is None else self.is_integer[rows],
+        )
+
     def as_integers(self, counts: Integers) -> tuple[Integers, Scales]:
         """The integers by row, and their scales: -1 where the value is no such decimal. `counts`: rows of runs."""
         if self.doubles is not None and self.is_integer is None:

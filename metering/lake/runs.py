@@ -1,0 +1,50 @@
+"""Samples as the files of the lake hold them, for readers that need no rows in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from kernel.window import Window
+from metering.lake.ordering import Integers
+from metering.lake.stored_values import StoredValues
+
+
+@dataclass(frozen=True, slots=True)
+class FileRuns:
+    """Rows of one file as they stand: `counts[i]` rows are of the series in row `slots[i]` of the series' table.
+
+    A slot of -1 is a series that was not asked for.
+    """
+
+    slots: Integers
+    counts: Integers
+    timestamps_ms: Integers
+    values: StoredValues
+
+    def within(self, window: Window) -> FileRuns:
+        """The rows of series that were asked for, in `window`."""
+        chosen = (self.timestamps_ms >= window.start_ms) & (self.timestamps_ms < window.end_ms)
+        if (self.slots < 0).any():
+            chosen &= np.repeat(self.slots >= 0, self.counts)
+        if chosen.all():
+            return self
+        rows = np.flatnonzero(chosen)
+        ends = np.searchsorted(rows, np.cumsum(self.counts))
+        counts = np.diff(ends, prepend=0)
+        kept = counts > 0
+        return FileRuns(self.slots[kept], counts[kept], self.timestamps_ms[rows], self.values.take(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRuns:
+    """What a window holds: the series (see `Lake.series`), and their rows file by file.
+
+    Rows of one series may stand in several files and overlap, and one (series, time) may occur twice.
+    """
+
+    series: pa.Table
+    files: Sequence[FileRuns]
