@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
-import pyarrow as pa
 from prometheus_client import CollectorRegistry, Counter
 
 from kernel.clock import Clock
@@ -23,9 +22,11 @@ from kernel.ids import OrganizationId
 from kernel.logs import logger
 from kernel.window import DAY_MS, HOUR_MS, Window, day_of, hour_of, hours_in
 from metering.usage.hours import component_hours
-from metering.usage.meter import LICENCE_METER, TARGET_UP, GaugeMeter
+from metering.usage.meter import LICENCE_METER, GaugeMeter
+from metering.usage.read_ahead import GaugeSource, Read, ReadAhead
+from metering.usage.sealing import HourToSeal
 from metering.usage.settings import UsageSettings
-from metering.usage.store import HoursMoved, HourToSeal, UsageStore
+from metering.usage.store import HoursMoved, UsageStore
 
 _log = logger("usage")
 WINDOW_ATTEMPTS = 1000
@@ -41,7 +42,7 @@ class SampleFile:
     last_ms: int
 
 
-class SampleSource(Protocol):
+class SampleSource(GaugeSource, Protocol):
     """What usage needs of the lake. Each method raises Retry kinds for passing faults."""
 
     async def organizations(self) -> Sequence[OrganizationId]:
@@ -50,14 +51,8 @@ class SampleSource(Protocol):
     async def files(self, organization: OrganizationId, window: Window) -> Sequence[SampleFile]:
         """The files that may hold samples of the window."""
 
-    async def scan(self, organization: OrganizationId, window: Window, names: Sequence[str]) -> pa.Table:
-        """Samples of these metrics, see `metering.lake`."""
-
     async def watermark(self, organization: OrganizationId) -> int | None:
         """Everything before it (ms) has arrived; None while no collector says so."""
-
-    async def snapshot_id(self) -> int | None:
-        """The lake snapshot that reads see now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,23 +149,34 @@ class HourCloser:
         if end_ms <= start_ms:
             return 0
         by_hour = _FilesByHour(files, self._limit_ms)
-        written = 0
-        is_changed = False  # a revised hour may change what was open, so the hours after it are looked at too
-        for hours in _by_day(Window(start_ms, end_ms)):
-            touched = [hour for hour in hours if is_changed or checked.get(hour.start_ms) != by_hour.digest(hour)]
-            if touched:
-                run = [hour for hour in hours if hour.start_ms >= touched[0].start_ms]
-                sealed = await self._seal(_Run(organization, run, by_hour, checked, watermark_ms))
-                is_changed = sealed > 0
-                if is_changed:
-                    await self._forget_as_the_store_did(organization, hour_of(run[-1].end_ms), checked)
-                written += sealed
+        days = tuple(_by_day(Window(start_ms, end_ms)))
+        written = await self._seal_days(_Due(organization, days, by_hour, checked, watermark_ms))
         if self._meters:
-            days = tuple(_by_day(Window(start_ms, end_ms)))
             sources = {hour.start_ms: by_hour.sources(hour) for hours in days for hour in hours}
             due = DueHours(organization, days, sources, watermark_ms)
             self._sealed.inc(await self._meters.close(due, of_meters))
         self._sealed.inc(written)
+        return written
+
+    async def _seal_days(self, due: _Due) -> int:
+        written = 0
+        is_changed = False  # a revised hour may change what was open, so the hours after it are looked at too
+        reader = ReadAhead(self._source, due.organization, self._meter, self._limit_ms)
+        try:
+            for number, hours in enumerate(due.days):
+                run = hours if is_changed else due.touched(number)
+                if not run:
+                    continue
+                read = await reader.of(_span(run))
+                if number + 1 < len(due.days) and (following := due.touched(number + 1)):
+                    reader.begin(_span(following))
+                sealed = await asyncio.to_thread(self._compute_and_seal, due, run, read)
+                is_changed = sealed > 0
+                if is_changed:
+                    await self._forget_as_the_store_did(due.organization, hour_of(run[-1].end_ms), due.checked)
+                written += sealed
+        finally:
+            await reader.close()
         return written
 
     async def _forget_as_the_store_did(
@@ -187,40 +193,46 @@ class HourCloser:
         due_ms = max(now_ms - round(self._settings.close_deadline_seconds * 1000), watermark_ms)
         return min(due_ms - due_ms % HOUR_MS, reach.end_ms), watermark_ms
 
-    async def _seal(self, run: _Run) -> int:
-        snapshot_id = await self._source.snapshot_id()
-        span = Window(run.hours[0].start_ms - self._limit_ms, run.hours[-1].end_ms)
-        table = await self._source.scan(run.organization, span, [self._meter.metric, TARGET_UP])
-
-        def compute_and_seal() -> int:
-            open_before = self._store.open_components(run.organization, run.hours[0].start_ms)
-            found = component_hours(table, self._meter, run.hours, self._limit_ms, open_before)
-            to_seal = [
-                HourToSeal(
-                    organization=run.organization,
-                    hour=hour,
-                    components=tuple(found[hour]),
-                    sources=run.files.sources(hour),
-                    files_digest=run.files.digest(hour),
-                    snapshot_id=snapshot_id,
-                    reason="watermark" if hour.end_ms <= run.watermark_ms else "deadline",
-                )
-                for hour in run.hours
-            ]
-            return self._store.seal(to_seal, self._clock.now_ms(), run.checked)
-
-        return await asyncio.to_thread(compute_and_seal)
+    def _compute_and_seal(self, due: _Due, run: Sequence[Window], read: Read) -> int:
+        open_before = self._store.open_components(due.organization, run[0].start_ms)
+        found = component_hours(read.reading, run, self._limit_ms, open_before)
+        to_seal = [
+            HourToSeal(
+                organization=due.organization,
+                hour=hour,
+                components=each.components,
+                step=each.step,
+                sources=due.files.sources(hour),
+                files_digest=due.files.digest(hour),
+                snapshot_id=read.snapshot_id,
+                reason="watermark" if hour.end_ms <= due.watermark_ms else "deadline",
+            )
+            for hour, each in zip(run, found, strict=True)
+        ]
+        return self._store.seal(to_seal, self._clock.now_ms(), due.checked)
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """Consecutive hours to compute and seal at once."""
+class _Due:
+    """Hours that may be closed, by UTC day, and what is known of them."""
 
     organization: OrganizationId
-    hours: Sequence[Window]
+    days: Sequence[Sequence[Window]]
     files: _FilesByHour
-    checked: Mapping[int, str]
+    checked: dict[int, str]
     watermark_ms: int
+
+    def touched(self, day: int) -> Sequence[Window]:
+        """The hours of a day from the first on whose files are others than those it was computed from."""
+        hours = self.days[day]
+        for number, hour in enumerate(hours):
+            if self.checked.get(hour.start_ms) != self.files.digest(hour):
+                return hours[number:]
+        return []
+
+
+def _span(hours: Sequence[Window]) -> Window:
+    return Window(hours[0].start_ms, hours[-1].end_ms)
 
 
 class _FilesByHour:

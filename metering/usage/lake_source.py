@@ -14,9 +14,11 @@ from kernel.ids import OrganizationId
 from kernel.window import Window
 from metering.lake.api import Lake
 from metering.lake.positions import file_sha256
-from metering.lake.scan import ScanRequest, plan_files
+from metering.lake.scan import ScanRequest, plan_files, scan_runs
 from metering.lake.tables import SamplesState, translated_errors
 from metering.usage.closer import SampleFile
+from metering.usage.meter import TARGET_UP, GaugeMeter
+from metering.usage.reading import GaugeReading, read_gauges
 
 
 class LakeSource:
@@ -32,6 +34,12 @@ class LakeSource:
     async def files(self, organization: OrganizationId, window: Window) -> Sequence[SampleFile]:
         state = await asyncio.to_thread(self._lake.tables.samples)
         return await asyncio.to_thread(_files, state, ScanRequest(organization, window))
+
+    async def gauges(
+        self, organization: OrganizationId, window: Window, meter: GaugeMeter, limit_ms: int
+    ) -> GaugeReading:
+        request = ScanRequest(organization, window, (meter.metric, TARGET_UP))
+        return await asyncio.to_thread(lambda: read_gauges(scan_runs(self._lake.tables, request), meter, limit_ms))
 
     async def scan(self, organization: OrganizationId, window: Window, names: Sequence[str]) -> pa.Table:
         return await self._lake.scan(organization, window, names)

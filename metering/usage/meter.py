@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kernel.ids import ClusterId, ProjectId
 from kernel.quantity import MILLI_VCPU
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Component:
+    """What a licence counts: a component of a cluster, by stable ids, whatever labels its series carry."""
+
+    project: ProjectId
+    cluster: ClusterId
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

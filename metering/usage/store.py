@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -17,22 +16,10 @@ from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
 from metering.meters.models import meter_hours
 from metering.meters.reading import MeterRequest, read_meter
-from metering.usage.hours import Component, ComponentHour
+from metering.usage.meter import Component
 from metering.usage.model import MeterUsage, UsageMonth, UsageRow, digest_of
 from metering.usage.models import usage_checks, usage_hours, usage_rows
-
-
-@dataclass(frozen=True, slots=True)
-class HourToSeal:
-    """A computed hour with what it was computed from."""
-
-    organization: OrganizationId
-    hour: Window
-    components: tuple[ComponentHour, ...]
-    sources: tuple[str, ...]
-    files_digest: str
-    snapshot_id: int | None
-    reason: str  # watermark, deadline or late
+from metering.usage.sealing import HourToSeal, newest_of, seal_hours
 
 
 class HoursMoved(Retry):
@@ -58,7 +45,7 @@ class UsageStore:
                 self._take_turn(connection, hours[0].organization)
             if hours and expected is not None:
                 _check_unmoved(connection, hours, expected)
-            return sum(_seal_one(connection, hour, sealed_ms) for hour in hours)
+            return seal_hours(connection, hours, sealed_ms)
 
         return self._database.transact(write)
 
@@ -98,7 +85,7 @@ class UsageStore:
 
     def open_components(self, organization: OrganizationId, before_ms: int) -> frozenset[Component]:
         """The components that existed at `before_ms`, by the newest revision of the hour that ends there."""
-        newest = _newest(organization, Window(before_ms - HOUR_MS, before_ms)).subquery()
+        newest = newest_of(organization, Window(before_ms - HOUR_MS, before_ms)).subquery()
         query = (
             sa.select(usage_rows)
             .join(
@@ -144,98 +131,8 @@ def _check_unmoved(connection: sa.Connection, hours: Sequence[HourToSeal], expec
             raise HoursMoved(f"{hour.organization}: {hour.hour} was sealed by another closer meanwhile")
 
 
-def _newest(organization: OrganizationId, window: Window) -> sa.Select[Any]:
-    return (
-        sa.select(usage_hours.c.hour_ms, sa.func.max(usage_hours.c.revision).label("revision"))
-        .where(
-            usage_hours.c.organization == organization,
-            usage_hours.c.hour_ms >= window.start_ms,
-            usage_hours.c.hour_ms < window.end_ms,
-        )
-        .group_by(usage_hours.c.hour_ms)
-    )
-
-
-def _seal_one(connection: sa.Connection, hour: HourToSeal, sealed_ms: int) -> int:
-    _note_check(connection, hour)
-    newest = connection.execute(_newest(hour.organization, hour.hour)).one_or_none()
-    rows = [_row_values(hour, component) for component in hour.components]
-    step = json.dumps(StepFunction.sum_of(StepFunction.of(found.points) for found in hour.components).points)
-    if newest is not None and _figures(rows, step) == _stored_figures(connection, hour, newest.revision):
-        return 0
-    revision = 1 if newest is None else newest.revision + 1
-    connection.execute(
-        usage_hours.insert().values(
-            organization=hour.organization,
-            hour_ms=hour.hour.start_ms,
-            revision=revision,
-            step=step,
-            observed_ms=sum(component.observed_ms for component in hour.components),
-            missing_ms=sum(component.missing_ms for component in hour.components),
-            sources=json.dumps(hour.sources),
-            snapshot_id=hour.snapshot_id,
-            reason=hour.reason if newest is None else "late",
-            sealed_ms=sealed_ms,
-        )
-    )
-    if rows:
-        connection.execute(usage_rows.insert(), [{**row, "revision": revision} for row in rows])
-    # What is open at this hour's end decides what is missing in the next one: have it looked at again, even when
-    # the process ends here. A next hour in the same call notes its own check after this.
-    following = {"organization": hour.organization, "hour_ms": hour.hour.end_ms}
-    connection.execute(sa.delete(usage_checks).filter_by(**following))
-    return 1
-
-
-def _note_check(connection: sa.Connection, hour: HourToSeal) -> None:
-    key = {"organization": hour.organization, "hour_ms": hour.hour.start_ms}
-    connection.execute(sa.delete(usage_checks).filter_by(**key))
-    connection.execute(usage_checks.insert().values(**key, files_digest=hour.files_digest))
-
-
-def _row_values(hour: HourToSeal, found: ComponentHour) -> dict[str, Any]:
-    return {
-        "organization": hour.organization,
-        "hour_ms": hour.hour.start_ms,
-        "project": found.component.project,
-        "cluster": found.component.cluster,
-        "component": found.component.name,
-        "collector": found.collector,
-        "milli_vcpu_ms": found.milli_vcpu_ms,
-        "observed_ms": found.observed_ms,
-        "missing_ms": found.missing_ms,
-        "peak_milli_vcpu": found.peak_milli_vcpu,
-        "open_at_end": found.open_at_end,
-    }
-
-
-_COMPARED = (
-    "project",
-    "cluster",
-    "component",
-    "milli_vcpu_ms",
-    "observed_ms",
-    "missing_ms",
-    "peak_milli_vcpu",
-    "open_at_end",
-)
-
-
-def _figures(rows: Iterable[Mapping[Any, Any]], step: str) -> tuple[str, list[tuple[Any, ...]]]:
-    """What makes one revision differ from the one before: not which files or which collector it came from."""
-    return step, sorted(tuple(row[name] for name in _COMPARED) for row in rows)
-
-
-def _stored_figures(
-    connection: sa.Connection, hour: HourToSeal, revision: int
-) -> tuple[str, list[tuple[Any, ...]]]:
-    key = {"organization": hour.organization, "hour_ms": hour.hour.start_ms, "revision": revision}
-    step = connection.execute(sa.select(usage_hours.c.step).filter_by(**key)).scalar_one()
-    return _figures(connection.execute(sa.select(usage_rows).filter_by(**key)).mappings(), step)
-
-
 def _read_month(connection: sa.Connection, organization: OrganizationId, window: Window) -> UsageMonth:
-    newest = _newest(organization, window).subquery()
+    newest = newest_of(organization, window).subquery()
     hours = connection.execute(
         sa.select(usage_hours)
         .join(newest, (usage_hours.c.hour_ms == newest.c.hour_ms) & (usage_hours.c.revision == newest.c.revision))

@@ -20,7 +20,7 @@ class Segments:
 
     All four have one length. `series` are the caller's numbers, ascending; `first_ms` and `last_ms` the times of
     the first and last sample of the row (ms), each `first_ms` after the `last_ms` before it in its series; `levels`
-    at least 0, NOTHING or ENDED. Rows of the last two are one sample each.
+    at least 0, NOTHING or ENDED; a row of ENDED is one sample.
     """
 
     series: Int64

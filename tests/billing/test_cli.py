@@ -17,8 +17,10 @@ from kernel.deployment import Deployment
 from kernel.errors import Conflict, InvalidInput, NotFound
 from kernel.ids import ClusterId, CollectorId, ProjectId
 from kernel.window import Window, day_of, hours_in, month
-from metering.usage.hours import Component, ComponentHour
-from metering.usage.store import HourToSeal, UsageStore
+from metering.usage.hours import ComponentHour
+from metering.usage.meter import Component
+from metering.usage.sealing import HourToSeal
+from metering.usage.store import UsageStore
 from tests.billing.deals import ACME, HOUR_MS, NOVEMBER_3, contract_text, licence_text
 from tests.billing.test_contract_input import FROM_BOOK, PRICES
 
@@ -60,7 +62,6 @@ class Desk:
                     ComponentHour(
                         component=component,
                         collector=CollectorId("col-1"),
-                        points=((hour.start_ms, level), (hour.end_ms, 0)),
                         milli_vcpu_ms=level * HOUR_MS,
                         observed_ms=HOUR_MS,
                         missing_ms=0,
@@ -68,6 +69,7 @@ class Desk:
                         open_at_end=True,
                     ),
                 ),
+                step=((hour.start_ms, level), (hour.end_ms, 0)),
                 sources=("file sha",),
                 files_digest=f"digest-{level}",
                 snapshot_id=1,

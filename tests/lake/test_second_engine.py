@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 
-from kernel.ids import CollectorId
+from kernel.ids import CollectorId, OrganizationId
 from kernel.window import HOUR_MS, Window
-from metering.lake.api import Lake, ScanOptions
+from metering.lake.api import Lake
 from metering.lake.compact import Compactor
 from metering.lake.settings import LakeSettings
 from metering.lake.tables import SAMPLES, SERIES
 from metering.record import LabelSet, canonical_labels, series_id
 from metering.usage.hours import component_hours
-from metering.usage.meter import LICENCE_METER, TARGET_UP
+from metering.usage.lake_source import LakeSource
+from metering.usage.meter import LICENCE_METER
 from tests.lake.setting import ACME, T0, Push, Row, append, gauge, memory_log, open_lake, writer_of
 from tests.services.spark import Spark
 from tests.usage.scrapes import STALE
@@ -64,17 +65,16 @@ async def filled(folder: Path) -> Lake:
 
 
 async def as_usage_has_it(lake: Lake) -> Integrals:
-    window = Window(HOURS[0].start_ms, HOURS[-1].end_ms)
-    names = [LICENCE_METER.metric, TARGET_UP]
-    table = await lake.scan("acme", window, names, options=ScanOptions(carry_in_ms=LIMIT_MS))
+    window = Window(HOURS[0].start_ms - LIMIT_MS, HOURS[-1].end_ms)
+    reading = await LakeSource(lake, 0.0).gauges(OrganizationId("acme"), window, LICENCE_METER, LIMIT_MS)
     ids = {
         f"cluster-{at}": series_id(ACME, CollectorId("col-a"), canonical_labels(component(at))) for at in range(6)
     }
-    found = component_hours(table, LICENCE_METER, HOURS, LIMIT_MS, frozenset())
+    found = component_hours(reading, HOURS, LIMIT_MS, frozenset())
     return {
         (ids[each.component.cluster].hex(), hour.start_ms): each.milli_vcpu_ms
-        for hour, listed in found.items()
-        for each in listed
+        for hour, listed in zip(HOURS, found, strict=True)
+        for each in listed.components
         if each.milli_vcpu_ms
     }
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from kernel.ids import ClusterId, CollectorId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window, hours_in, month
-from metering.usage.hours import Component, ComponentHour
+from metering.usage.hours import ComponentHour
+from metering.usage.meter import Component
 from metering.usage.model import UsageMonth, UsageRow, digest_of
-from metering.usage.store import HourToSeal
+from metering.usage.sealing import HourToSeal
 
 ACME = OrganizationId("acme")
 Change = tuple[int, int | None]  # ms since the start of the month, milli-vCPU or None for missing
@@ -54,22 +56,32 @@ def _row(cluster: str, component: str, hour: Window, level: StepFunction, gone: 
     )
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A component in an hour, and its level."""
+
+    row: ComponentHour
+    points: tuple[tuple[int, int], ...]
+
+
 def seen(
     hour: Window, milli_vcpu: int = 4000, *, until_ms: int | None = None, after_ms: int = 0, cluster: str = "orders"
-) -> ComponentHour:
+) -> Seen:
     """A query component held at one level from `after_ms` to `until_ms` of the hour; the rest is missing."""
     start, end = hour.start_ms + after_ms, hour.start_ms + (HOUR_MS if until_ms is None else until_ms)
-    return ComponentHour(
+    row = ComponentHour(
         component=Component(ProjectId("prod"), ClusterId(cluster), "query"),
         collector=CollectorId("col-a"),
         milli_vcpu_ms=milli_vcpu * (end - start),
         observed_ms=end - start,
         missing_ms=HOUR_MS - (end - start),
         peak_milli_vcpu=milli_vcpu,
-        points=((start, milli_vcpu), (end, 0)),
         open_at_end=True,
     )
+    return Seen(row, ((start, milli_vcpu), (end, 0)))
 
 
-def to_seal(hour: Window, *components: ComponentHour, files: str = "a") -> HourToSeal:
-    return HourToSeal(ACME, hour, components, (f"{files}.parquet {'0' * 64}",), files * 64, 7, "watermark")
+def to_seal(hour: Window, *components: Seen, files: str = "a") -> HourToSeal:
+    step = StepFunction.sum_of(StepFunction.of(each.points) for each in components).points
+    rows = [each.row for each in components]
+    return HourToSeal(ACME, hour, rows, step, (f"{files}.parquet {'0' * 64}",), files * 64, 7, "watermark")

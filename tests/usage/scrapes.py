@@ -6,11 +6,16 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
 from kernel.ids import ClusterId, CollectorId, OrganizationId, ProjectId, Tenant
+from metering.lake.runs import FileRuns, SeriesRuns
+from metering.lake.scaled import to_scaled
+from metering.lake.stored_values import StoredValues
 from metering.record import STALE_NAN_BITS, canonical_labels, series_id
-from metering.usage.hours import Component
+from metering.usage.meter import LICENCE_METER, Component, GaugeMeter
+from metering.usage.reading import GaugeReading, read_gauges
 
 STALE = struct.unpack("<d", struct.pack("<Q", STALE_NAN_BITS))[0]
 TENANT = Tenant(OrganizationId("acme"), ProjectId("prod"))
@@ -66,6 +71,42 @@ def lake_table(rows: Iterable[Row]) -> pa.Table:
             "value": pa.array([row.value for row in listed], pa.float64()),
         }
     )
+
+
+def reading(rows: Iterable[Row], limit_ms: int, files: int = 1, meter: GaugeMeter = LICENCE_METER) -> GaugeReading:
+    """What the meter reads of the rows if they come in so many files, of which every other one holds doubles."""
+    listed = list(rows)
+    known = sorted({(row.collector, row.labels) for row in listed})
+    encoded = [canonical_labels(labels) for _, labels in known]
+    table = pa.table(
+        {
+            "project": pa.array([TENANT.project for _ in known], pa.string()),
+            "collector": pa.array([collector for collector, _ in known], pa.string()),
+            "labels": pa.array(encoded, pa.binary()),
+        }
+    )
+    slots = {series: slot for slot, series in enumerate(known)}
+    parts = [listed[number::files] for number in range(files)]
+    return read_gauges(
+        SeriesRuns(table, [_file(part, slots, number) for number, part in enumerate(parts)]), meter, limit_ms
+    )
+
+
+def _file(rows: list[Row], slots: dict[tuple[str, tuple[tuple[str, str], ...]], int], number: int) -> FileRuns:
+    mine = np.array([slots[row.collector, row.labels] for row in rows], np.int64)
+    starts = np.flatnonzero(np.append(True, mine[1:] != mine[:-1])[: len(mine)])
+    counts = np.diff(np.append(starts, len(mine)))
+    values = np.array([row.value for row in rows], np.float64)
+    stored = StoredValues(values, np.empty(0, np.int64), np.empty(0, np.int8), None)
+    if number % 2 == 0 and len(rows):
+        scaled = to_scaled(values, counts)
+        stored = StoredValues(
+            None if scaled.is_exact is None else values,
+            scaled.integers,
+            np.repeat(scaled.scales, counts),
+            scaled.is_exact,
+        )
+    return FileRuns(mine[starts], counts, np.array([row.at_ms for row in rows], np.int64), stored)
 
 
 def component(name: str = "query", cluster: str = "orders") -> Component:

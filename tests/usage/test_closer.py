@@ -19,11 +19,13 @@ from kernel.database import Database, sqlite_url
 from kernel.ids import OrganizationId
 from kernel.window import DAY_MS, HOUR_MS, Window
 from metering.usage.closer import HourCloser, SampleFile
+from metering.usage.meter import GaugeMeter
 from metering.usage.model import UsageRow
+from metering.usage.reading import GaugeReading
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 from tests.usage.months import ACME
-from tests.usage.scrapes import STALE, Row, gauge, lake_table, scrape
+from tests.usage.scrapes import STALE, Row, gauge, lake_table, reading, scrape
 
 T0 = 1_780_272_000_000 - 6 * HOUR_MS  # 18:00, so that the span crosses a UTC midnight
 MINUTE = 60_000
@@ -51,6 +53,12 @@ class Lake:
     async def files(self, organization: OrganizationId, window: Window) -> Sequence[SampleFile]:
         listed = [file for file, _ in self.arrived if organization == ACME]
         return [file for file in listed if file.first_ms < window.end_ms and file.last_ms >= window.start_ms]
+
+    async def gauges(
+        self, organization: OrganizationId, window: Window, meter: GaugeMeter, limit_ms: int
+    ) -> GaugeReading:
+        rows = [row for _, listed in self.arrived for row in listed if organization == ACME]
+        return reading([row for row in rows if row.at_ms in window], limit_ms, files=2, meter=meter)
 
     async def scan(self, organization: OrganizationId, window: Window, names: Sequence[str]) -> pa.Table:
         rows = [row for _, listed in self.arrived for row in listed if organization == ACME]

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from kernel.ids import ClusterId
 from kernel.steps import StepFunction
 from kernel.window import Window
-from metering.usage.hours import Component, ComponentHour, component_hours
-from metering.usage.meter import LICENCE_METER
-from tests.usage.oracle import Key, walk
-from tests.usage.scrapes import STALE, TENANT, Row, gauge, lake_table, scrape
+from metering.usage.hours import ComponentHour, UsageHour, component_hours
+from metering.usage.meter import LICENCE_METER, Component
+from tests.usage import reference
+from tests.usage.oracle import Key
+from tests.usage.scrapes import STALE, TENANT, Row, gauge, lake_table, reading, scrape
 
 LIMIT = 7
 LENGTH = 24
@@ -50,27 +51,36 @@ existing = st.frozensets(st.sampled_from([("orders", "query"), ("search", "index
 
 
 def computed(
-    rows: Sequence[Row], open_before: frozenset[Key] = frozenset(), hours: Sequence[Window] = HOURS
-) -> dict[Window, list[ComponentHour]]:
+    rows: Sequence[Row],
+    open_before: frozenset[Key] = frozenset(),
+    hours: Sequence[Window] = HOURS,
+    files: int = 1,
+) -> dict[Window, UsageHour]:
     before = frozenset(Component(TENANT.project, ClusterId(cluster), name) for cluster, name in open_before)
-    return component_hours(lake_table(rows), LICENCE_METER, hours, LIMIT, before)
+    found = component_hours(reading(rows, LIMIT, files), hours, LIMIT, before)
+    return dict(zip(hours, found, strict=True))
 
 
 @LAWS
-@given(stories(), existing)
-def test_hours_are_what_a_walk_over_every_millisecond_gives(rows: list[Row], before: frozenset[Key]) -> None:
-    expected = walk(rows, [(hour.start_ms, hour.end_ms) for hour in HOURS], LIMIT, before)
-    found = computed(rows, before)
-    for hour, walked in zip(HOURS, expected, strict=True):
-        by_key = {(view.component.cluster, view.component.name): view for view in found[hour]}
-        assert by_key.keys() == walked.keys()
-        for key, view in by_key.items():
-            other = walked[key]
-            assert (view.milli_vcpu_ms, view.peak_milli_vcpu) == (other.integral, other.peak)
-            assert (view.observed_ms, view.missing_ms) == (other.observed, other.missing)
-            assert view.open_at_end == other.open_at_end
-            step = StepFunction.of(view.points)
-            assert tuple(step.at(at) for at in range(hour.start_ms, hour.end_ms)) == other.levels
+@given(stories(), existing, st.integers(1, 3))
+def test_hours_are_those_of_the_reference(rows: list[Row], before: frozenset[Key], files: int) -> None:
+    known = frozenset(Component(TENANT.project, ClusterId(cluster), name) for cluster, name in before)
+    expected = reference.component_hours(lake_table(rows), LICENCE_METER, HOURS, LIMIT, known)
+    for hour, found in computed(rows, before, files=files).items():
+        assert list(found.components) == [
+            ComponentHour(
+                each.component,
+                each.collector,
+                each.milli_vcpu_ms,
+                each.observed_ms,
+                each.missing_ms,
+                each.peak_milli_vcpu,
+                each.open_at_end,
+            )
+            for each in expected[hour]
+        ]
+        summed = StepFunction.sum_of(StepFunction.of(each.points) for each in expected[hour])
+        assert tuple(found.step) == summed.points
 
 
 @LAWS
@@ -78,7 +88,7 @@ def test_hours_are_what_a_walk_over_every_millisecond_gives(rows: list[Row], bef
 def test_order_and_duplicates_change_nothing(rows: list[Row], before: frozenset[Key], random: object) -> None:
     shuffled = rows + rows[::2]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert computed(shuffled, before) == computed(rows, before)
+    assert computed(shuffled, before, files=2) == computed(rows, before)
 
 
 @LAWS
@@ -91,7 +101,9 @@ def test_hour_by_hour_equals_all_at_once(rows: list[Row], before: frozenset[Key]
         scanned = [row for row in rows if hour.start_ms - LIMIT <= row.at_ms < hour.end_ms]
         alone = computed(scanned, is_open, [hour])[hour]
         assert alone == whole[hour]
-        is_open = frozenset((view.component.cluster, view.component.name) for view in alone if view.open_at_end)
+        is_open = frozenset(
+            (view.component.cluster, view.component.name) for view in alone.components if view.open_at_end
+        )
 
 
 @LAWS
@@ -99,9 +111,9 @@ def test_hour_by_hour_equals_all_at_once(rows: list[Row], before: frozenset[Key]
 def test_hours_telescope_when_one_collector_saw_everything(rows: list[Row]) -> None:
     """The sum over the hours is the integral over their span."""
     mine = [row for row in rows if row.collector == "col-a"]
-    apart, together = computed(mine), computed(mine, hours=[SPAN])[SPAN]
+    apart, together = computed(mine), computed(mine, hours=[SPAN])[SPAN].components
     for view in together:
-        parts = [part for hour in HOURS for part in apart[hour] if part.component == view.component]
+        parts = [part for hour in HOURS for part in apart[hour].components if part.component == view.component]
         assert sum(part.milli_vcpu_ms for part in parts) == view.milli_vcpu_ms
         assert sum(part.observed_ms for part in parts) == view.observed_ms
         assert sum(part.missing_ms for part in parts) == view.missing_ms
@@ -111,11 +123,12 @@ def test_hours_telescope_when_one_collector_saw_everything(rows: list[Row]) -> N
 @LAWS
 @given(stories(), existing)
 def test_observed_and_missing_fit_into_the_hour(rows: list[Row], before: frozenset[Key]) -> None:
-    for hour, views in computed(rows, before).items():
-        for view in views:
+    for hour, found in computed(rows, before).items():
+        for view in found.components:
             assert 0 <= view.observed_ms + view.missing_ms <= hour.length_ms
             assert view.milli_vcpu_ms <= view.peak_milli_vcpu * view.observed_ms
-            assert StepFunction.of(view.points).integral(hour) == view.milli_vcpu_ms
+        summed = sum(view.milli_vcpu_ms for view in found.components)
+        assert StepFunction(tuple(found.step)).integral(hour) == summed
 
 
 @LAWS
@@ -125,3 +138,17 @@ def test_a_second_collector_never_adds(rows: list[Row]) -> None:
     mine = [row for row in rows if row.collector == "col-a"]
     doubled = mine + [Row(row.at_ms, row.value, row.labels, "col-b") for row in mine]
     assert computed(doubled) == computed(mine)
+
+
+@LAWS
+@given(stories(), existing, st.integers(1, len(HOURS) - 1))
+def test_what_holds_on_from_an_earlier_reading_need_not_be_read_again(
+    rows: list[Row], before: frozenset[Key], cut: int
+) -> None:
+    at_ms = HOURS[cut].start_ms
+    earlier = reading([row for row in rows if row.at_ms < at_ms], LIMIT)
+    later = reading([row for row in rows if row.at_ms >= at_ms], LIMIT).after(earlier.tail(at_ms - LIMIT))
+    known = frozenset(Component(TENANT.project, ClusterId(cluster), name) for cluster, name in before)
+    whole = reading([row for row in rows if row.at_ms >= at_ms - LIMIT], LIMIT)
+    found, expected = (component_hours(each, HOURS[cut:], LIMIT, known) for each in (later, whole))
+    assert found == expected

@@ -59,7 +59,7 @@ def test_a_late_sample_makes_the_next_revision_and_the_month_reads_it(store: Usa
     for revision, view in enumerate(late, 1):
         assert store.seal([to_seal(HOURS[0], view)], T0) == 1
         (row,) = store.month(ACME, SPAN).rows
-        assert (row.revision, row.observed_ms) == (revision, view.observed_ms)
+        assert (row.revision, row.observed_ms) == (revision, view.row.observed_ms)
     store.seal([to_seal(HOURS[0], seen(HOURS[0]), seen(HOURS[0], 1000, cluster="search"))], T0)
     assert [(row.cluster, row.revision) for row in store.month(ACME, SPAN).rows] == [("orders", 3), ("search", 3)]
 
@@ -110,7 +110,7 @@ def test_what_was_open_is_read_from_the_newest_revision(store: UsageStore) -> No
     view = seen(HOURS[0])
     store.seal([to_seal(HOURS[0], view, seen(HOURS[0], cluster="search"))], T0)
     store.seal([to_seal(HOURS[0], view)], T0)
-    assert store.open_components(ACME, HOURS[0].end_ms) == {view.component}
+    assert store.open_components(ACME, HOURS[0].end_ms) == {view.row.component}
     assert store.open_components(ACME, HOURS[1].end_ms) == frozenset()
 
 

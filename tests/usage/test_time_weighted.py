@@ -8,8 +8,7 @@ from kernel.quantity import MILLI_VCPU
 from kernel.steps import StepFunction
 from kernel.window import DAY_MS, HOUR_MS, Window, hours_in, month
 from metering.usage.hours import component_hours
-from metering.usage.meter import LICENCE_METER
-from tests.usage.scrapes import Row, component, gauge, lake_table, scrape
+from tests.usage.scrapes import Row, component, gauge, reading, scrape
 
 AUGUST = month("2023-08")
 LIMIT_MS = 300_000
@@ -27,10 +26,10 @@ def month_of(changes: list[tuple[int, float]], step_ms: int, opening: float = 0.
     total = 0
     open_before = frozenset({component()})
     hours = list(hours_in(AUGUST))
-    found = component_hours(lake_table(rows), LICENCE_METER, hours, step_ms, open_before)
-    assert all(hour.missing_ms == 0 for listed in found.values() for hour in listed)
-    for listed in found.values():
-        total += sum(hour.milli_vcpu_ms for hour in listed)
+    found = component_hours(reading(rows, step_ms), hours, step_ms, open_before)
+    assert all(row.missing_ms == 0 for hour in found for row in hour.components)
+    for hour in found:
+        total += sum(row.milli_vcpu_ms for row in hour.components)
     return total
 
 
@@ -71,7 +70,6 @@ def test_the_step_function_of_the_hours_has_the_same_integral() -> None:
     for minute in range(0, 24 * 60, 4):
         at_ms = day.start_ms + minute * MINUTE_MS
         rows += [gauge(at_ms, float(minute % 7)), gauge(at_ms, 2.5, component="index"), scrape(at_ms)]
-    found = component_hours(lake_table(rows), LICENCE_METER, list(hours_in(day)), LIMIT_MS, frozenset())
-    hours = [hour for listed in found.values() for hour in listed]
-    step = StepFunction.sum_of(StepFunction.of(hour.points) for hour in hours)
-    assert step.integral(day) == sum(hour.milli_vcpu_ms for hour in hours)
+    found = component_hours(reading(rows, LIMIT_MS), list(hours_in(day)), LIMIT_MS, frozenset())
+    step = StepFunction.sum_of(StepFunction(tuple(hour.step)) for hour in found)
+    assert step.integral(day) == sum(row.milli_vcpu_ms for hour in found for row in hour.components)

@@ -1,0 +1,214 @@
+"""A meter's gauges in a window, read from the lake's files and reduced to segments, and whose series they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from kernel.errors import InvalidInput
+from kernel.ids import ClusterId, CollectorId, ProjectId, parse_id
+from metering.lake.runs import FileRuns, SeriesRuns
+from metering.record import STALE_NAN_BITS, LabelSet, parse_canonical_labels
+from metering.usage.levels import (
+    ENDED,
+    NOTHING,
+    Bools,
+    Floats,
+    Int64,
+    is_among,
+    levels_of,
+    levels_of_integers,
+    one_each,
+)
+from metering.usage.meter import TARGET_UP, Component, GaugeMeter
+from metering.usage.stretches import Segments, segments_of
+
+_MARKER = -3  # a level: a stale marker of which nobody has asked yet whether its scrape succeeded
+
+
+@dataclass(frozen=True, slots=True)
+class GaugeSeries:
+    """One series of a component, as a collector sent it."""
+
+    component: Component
+    collector: CollectorId
+    labels: bytes  # canonical
+
+
+@dataclass(frozen=True, slots=True)
+class GaugeReading:
+    """Segments of the meter's series (`metering.usage.stretches`), in order, without overlaps."""
+
+    series: tuple[GaugeSeries, ...]  # by number
+    segments: Segments
+
+    def tail(self, since_ms: int) -> GaugeReading:
+        """The last sample of each series, if it is a quantity and from after that time: what may hold on."""
+        is_last = np.append(self.segments.series[1:] != self.segments.series[:-1], True)[: len(self.segments)]
+        last = self.segments.take(is_last & (self.segments.last_ms > since_ms) & (self.segments.levels >= 0))
+        return GaugeReading(self.series, Segments(last.series, last.last_ms, last.last_ms, last.levels))
+
+    def after(self, earlier: GaugeReading) -> GaugeReading:
+        """This reading, led by an earlier one that ends before it begins."""
+        if not len(earlier.segments):
+            return self
+        numbers = {series: number for number, series in enumerate(self.series)}
+        for used in np.unique(earlier.segments.series).tolist():
+            numbers.setdefault(earlier.series[used], len(numbers))
+        renumbered = np.array([numbers.get(series, -1) for series in earlier.series], np.int64)
+        before = earlier.segments
+        moved = Segments(renumbered[before.series], before.first_ms, before.last_ms, before.levels)
+        return GaugeReading(tuple(numbers), Segments.joined([moved, self.segments]))
+
+
+def read_gauges(found: SeriesRuns, meter: GaugeMeter, limit_ms: int) -> GaugeReading:
+    """What the meter counts of the runs. Order and duplicates of their rows change nothing."""
+    known = _Known.of(found.series, meter)
+    parts = [_segments(file, known.number_of, meter.scale, limit_ms) for file in found.files]
+    segments = Segments.joined(parts)
+    tangled = segments.overlaps()
+    if len(tangled):
+        apart = segments.take(~np.isin(segments.series, tangled))
+        slots = known.slots[tangled]
+        rows, times, values = _rows(found.files, slots)
+        mended = segments_of(known.number_of[rows], times, _levels(values, meter.scale), limit_ms)
+        segments = Segments.joined([apart, mended])
+    return GaugeReading(known.series, _marked(segments, known, found.files))
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """The rows of the series' table that matter."""
+
+    series: tuple[GaugeSeries, ...]
+    slots: Int64  # of each of them, its row in the table
+    number_of: Int64  # the other way round; -1: not counted
+    targets: Int64  # by row of the table: what was scraped
+    is_up: Bools  # by row of the table
+
+    @classmethod
+    def of(cls, table: pa.Table, meter: GaugeMeter) -> _Known:
+        series, slots, targets, is_up = [], [], [], []
+        numbers: dict[tuple[str, str, LabelSet], int] = {}
+        columns = (table.column(name).to_pylist() for name in ("project", "collector", "labels"))
+        for slot, (project, collector, encoded) in enumerate(zip(*columns, strict=True)):
+            labels = parse_canonical_labels(encoded)
+            named = dict(labels)
+            target = project, collector, tuple(label for label in labels if label[0] in {"instance", "job"})
+            targets.append(numbers.setdefault(target, len(numbers)))
+            is_up.append(named.get("__name__") == TARGET_UP)
+            component = _component(project, named, meter)
+            if component is not None:
+                series.append(GaugeSeries(component, CollectorId(collector), encoded))
+                slots.append(slot)
+        number_of = np.full(table.num_rows, -1, np.int64)
+        number_of[slots] = np.arange(len(slots))
+        as_integers = (np.array(each, np.int64) for each in (slots, targets))
+        chosen, scraped = as_integers
+        return cls(tuple(series), chosen, number_of, scraped, np.array(is_up, np.bool_))
+
+
+def _component(project: str, labels: dict[str, str], meter: GaugeMeter) -> Component | None:
+    name = labels.get("component", "")
+    if labels.get("__name__") != meter.metric or name not in meter.components:
+        return None
+    try:
+        return Component(ProjectId(project), ClusterId(parse_id(labels.get("cluster", ""), "cluster")), name)
+    except InvalidInput:
+        return None  # no cluster to bill: the series stays in the lake, uncounted
+
+
+def _segments(file: FileRuns, number_of: Int64, scale: int, limit_ms: int) -> Segments:
+    """The counted rows of one file; those out of order or twice make segments that overlap."""
+    times = file.timestamps_ms
+    if not len(times):
+        return Segments.none()
+    run_starts = np.cumsum(file.counts) - file.counts
+    keys, kinds = _comparable(file)
+    # One comparison for both ends: a step below 1 is far above every limit when it is read without a sign.
+    is_first = np.ones(len(times), np.bool_)
+    is_first[1:] = (times[1:] - times[:-1] - 1).view(np.uint64) >= np.uint64(limit_ms)
+    for column in (keys, kinds):
+        if column is not None:
+            is_first[1:] |= column[1:] != column[:-1]
+    is_first[run_starts] = True
+    doubles = file.values.doubles
+    if doubles is not None:
+        unordered = np.isnan(doubles)  # a marker is a row of its own, and so is what follows it
+        is_first |= unordered
+        is_first[1:] |= unordered[:-1]
+    first = np.flatnonzero(is_first)
+    last = np.append(first[1:], len(times)) - 1
+    series = number_of[file.slots[np.searchsorted(run_starts, first, side="right") - 1]]
+    counted = series >= 0
+    first, last, series = first[counted], last[counted], series[counted]
+    return Segments(series, times[first], times[last], _stored_levels(file, first, scale))
+
+
+def _comparable(file: FileRuns) -> tuple[Int64, Any]:
+    """Two columns that are equal in neighbouring rows exactly if their values are stored alike."""
+    stored = file.values
+    if stored.doubles is None:
+        scales = stored.scales
+        return stored.integers, scales if len(scales) and scales.min() != scales.max() else None
+    bits = stored.doubles.view(np.int64)
+    if stored.is_integer is None:
+        return bits, None
+    return np.where(stored.is_integer, stored.integers, bits), np.where(
+        stored.is_integer, stored.scales, np.int8(-1)
+    )
+
+
+def _stored_levels(file: FileRuns, rows: Int64, scale: int) -> Int64:
+    found = file.values.take(rows)
+    if found.doubles is None:
+        return levels_of_integers(found.integers, found.scales, scale)
+    levels = _levels(found.doubles, scale)
+    if found.is_integer is not None:
+        exact = found.is_integer
+        levels[exact] = levels_of_integers(found.integers[exact], found.scales[exact], scale)
+    return levels
+
+
+def _levels(values: Floats, scale: int) -> Int64:
+    levels = levels_of(values, scale)
+    levels[values.view(np.uint64) == STALE_NAN_BITS] = _MARKER
+    return levels
+
+
+def _rows(files: Sequence[FileRuns], slots: Int64, times_ms: Int64 | None = None) -> tuple[Int64, Int64, Floats]:
+    """Slots, times and values of some series, each (series, time) once; `times_ms`: at these alone."""
+    found: list[tuple[Int64, Int64, Floats]] = []
+    for file in files:
+        chosen = np.repeat(np.isin(file.slots, slots), file.counts)
+        if times_ms is not None:
+            chosen &= np.isin(file.timestamps_ms, times_ms)
+        rows = np.flatnonzero(chosen)
+        mine = np.repeat(file.slots, file.counts)[rows]
+        found.append((mine, file.timestamps_ms[rows], file.values.take(rows).values()))
+    if not found:
+        nothing = np.empty(0, np.int64)
+        return nothing, nothing, np.empty(0)
+    which, times, values = (np.concatenate(column) for column in zip(*found, strict=True))
+    kept = one_each(which, times, values)
+    return which[kept], times[kept], values[kept]
+
+
+def _marked(segments: Segments, known: _Known, files: Sequence[FileRuns]) -> Segments:
+    """The markers as ENDED where the target was up at that time, NOTHING elsewhere."""
+    markers = np.flatnonzero(segments.levels == _MARKER)
+    if not len(markers):
+        return segments
+    targets = known.targets[known.slots[segments.series[markers]]]
+    times = segments.first_ms[markers]
+    asked = np.flatnonzero(known.is_up & np.isin(known.targets, targets))
+    slots, up_ms, values = _rows(files, asked, np.unique(times))
+    alive = values == 1.0
+    ended = is_among(targets, times, known.targets[slots[alive]], up_ms[alive])
+    levels = segments.levels.copy()
+    levels[markers] = np.where(ended, ENDED, NOTHING)
+    return Segments(segments.series, segments.first_ms, segments.last_ms, levels)
