@@ -27,11 +27,29 @@ def register(app: typer.Typer) -> None:
 def verify_invoice(
     bundle: Annotated[Path, typer.Argument(help="Folder of `byoc invoice bundle`.")],
     ca: Annotated[Path, typer.Option(help="The authority's certificate, which the collector got at enrolment.")],
+    spool: Annotated[
+        list[Path] | None, typer.Option(help="A collector's spool folder; again for each collector.")
+    ] = None,
+    keys: Annotated[
+        list[Path] | None, typer.Option(help="A collector's receipt-keys.json, if a gateway's key was replaced.")
+    ] = None,
+    lake: Annotated[
+        Path | None, typer.Option(help="Copies of the lake's files, by their names in the rows.")
+    ] = None,
 ) -> None:
-    """Check an invoice offline: signature, Merkle root over its usage rows, amounts from rows and contract."""
+    """Check an invoice offline: signature, rows, amounts; with --spool, its hours from the frames that are kept."""
+    from billing.proof.held import Held
     from billing.proof.verify import verify_bundle
+    from collector.spool.kept import KeptLane, read_keys
+    from metering.usage.meter import LICENCE_METER, TARGET_UP
 
-    verified = verify_bundle(bundle, ca.read_bytes())
+    authority = ca.read_bytes()
+
+    def open_spools(bundled: bytes) -> list[KeptLane]:
+        known = read_keys(bundled, keys or (), authority)
+        return [KeptLane(folder, known, LICENCE_METER.metric, TARGET_UP) for folder in spool or ()]
+
+    verified = verify_bundle(bundle, authority, Held(open_spools if spool else None, lake))
     for text in verified.proved:
         typer.echo(f"proved  {text}")
     for text in verified.unproved:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import configparser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,10 @@ from kernel.steps import StepFunction
 
 if TYPE_CHECKING:
     from billing.capacity import LicenceCapacity
+    from billing.proof.evidence import Evidence
     from kernel.log import Log
     from kernel.objects import ObjectStore
+    from metering.usage.model import UsageRow
 
 
 class NoVendorSide(NotFound):
@@ -48,6 +51,12 @@ class Vendor(Deployment):
         from billing.book import ContractBook
 
         return ContractBook(self.database(), self.clock, self.audit()).capacity(organization)
+
+    def evidence_of(self, organization: OrganizationId, rows: Sequence[UsageRow]) -> Evidence:
+        """The lake's answer to billing's: which pushes were these rows made from? Raises Conflict."""
+        from console.evidence import load_evidence_of
+
+        return load_evidence_of(self, organization, rows)
 
     def database(self) -> Database:
         """The database, with the newest schema."""

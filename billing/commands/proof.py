@@ -10,12 +10,15 @@ import typer
 from billing.commands.context import Number, deployment_of, run_of
 from billing.document import utc_ms
 from billing.proof.bundle import render_bundle, write_bundle
+from billing.proof.evidence import render_evidence
 from billing.proof.explain import explain_line
 from billing.proof.signatures import load_signature, sign_now
+from kernel.errors import Conflict
 from kernel.window import Window
 
 if TYPE_CHECKING:
     from billing.invoices import Invoice
+    from billing.proof.statement import InvoiceSigner
     from metering.usage.model import UsageMonth
 
 
@@ -45,8 +48,21 @@ def bundle_invoice(
     files = render_bundle(
         invoice.json, _usage_of(ctx, invoice), lambda named: stored or sign_now(invoice, named, run.signer, clock)
     )
+    files |= _evidence(ctx, invoice, run.signer)
     write_bundle(out, files)
     typer.echo(f"{out}: {', '.join(sorted(files))}")
+
+
+def _evidence(ctx: typer.Context, invoice: Invoice, signer: InvoiceSigner | None) -> dict[str, bytes]:
+    """Which pushes the rows were made from, where the deployment has the lake that knows it."""
+    usage, load = _usage_of(ctx, invoice), getattr(deployment_of(ctx), "evidence_of", None)
+    if usage is None or load is None or signer is None:
+        return {}
+    try:
+        return render_evidence(load(invoice.organization, usage.rows), invoice.json, signer)
+    except Conflict as error:
+        typer.echo(f"the bundle can't be held against what collectors kept: {error}", err=True)
+        return {}
 
 
 def _usage_of(ctx: typer.Context, invoice: Invoice) -> UsageMonth | None:

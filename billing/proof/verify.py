@@ -13,6 +13,7 @@ from typing import Any
 from billing.agreed import AgreedContract, agreed_on
 from billing.document import render_line, utc_ms
 from billing.draft import USAGE
+from billing.proof.held import Held, prove_held
 from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS, parse_rows
 from billing.proof.statement import check_statement
 from billing.rating import rate
@@ -25,8 +26,6 @@ from kernel.steps import StepFunction
 from kernel.window import Window, hours_in
 from metering.usage.model import UsageMonth, canonical_line, digest_of, tree_root
 
-FROM_SAMPLES = "that the hours are what the collector sent: its frames are not compared"
-
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -37,8 +36,11 @@ class Verified:
     unproved: tuple[str, ...]
 
 
-def verify_bundle(folder: Path, authority_pem: bytes) -> Verified:
-    """Check a bundle. Raises InvalidInput that names the file and the place of the first thing that is wrong."""
+def verify_bundle(folder: Path, authority_pem: bytes, held: Held | None = None) -> Verified:
+    """Check a bundle, and against what is held.
+
+    Raises InvalidInput that names the file and the place of the first thing that is wrong.
+    """
     encoded = _read(folder / INVOICE)
     document: dict[str, Any] = _json(encoded, folder / INVOICE)
     has_usage = isinstance(document, dict) and document.get("usage") is not None
@@ -60,11 +62,13 @@ def verify_bundle(folder: Path, authority_pem: bytes) -> Verified:
         if document["usage"] is not None:
             usage = _usage(folder, document)
             proved.append(f"rows: {len(usage.rows)} rows have the invoice's Merkle root, and the steps their sums")
-            unproved.append(FROM_SAMPLES)
+            shown, left = prove_held(folder, document, encoded, usage, authority_pem, held or Held())
+            proved += shown
+            unproved += left
         if document["kind"] == USAGE:
-            again, left = _recompute(document, agreed, usage, folder)
-            proved.append(f"amounts: {again} of {again + len(left)} lines recomputed from rows and contract")
-            unproved += [f"the quantity of line {position}, {kind}" for position, kind in left]
+            again, others = _recompute(document, agreed, usage, folder)
+            proved.append(f"amounts: {again} of {again + len(others)} lines recomputed from rows and contract")
+            unproved += [f"the quantity of line {position}, {kind}" for position, kind in others]
         else:
             unproved.append(f"the lines of a {document['kind']} document from its contract")
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:

@@ -33,6 +33,7 @@ from collector.wire.frames.values import Order, decode_bases, decode_values, gro
 
 Assign = Callable[[Sequence[bytes]], npt.NDArray[np.int64]]
 Release = Callable[[npt.NDArray[np.int64]], None]
+Wants = Callable[[npt.NDArray[np.int64]], bool]
 
 
 class _Stream(StreamState):
@@ -43,6 +44,7 @@ class _Stream(StreamState):
         self.version = 0
         self.name = b""
         self.at_ms = 0
+        self.is_wanted = True
         self.numbers: Integers = np.zeros(0, np.int64)  # by slot
         self.entries: dict[int, bytes] = {}  # empty unless the reader keeps them
         self._series: dict[int, tuple[Order, Integers]] = {}  # by cell, with the order they belong to
@@ -89,6 +91,8 @@ class GroupReader:
     `assign` gives the caller's series numbers for new entries (type byte and canonical labels), in their order.
     `keep_entries`: needed by `roots` alone; without, an entry is forgotten as soon as it has its number.
     `release` hears of the numbers of series that are gone; rows that were just read may still name them.
+    `wants` is asked of the numbers of all live series of a stream when they change: no rows come of a stream that
+    it does not want, and next to no work is done for its values.
     """
 
     def __init__(
@@ -97,9 +101,11 @@ class GroupReader:
         *,
         release: Release | None = None,
         keep_entries: bool = True,
+        wants: Wants | None = None,
         limits: FrameLimits | None = None,
     ) -> None:
         self._assign = assign
+        self._wants = wants
         self._release = release
         self._keep_entries = keep_entries
         self._limits = limits or FrameLimits()
@@ -159,9 +165,10 @@ class GroupReader:
             if samples and head.samples:
                 raise unknown(head, stream.version)
             return []
-        before = _Mapping(stream.numbers, stream.live)
+        before, was_wanted = _Mapping(stream.numbers, stream.live), stream.is_wanted
         if step is Step.NEXT and view.patch is not None:
             stream, before = self._patched(stream, head, view.patch)
+        samples = samples and (was_wanted or stream.is_wanted)  # markers are of what was there before
         columns = self._columns(stream, view, step, samples=samples)
         if step is Step.NEXT:
             stream.version, stream.at_ms = head.version, head.at_ms
@@ -194,6 +201,7 @@ class GroupReader:
                 del target.entries[slot]
             target.entries.update(zip(patch.born.tolist(), patch.entries, strict=True))
         target.name = head.name
+        target.is_wanted = self._wants is None or self._wants(target.live_numbers())
         if self._release is not None:
             old = self._streams.get(head.stream) if head.is_root else None
             self._release(before.numbers[patch.freed] if old is None else old.live_numbers())

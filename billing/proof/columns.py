@@ -1,0 +1,78 @@
+"""Samples of kept frames by column, and the hours that the vendor's own arithmetic makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from kernel.window import DAY_MS, Window
+from metering.usage.hours import Component, ComponentHour, component_hours
+from metering.usage.meter import LICENCE_METER
+
+Integers = npt.NDArray[np.int64]
+Computed = Mapping[Window, Sequence[ComponentHour]]
+
+
+@dataclass
+class Columns:
+    """Samples by UTC day. `series` are numbers of `labels` and `owners` of all spools together."""
+
+    labels: list[bytes] = field(default_factory=list)
+    owners: list[tuple[str, str]] = field(default_factory=list)
+    days: dict[int, list[tuple[Integers, Integers, npt.NDArray[np.float64]]]] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, series: Integers, times_ms: Integers, values: npt.NDArray[np.float64]) -> None:
+        days = times_ms // DAY_MS
+        self.count += len(series)
+        first = int(days[0])
+        if (days == first).all():
+            self.days.setdefault(first, []).append((series, times_ms, values))
+            return
+        for day in np.unique(days).tolist():
+            chosen = days == day
+            self.days.setdefault(day, []).append((series[chosen], times_ms[chosen], values[chosen]))
+
+    def between(self, start_ms: int, end_ms: int) -> tuple[Integers, Integers, npt.NDArray[np.float64]]:
+        """The samples in `[start_ms, end_ms)`, by series, then time."""
+        days = range(start_ms // DAY_MS, (end_ms - 1) // DAY_MS + 1)
+        parts = [part for day in days for part in self.days.get(day, ())]
+        if not parts:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+        series, times, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+        inside = (times >= start_ms) & (times < end_ms)
+        series, times, values = series[inside], times[inside], values[inside]
+        order = np.lexsort((times, series))
+        return series[order], times[order], values[order]
+
+
+def computed_hours(
+    columns: Columns, hours: Sequence[Window], limit_ms: int, open_before: frozenset[Component]
+) -> Computed:
+    """Usage of consecutive hours as the vendor computes it; a sample holds at most `limit_ms`."""
+    series, times, values = columns.between(hours[0].start_ms - limit_ms, hours[-1].end_ms)
+    numbers = pa.array(series, pa.int32())
+
+    def named(texts: Sequence[str | bytes]) -> pa.DictionaryArray[Any, Any]:
+        return pa.DictionaryArray.from_arrays(numbers, pa.array(texts))
+
+    ids = np.zeros((len(series), 2), ">i8")
+    ids[:, 1] = series
+    table = pa.table(
+        {
+            "project": named([project for project, _ in columns.owners]),
+            "collector": named([collector for _, collector in columns.owners]),
+            "labels": named(columns.labels),
+            "series_id": pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(16), len(ids), [None, pa.py_buffer(ids.tobytes())]
+            ),
+            "timestamp_ms": pa.array(times),
+            "value": pa.array(values),
+        }
+    )
+    return component_hours(table, LICENCE_METER, hours, limit_ms, open_before)

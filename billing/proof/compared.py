@@ -1,0 +1,209 @@
+"""One collector's spool against the batches that the vendor signed: none missing, none foreign, each as sent."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from billing.proof.columns import Columns, Integers
+from billing.proof.evidence import BATCHES, Evidence
+from kernel.errors import InvalidInput
+from kernel.window import DAY_MS, HOUR_MS
+from metering.batches import StoredBatch
+from metering.usage.model import UsageMonth
+
+LOOK_BACK_MS = 2 * DAY_MS  # before the period: whether a component existed when it began
+KEPT_LANE = "billing"
+Key = tuple[str, int, int, int]  # lane, epoch, number, part
+
+
+class Frame(Protocol):
+    """A kept body. `error`: why its samples can't be read, or empty."""
+
+    epoch: int
+    number: int
+    sha256: str
+    where: str
+    error: str
+
+
+class Kept(Protocol):
+    """What one collector kept: `collector.spool.kept.KeptLane`."""
+
+    labels: list[bytes]
+    damage: list[str]
+
+    def owner(self) -> tuple[str, str, str]:
+        """Organization, project, collector."""
+
+    def receipts(self, wanted: Collection[Any]) -> Mapping[Any, Any]:
+        """By key; each with `sha256` and `received_ms`."""
+
+    def refused(self) -> Collection[tuple[int, int]]:
+        """(epoch, number) of what the vendor signed that it could not store."""
+
+    def frames(
+        self, start_ms: int, end_ms: int, numbers: Mapping[int, tuple[int, int]]
+    ) -> Iterator[tuple[Any, Any]]:
+        """Each frame with its rows of wanted series."""
+
+    def is_metric(self) -> npt.NDArray[np.bool_]:
+        """By number of a series."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The bundle: its rows, its evidence, when the invoice was issued, and what its files are called."""
+
+    usage: UsageMonth
+    evidence: Evidence
+    issued_ms: int
+    folder: str
+
+    def wrong(self, file: str, where: str, found: str, allowed: str) -> InvalidInput:
+        return InvalidInput.single(f"{self.folder}/{file}", where, found, allowed)
+
+
+class Compared:
+    """One spool against the batches that the vendor signed."""
+
+    def __init__(self, given: Given, kept: Kept, owner: tuple[str, str]) -> None:
+        self._given, self._kept, self._owner = given, kept, owner
+        self.left_out: list[str] = []
+        self._bodies: dict[tuple[int, int], dict[int, str]] = defaultdict(dict)
+        self._lines: dict[tuple[int, int], int] = {}
+        self._keys: dict[Key, tuple[int, StoredBatch]] = {}
+        self._seen: set[tuple[int, int]] = set()
+        self._strays: list[Frame] = []
+
+    def run(self, used: Columns, before: Columns) -> None:
+        """Adds the samples of the batches to `used`, those of the days before the period to `before`."""
+        self._take_batches()
+        self._check_receipts()
+        period = self._given.usage.window
+        numbers = self._numbers()
+        start_ms = period.start_ms - LOOK_BACK_MS
+        known = np.empty(0, np.int64)
+        for frame, rows in self._kept.frames(start_ms, period.end_ms + HOUR_MS, numbers):
+            position = frame.epoch, frame.number
+            is_used = position in self._bodies
+            if is_used:
+                self._check_frame(frame)
+            if not len(rows.series):
+                continue
+            if len(known) < len(self._kept.labels):
+                known = self._number_series(used, before, known)
+            series = known[rows.series]
+            if is_used:
+                used.add(series, rows.times_ms, rows.values)
+            elif self._is_of_period(rows):
+                self._strays.append(frame)
+            if rows.times_ms[0] < period.start_ms:
+                before.add(series, rows.times_ms, rows.values)
+        self._check_missing()
+        self._check_strays()
+
+    def summary(self) -> str:
+        project, collector = self._owner
+        return (
+            f"batches: {len(self._keys)} of collector {collector} of project {project} have its receipts, "
+            f"{len(self._seen)} kept bodies hash as they say, none is missing and none is foreign"
+        )
+
+    def _take_batches(self) -> None:
+        for line, batch in enumerate(self._given.evidence.batches, 1):
+            if (batch.project, batch.collector) != self._owner:
+                continue
+            if batch.epoch is None or batch.number is None or batch.part is None:
+                raise self._wrong(line, "a push without a number", "pushes of this collector, which have one")
+            self._keys[batch.lane, batch.epoch, batch.number, batch.part] = line, batch
+            if batch.lane == KEPT_LANE:
+                self._bodies[batch.epoch, batch.number][batch.part] = batch.sha256
+                self._lines[batch.epoch, batch.number] = line
+
+    def _check_receipts(self) -> None:
+        receipts = self._kept.receipts(self._keys.keys())
+        for key, (line, batch) in self._keys.items():
+            receipt = receipts.get(key)
+            if receipt is None:
+                raise self._wrong(
+                    line, f"{_named(key)}, a foreign push", "pushes that this collector has a receipt for"
+                )
+            if receipt.sha256 != batch.sha256:
+                raise self._wrong(
+                    line, f"{_named(key)} with sha256 {batch.sha256}", f"its receipt's {receipt.sha256}"
+                )
+
+    def _numbers(self) -> Mapping[int, tuple[int, int]]:
+        numbers: dict[int, list[int]] = defaultdict(list)
+        for epoch, number in self._bodies:
+            numbers[epoch].append(number)
+        return {epoch: (min(found), max(found)) for epoch, found in numbers.items()}
+
+    def _check_frame(self, frame: Frame) -> None:
+        position = frame.epoch, frame.number
+        parts = self._bodies[position]
+        if 0 in parts and parts[0] != frame.sha256:
+            found = f"epoch {frame.epoch} number {frame.number} with sha256 {frame.sha256}"
+            raise InvalidInput.single(frame.where, "body", found, f"{parts[0]} of {BATCHES}")
+        if frame.error:
+            found = f"epoch {frame.epoch} number {frame.number}, {self._damaged()}: {frame.error}"
+            raise InvalidInput.single(frame.where, "body", found, "a frame that can be read")
+        self._seen.add(position)
+
+    def _number_series(self, used: Columns, before: Columns, known: Integers) -> Integers:
+        added = self._kept.labels[len(known) :]
+        first = len(used.labels)
+        for columns in (used, before):
+            columns.labels += added
+            columns.owners += [self._owner] * len(added)
+        return np.append(known, np.arange(first, first + len(added)))
+
+    def _is_of_period(self, rows: Any) -> bool:
+        period = self._given.usage.window
+        inside = (rows.times_ms >= period.start_ms) & (rows.times_ms < period.end_ms)
+        return bool((inside & self._kept.is_metric()[rows.series]).any())
+
+    def _check_missing(self) -> None:
+        missing = sorted(self._bodies.keys() - self._seen)
+        if missing:
+            line = self._lines[missing[0]]
+            found = f"{_named((KEPT_LANE, *missing[0], 0))}, whose body is not in the spool, {self._damaged()}"
+            raise self._wrong(line, found, "pushes whose body was kept")
+
+    def _check_strays(self) -> None:
+        """Frames of the period that the vendor does not count: each needs an excuse that the spool itself has."""
+        keys = {(KEPT_LANE, frame.epoch, frame.number, 0): frame for frame in self._strays}
+        receipts, refused = self._kept.receipts(keys.keys()), self._kept.refused()
+        excused: Counter[str] = Counter()
+        for key, frame in keys.items():
+            receipt = receipts.get(key)
+            if (frame.epoch, frame.number) in refused:
+                excused["the vendor refused, and signed that it did"] += 1
+            elif receipt is None:
+                excused["have no receipt: they wait, or were pushed in parts"] += 1
+            elif receipt.received_ms >= self._given.issued_ms:
+                excused["came after the invoice was issued"] += 1
+            else:
+                found = f"{_named(key)}, which the vendor received and the invoice leaves out"
+                raise InvalidInput.single(frame.where, "frame", found, f"frames that {BATCHES} names")
+        project, collector = self._owner
+        for why, count in sorted(excused.items()):
+            self.left_out.append(f"{count} frames of collector {collector} of project {project} {why}")
+
+    def _damaged(self) -> str:
+        """Where the spool is damaged, as far as it was read."""
+        return f"damaged at {'; '.join(self._kept.damage[:2])}" if self._kept.damage else "which is not damaged"
+
+    def _wrong(self, line: int, found: str, allowed: str) -> InvalidInput:
+        return self._given.wrong(BATCHES, f"line {line}", found, allowed)
+
+
+def _named(key: Key) -> str:
+    lane, epoch, number, part = key
+    return f"{lane} epoch {epoch} number {number}" + (f" part {part}" if part else "")

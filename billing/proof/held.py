@@ -1,0 +1,54 @@
+"""A bundle's rows against what the customer holds: what collectors kept, and copies of the lake's files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from billing.document import utc_ms
+from billing.proof.evidence import EVIDENCE, check_data_files, load_evidence
+from kernel.errors import InvalidInput
+from metering.usage.model import UsageMonth
+
+if TYPE_CHECKING:
+    from billing.proof.compared import Kept
+
+FROM_SAMPLES = "that the hours are what the collectors sent: {}"
+_NOT_GIVEN = FROM_SAMPLES.format("their frames are not compared (--spool)")
+_NOT_BUNDLED = FROM_SAMPLES.format("the bundle does not say which pushes its rows were made from")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """`spools`: from the bundle's receipt keys to what collectors kept; None: not given. `lake`: a folder."""
+
+    spools: Callable[[bytes], Sequence[Kept]] | None = None
+    lake: Path | None = None
+
+
+def prove_held(
+    folder: Path, document: Mapping[str, Any], encoded: bytes, usage: UsageMonth, authority_pem: bytes, held: Held
+) -> tuple[list[str], list[str]]:
+    """What was proved and what was not, in words. Raises InvalidInput naming the first difference."""
+    evidence = load_evidence(folder, encoded, usage.rows, authority_pem)
+    if evidence is None:
+        if held.spools is not None or held.lake is not None:
+            allowed = "a bundle made with the lake, which names its pushes"
+            raise InvalidInput.single(str(folder / EVIDENCE), "file", "none", allowed)
+        return [], [_NOT_BUNDLED]
+    proved = [
+        f"evidence: the vendor signed {len(evidence.batches)} pushes in the {len(evidence.files)} files of the rows"
+    ]
+    if held.lake is not None:
+        count = check_data_files(evidence, held.lake)
+        proved.append(f"files: {count} of {len(evidence.files)} files of the rows have their sha256")
+    if held.spools is None:
+        return proved, [_NOT_GIVEN]
+    from billing.proof.compared import Given
+    from billing.proof.recompute import recompute  # its libraries take half a second to load
+
+    given = Given(usage, evidence, utc_ms(document["issued_at"]), str(folder))
+    found, unproved = recompute(given, held.spools(evidence.receipt_keys))
+    return proved + found, unproved

@@ -1,0 +1,245 @@
+"""What a collector kept of what it sent, read again to prove an invoice: receipts, and frames as samples.
+
+Reads alone; the collector may run meanwhile. Of a segment (a group of frames) that has no series of the wanted
+metric next to no work is done per sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from collector.push.groups import GroupDecoder, Undecodable
+from collector.spool.frame import Frame, PayloadKind
+from collector.spool.gaps import GapReason, GapRecords
+from collector.spool.receipts import ReceiptDamage, read_receipts
+from collector.spool.segment import Damage, SegmentName, list_segments, scan
+from collector.wire.errors import WireError
+from collector.wire.frames import GroupReader, UnknownState
+from collector.wire.frames.model import Bools, Floats, Integers
+from collector.wire.receipt import KeySet, Receipt, parse_key_set, parse_refusal, verify
+from kernel.errors import InvalidInput
+
+LANE = "billing"  # whose frames are kept
+PushKey = tuple[str, int, int, int]  # lane, epoch, number, part
+_ALLOWED_RECEIPT = "a receipt as the gateway signed it"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFrame:
+    """A body as it was sent, or waits to be. `error`: why its samples can't be read any more, or empty."""
+
+    epoch: int
+    number: int
+    sha256: str
+    where: str  # the file, and the byte in it
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRows:
+    """The wanted samples of a frame; `series` are numbers of `KeptLane.labels`."""
+
+    series: Integers
+    times_ms: Integers
+    values: Floats
+
+
+_NOTHING = KeptRows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+
+@dataclass
+class KeptLane:
+    """The billing lane of a spool folder. `metric` is wanted, and `beside` in the streams that have it."""
+
+    spool: Path
+    keys: KeySet
+    metric: str
+    beside: str
+    labels: list[bytes] = field(default_factory=list)  # canonical, as they left
+    damage: list[str] = field(default_factory=list)
+    _numbers: dict[bytes, int] = field(default_factory=dict)
+    _is_metric: list[bool] = field(default_factory=list)
+
+    def owner(self) -> tuple[str, str, str]:
+        """Organization, project and collector, as the receipts name them. Raises InvalidInput."""
+        for path in self._receipt_files(LANE):
+            for found, _ in read_receipts(path):
+                if not isinstance(found, ReceiptDamage):
+                    name = found.content.name
+                    return name.organization, name.project, name.collector
+        raise InvalidInput.single(
+            str(self.spool / LANE / "receipts"), "receipts", "none", "a collector's spool folder"
+        )
+
+    def receipts(self, wanted: Collection[PushKey]) -> dict[PushKey, Receipt]:
+        """The receipts of these pushes whose signature holds. Raises InvalidInput for one that does not hold."""
+        owner, found = self.owner(), dict[PushKey, Receipt]()
+        for lane in sorted({lane for lane, *_ in wanted}):
+            for path in self._receipt_files(lane):
+                for signed, end in read_receipts(path):
+                    if isinstance(signed, ReceiptDamage):
+                        raise InvalidInput.single(str(path), f"byte {signed.offset}", "damage", _ALLOWED_RECEIPT)
+                    name = signed.content.name
+                    key = name.lane, name.epoch, name.sequence, name.part
+                    if key not in wanted:
+                        continue
+                    try:
+                        verify(signed, self.keys)
+                    except WireError as error:
+                        where = f"before byte {end}: epoch {name.epoch} number {name.sequence}"
+                        raise InvalidInput.single(str(path), where, str(error), _ALLOWED_RECEIPT) from error
+                    if (name.organization, name.project, name.collector) != owner:
+                        raise InvalidInput.single(
+                            str(path), "owner", name.collector, f"receipts of {owner[2]} alone"
+                        )
+                    found[key] = signed.content
+        return found
+
+    def refused(self) -> set[tuple[int, int]]:
+        """(epoch, number) of pushes of which the vendor signed that it could not store something."""
+        found = set()
+        for gap in GapRecords(self.spool / LANE).load():
+            if gap.reason is GapReason.REFUSED and gap.detail.startswith("{"):
+                try:
+                    signed = parse_refusal(gap.detail)
+                    verify(signed, self.keys)
+                except (ValueError, WireError):
+                    continue  # it excuses nothing
+                found.add((signed.content.name.epoch, signed.content.name.sequence))
+        return found
+
+    def frames(
+        self, start_ms: int, end_ms: int, numbers: Mapping[int, tuple[int, int]]
+    ) -> Iterator[tuple[KeptFrame, KeptRows]]:
+        """The frames written in `[start_ms, end_ms)`, and by epoch those of the numbers `[first, last]`.
+
+        In the order in which they were written, others of their segments too. Damaged bytes are noted in `damage`.
+        Raises OSError.
+        """
+        segments = self._segments()
+        begun = [self._begun_ms(name) for name in segments]
+        for index, name in enumerate(segments):
+            first, last = numbers.get(name.epoch, (1, 0))
+            later = segments[index + 1] if index + 1 < len(segments) else None
+            following = later.first if later is not None and later.epoch == name.epoch else 0
+            is_named = first <= last and name.first <= last and (not following or following > first)
+            is_inside = begun[index] < end_ms and (later is None or begun[index + 1] >= start_ms)
+            if is_named or is_inside:
+                yield from self._read(name)
+
+    def is_metric(self) -> Bools:
+        """By number of a series, whether it is of the metric, not of what is wanted beside it."""
+        return np.array(self._is_metric, np.bool_)
+
+    def _read(self, name: SegmentName) -> Iterator[tuple[KeptFrame, KeptRows]]:
+        path = self._path(name)
+        reader = GroupReader(self._assign, keep_entries=False, wants=self._wants)
+        at = 0
+        for found in scan(path, name, path.stat().st_size):
+            if isinstance(found, Damage):
+                if not found.torn:
+                    self.damage.append(f"{path}: byte {found.offset}: {found.reason}")
+                at = found.offset + found.length
+                continue
+            rows, error = self._rows(reader, found)
+            digest = sha256(found.payload).hexdigest()
+            yield KeptFrame(found.epoch, found.sequence, digest, f"{path}: byte {at}", error), rows
+            at += found.stored_bytes
+
+    def _rows(self, reader: GroupReader, frame: Frame) -> tuple[KeptRows, str]:
+        try:
+            if frame.kind is PayloadKind.RW2:
+                return self._decoded(frame), ""
+            parts = []
+            for one in reader.read(frame.payload):
+                chosen = one.series >= 0
+                if chosen.any():
+                    parts.append((one.series[chosen], one.timestamps_ms[chosen], one.values[chosen]))
+        except (UnknownState, WireError, Undecodable) as error:
+            return _NOTHING, str(error)
+        return _joined(parts), ""
+
+    def _decoded(self, frame: Frame) -> KeptRows:
+        """Of a body of remote write, sample by sample."""
+        parts = []
+        for one in GroupDecoder(lambda _, __: iter(())).series(frame):
+            entry = b"\0" + b"".join(
+                name.encode() + b"\xff" + value.encode() + b"\xff" for name, value in sorted(one.labels)
+            )
+            series = self._assign([entry])
+            if series[0] >= 0 and one.samples:
+                times, values = zip(*one.samples, strict=True)
+                parts.append(
+                    (np.repeat(series, len(times)), np.array(times, np.int64), np.array(values, np.float64))
+                )
+        return _joined(parts)
+
+    def _assign(self, entries: Sequence[bytes]) -> Integers:
+        metric = b"__name__\xff" + self.metric.encode() + b"\xff"
+        beside = b"__name__\xff" + self.beside.encode() + b"\xff"
+        numbers = np.full(len(entries), -1, np.int64)
+        for place, entry in enumerate(entries):
+            if metric in entry or beside in entry:
+                name = _name_of(entry)
+                if name in {metric, beside}:
+                    numbers[place] = self._number(entry[1:], is_metric=name == metric)
+        return numbers
+
+    def _number(self, labels: bytes, *, is_metric: bool) -> int:
+        number = self._numbers.setdefault(labels, len(self.labels))
+        if number == len(self.labels):
+            self.labels.append(labels)
+            self._is_metric.append(is_metric)
+        return number
+
+    def _wants(self, numbers: Integers) -> bool:
+        return any(self._is_metric[number] for number in numbers[numbers >= 0].tolist())
+
+    def _segments(self) -> list[SegmentName]:
+        folder = self.spool / LANE
+        names = {*list_segments(folder), *list_segments(folder / "archive")}  # in this order: they only move there
+        return sorted(names)
+
+    def _path(self, name: SegmentName) -> Path:
+        kept = self.spool / LANE / "archive" / str(name)
+        return kept if kept.exists() else self.spool / LANE / str(name)
+
+    def _begun_ms(self, name: SegmentName) -> int:
+        path = self._path(name)
+        first = next(scan(path, name, path.stat().st_size), None)
+        return first.appended_ms if isinstance(first, Frame) else 0
+
+    def _receipt_files(self, lane: str) -> list[Path]:
+        return sorted((self.spool / lane / "receipts").glob("*.rcp"))
+
+
+def read_keys(content: bytes, files: Iterable[Path], authority_pem: bytes) -> KeySet:
+    """The receipt keys of a key set and of files of it, each vouched for by the authority. Raises InvalidInput."""
+    found = {}
+    for source, text in [("receipt keys", content), *((str(path), path.read_bytes()) for path in files)]:
+        try:
+            found.update(parse_key_set(text, authority_pem))
+        except WireError as error:
+            raise InvalidInput.single(source, "keys", str(error), "a gateway's receipt keys") from error
+    return found
+
+
+def _name_of(entry: bytes) -> bytes:
+    """`__name__` of an entry, as it stands in it."""
+    parts = entry[1:-1].split(b"\xff")
+    named = dict(zip(parts[::2], parts[1::2], strict=False))
+    return b"__name__\xff" + named.get(b"__name__", b"") + b"\xff"
+
+
+def _joined(parts: Sequence[tuple[Integers, Integers, Floats]]) -> KeptRows:
+    if not parts:
+        return _NOTHING
+    if len(parts) == 1:
+        return KeptRows(*parts[0])
+    series, times, values = zip(*parts, strict=True)
+    return KeptRows(np.concatenate(series), np.concatenate(times), np.concatenate(values))

@@ -1,0 +1,156 @@
+"""Two collectors whose frames went through gateway, lake and usage into an invoice, and what they kept of them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from billing.cli import app
+from billing.proof.held import Held
+from billing.proof.verify import Verified, verify_bundle
+from collector.left_meta import FrameMeta
+from collector.metrics import CollectorMetrics
+from collector.settings import load_collector_settings
+from collector.shipping import Shipping
+from collector.spool.kept import KeptLane, read_keys
+from collector.spool.options import Draft
+from collector.wire.headers import PushLane
+from console.up import open_lake
+from console.wiring import Vendor
+from kernel.clock import SystemClock, VirtualClock, from_ms, to_ms
+from kernel.ids import CollectorId
+from kernel.window import DAY_MS, HOUR_MS, Window
+from metering.lake.compact import Compactor
+from metering.lake.settings import LakeSettings
+from metering.lake.writer import LakeWriter
+from metering.usage.api import HourCloser, LakeSource, UsageSettings, UsageStore
+from metering.usage.meter import LICENCE_METER, TARGET_UP
+from tests.billing.deals import contract_text
+from tests.collector.world import write_config
+from tests.gateway.world import GatewayWorld, gateway_world
+from tests.identity.world import ACME
+from tests.wire.frames.world import Target, entry
+
+STEP_MS = 240_000  # below the staleness limit of 300 s
+Values = Mapping[bytes, float]
+
+
+def gauge(cluster: str, component: str, instance: str) -> bytes:
+    labels = {"cluster": cluster, "component": component, "instance": instance, "job": "inventory"}
+    return entry(LICENCE_METER.metric, 2, **labels)
+
+
+def last_days() -> Window:
+    """The last two days of the month before this one, UTC."""
+    first = SystemClock().now().astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return Window(to_ms(first) - 2 * DAY_MS, to_ms(first))
+
+
+@dataclass
+class Billed:
+    """A folder with the vendor side, `spool-a` and `spool-b`, and `bundle`."""
+
+    folder: Path
+    period: Window
+    authority_pem: bytes
+
+    @property
+    def bundle(self) -> Path:
+        return self.folder / "bundle"
+
+    def copy(self, folder: Path) -> Billed:
+        """What a customer has, to be spoiled."""
+        for name in ("bundle", "spool-a", "spool-b"):
+            shutil.copytree(self.folder / name, folder / name)
+        return Billed(folder, self.period, self.authority_pem)
+
+    def verify(self, *names: str, lake: Path | None = None) -> Verified:
+        def open_spools(bundled: bytes) -> list[KeptLane]:
+            keys = read_keys(bundled, (), self.authority_pem)
+            return [KeptLane(self.folder / name, keys, LICENCE_METER.metric, TARGET_UP) for name in names]
+
+        return verify_bundle(self.bundle, self.authority_pem, Held(open_spools if names else None, lake))
+
+
+def scrapes(period: Window, cluster: str, instance: str) -> list[tuple[int, dict[bytes, float]]]:
+    """From an hour before the period on: a level that changes, two hours of silence, a component that ends."""
+    up, query, index = (
+        entry(TARGET_UP, 2, instance=instance, job="inventory"),
+        gauge(cluster, "query", instance),
+        gauge(cluster, "index", instance),
+    )
+    found = []
+    for at_ms in range(period.start_ms - HOUR_MS, period.end_ms, STEP_MS):
+        hour = (at_ms - period.start_ms) // HOUR_MS
+        if hour in {20, 21}:
+            continue
+        values = {up: 1.0, query: 16.0 if hour < 10 else 26.5, entry("byoc_other", of=cluster): float(hour)}
+        if hour < 30:
+            values[index] = 4.0
+        found.append((at_ms, values))
+    return found
+
+
+async def ship(
+    world: GatewayWorld, folder: Path, collector: str, pages: list[tuple[int, dict[bytes, float]]]
+) -> None:
+    """Through a real spool and a real gateway; a push for each six hours or so."""
+    folder.mkdir()
+    (folder / "ca.pem").write_bytes(world.identity.authority.certificate_pem)
+    (folder / "token").write_text(world.identity.tokens.create(ACME, CollectorId(collector)))
+    config = write_config(folder, world.url, spool={"linger": "50ms", "segment": "64KB"})
+    shipping = Shipping(load_collector_settings(config), PushLane.BILLING, SystemClock(), CollectorMetrics())
+    await shipping.identity.ensure()
+    await shipping.open()
+    shipping.start()
+    target = Target(stream=7)
+    for start in range(0, len(pages), 90):
+        drafts = []
+        for at_ms, values in pages[start : start + 90]:
+            target.now_ms = at_ms - 1000
+            tick, _ = target.scrape(values)
+            blocks = target.encoder.encode(tick, shipping.spool.generation)
+            drafts.append(Draft(blocks, FrameMeta().render(), sum(block.samples for block in blocks), at_ms))
+        await asyncio.gather(*(shipping.spool.append(draft, shipping.spool.generation) for draft in drafts))
+    await shipping.spool.drained()
+    await shipping.close()
+
+
+async def bill(folder: Path) -> Billed:
+    """Everything up to the bundle of the month before this one."""
+    period = last_days()
+    async with gateway_world(folder) as world:
+        vendor = Vendor.embedded(folder, VirtualClock(from_ms(period.end_ms + 40 * DAY_MS)))
+        assert isinstance(vendor, Vendor)
+        lake = await open_lake(vendor)
+        for name, cluster in (("a", "c1"), ("b", "c2")):
+            await ship(world, folder / name, f"collector-{name}", scrapes(period, cluster, f"{name}:1"))
+            (folder / name / "spool").rename(folder / f"spool-{name}")
+            await LakeWriter(lake, world.log).drain()
+        assert await Compactor(lake.places, LakeSettings()).compact_one(least_files=2)
+        source, store = LakeSource(lake, 86_400.0), UsageStore(vendor.database())
+        closer = HourCloser(source, store, UsageSettings(), vendor.clock)
+        await closer.close_window(ACME.organization, Window(period.start_ms - HOUR_MS, period.end_ms))
+        await lake.close()
+    authority_pem = world.identity.authority.certificate_pem
+    month = datetime.fromtimestamp(period.start_ms / 1000, UTC)
+    await asyncio.to_thread(_issue, folder, vendor, month)
+    return Billed(folder, period, authority_pem)
+
+
+def _issue(folder: Path, vendor: Vendor, first: datetime) -> None:
+    term = f"{first:%Y-%m-%d}", f"{first + timedelta(days=365):%Y-%m-%d}"
+    (folder / "contract.yaml").write_text(contract_text(term=term))
+    for words in (
+        ("contract", "add", str(folder / "contract.yaml")),
+        ("invoice", "finalize", "acme", f"{first:%Y-%m}"),
+        ("invoice", "bundle", f"EXAMPLE-EU-{vendor.clock.now():%Y}-000002", "--out", str(folder / "bundle")),
+    ):
+        result = CliRunner().invoke(app, words, obj=vendor, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
