@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from kernel.window import DAY_MS, Window
-from metering.usage.hours import Component, ComponentHour, component_hours
-from metering.usage.meter import LICENCE_METER
+from metering.usage.hours import ComponentHour, component_hours
+from metering.usage.meter import LICENCE_METER, Component
+from metering.usage.reading import read_samples
 
 Integers = npt.NDArray[np.int64]
 Computed = Mapping[Window, Sequence[ComponentHour]]
@@ -56,23 +56,13 @@ def computed_hours(
 ) -> Computed:
     """Usage of consecutive hours as the vendor computes it; a sample holds at most `limit_ms`."""
     series, times, values = columns.between(hours[0].start_ms - limit_ms, hours[-1].end_ms)
-    numbers = pa.array(series, pa.int32())
-
-    def named(texts: Sequence[str | bytes]) -> pa.DictionaryArray[Any, Any]:
-        return pa.DictionaryArray.from_arrays(numbers, pa.array(texts))
-
-    ids = np.zeros((len(series), 2), ">i8")
-    ids[:, 1] = series
     table = pa.table(
         {
-            "project": named([project for project, _ in columns.owners]),
-            "collector": named([collector for _, collector in columns.owners]),
-            "labels": named(columns.labels),
-            "series_id": pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(16), len(ids), [None, pa.py_buffer(ids.tobytes())]
-            ),
-            "timestamp_ms": pa.array(times),
-            "value": pa.array(values),
+            "project": [project for project, _ in columns.owners],
+            "collector": [collector for _, collector in columns.owners],
+            "labels": columns.labels,
         }
     )
-    return component_hours(table, LICENCE_METER, hours, limit_ms, open_before)
+    reading = read_samples(table, series, times, values, LICENCE_METER, limit_ms)
+    found = component_hours(reading, hours, limit_ms, open_before)
+    return {hour: each.components for hour, each in zip(hours, found, strict=True)}

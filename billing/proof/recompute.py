@@ -15,7 +15,8 @@ from billing.proof.evidence import Evidence
 from billing.proof.rows import ROWS
 from kernel.errors import InvalidInput
 from kernel.window import Window, hours_in
-from metering.usage.hours import Component, ComponentHour
+from metering.usage.hours import ComponentHour
+from metering.usage.meter import Component
 from metering.usage.model import UsageRow
 
 HISTORY_LANE = "history"

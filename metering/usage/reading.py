@@ -12,6 +12,7 @@ import pyarrow as pa
 from kernel.errors import InvalidInput
 from kernel.ids import ClusterId, CollectorId, ProjectId, parse_id
 from metering.lake.runs import FileRuns, SeriesRuns
+from metering.lake.stored_values import StoredValues
 from metering.record import STALE_NAN_BITS, LabelSet, parse_canonical_labels
 from metering.usage.levels import (
     ENDED,
@@ -78,6 +79,19 @@ def read_gauges(found: SeriesRuns, meter: GaugeMeter, limit_ms: int) -> GaugeRea
         mended = segments_of(known.number_of[rows], times, _levels(values, meter.scale), limit_ms)
         segments = Segments.joined([apart, mended])
     return GaugeReading(known.series, _marked(segments, known, found.files))
+
+
+def read_samples(
+    series: pa.Table, slots: Int64, times_ms: Int64, values: Floats, meter: GaugeMeter, limit_ms: int
+) -> GaugeReading:
+    """The same of samples that are in no file: `slots[i]` is the row of `series` that sample i is of, ascending.
+
+    `series`: columns project, collector, labels (canonical bytes).
+    """
+    found, counts = np.unique(slots, return_counts=True)
+    nothing = np.empty(0, np.int64)
+    stored = StoredValues(values, nothing, nothing.astype(np.int8), None)
+    return read_gauges(SeriesRuns(series, [FileRuns(found, counts, times_ms, stored)]), meter, limit_ms)
 
 
 @dataclass(frozen=True, slots=True)
