@@ -21,6 +21,7 @@ from billing.gauges import LicenceGauges
 from billing.invoices import Invoice
 from billing.pdf import InvoicePdf, invoice_pdf
 from billing.prepaid import GrantTerms, Prepaid
+from billing.proof.checkpoint_store import Checkpoint, CheckpointStore
 from billing.proof.signatures import open_signer
 from billing.receivables import Receivables
 from billing.run import Closed, InvoiceRun
@@ -30,6 +31,8 @@ __all__ = [
     "Ageing",
     "AmbiguousContract",
     "CapacityRefused",
+    "Checkpoint",
+    "CheckpointStore",
     "Closed",
     "ContractBook",
     "Draft",

@@ -36,8 +36,11 @@ def verify_invoice(
     lake: Annotated[
         Path | None, typer.Option(help="Copies of the lake's files, by their names in the rows.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A checkpoint that was kept: prove that nothing was rewritten since.")
+    ] = None,
 ) -> None:
-    """Check an invoice offline: signature, rows, amounts; with --spool, its hours from the frames that are kept."""
+    """Check an invoice offline: signature, checkpoints, rows, amounts; with --spool, its hours from kept frames."""
     from billing.proof.held import Held
     from billing.proof.verify import verify_bundle
     from collector.spool.kept import KeptLane, read_keys
@@ -49,7 +52,8 @@ def verify_invoice(
         known = read_keys(bundled, keys or (), authority)
         return [KeptLane(folder, known, LICENCE_METER.metric, TARGET_UP) for folder in spool or ()]
 
-    verified = verify_bundle(bundle, authority, Held(open_spools if spool else None, lake))
+    held = Held(open_spools if spool else None, lake, checkpoint.read_bytes() if checkpoint else None)
+    verified = verify_bundle(bundle, authority, held)
     for text in verified.proved:
         typer.echo(f"proved  {text}")
     for text in verified.unproved:

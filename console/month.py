@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from billing.api import Closed, ContractBook, InvoiceRun, invoice_pdf, open_signer
+from billing.api import CheckpointStore, Closed, ContractBook, InvoiceRun, invoice_pdf, open_signer
 from console.up import open_lake, open_meters
 from console.wiring import Vendor
 from kernel.ids import OrganizationId
@@ -37,6 +37,7 @@ async def close_month(vendor: Vendor, organization: OrganizationId, name: str, o
     store = UsageStore(vendor.database())
     usage = await asyncio.to_thread(store.month, organization, window)
     invoices = await asyncio.to_thread(_invoice, vendor, store, organization, name)
+    await asyncio.to_thread(_checkpoint, vendor, name)
     files = await asyncio.to_thread(_write, vendor, usage, name, zone, invoices, out)
     return ClosedMonth(revisions, usage, invoices, tuple(files))
 
@@ -58,6 +59,12 @@ def _invoice(vendor: Vendor, store: UsageStore, organization: OrganizationId, na
     signer = open_signer(vendor.authority_folder, vendor.clock)
     run = InvoiceRun(vendor.database(), store, vendor.clock, vendor.audit(), "cli", signer)
     return run.close(organization, name)
+
+
+def _checkpoint(vendor: Vendor, name: str) -> None:
+    """Chain what was issued; the next close does it, should this one die before."""
+    signer = open_signer(vendor.authority_folder, vendor.clock)
+    CheckpointStore(vendor.database(), vendor.clock, vendor.audit(), signer, "cli").make(name)
 
 
 def _write(vendor: Vendor, usage: UsageMonth, name: str, zone: str, closed: Closed, out: Path) -> list[Path]:

@@ -12,7 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from billing.api import ContractBook, Invoice, MonthRun, Refused, invoice_pdf, open_signer
+from billing.api import (
+    Checkpoint,
+    CheckpointStore,
+    ContractBook,
+    Invoice,
+    MonthRun,
+    Refused,
+    invoice_pdf,
+    open_signer,
+)
 from billing.errors import NoContract
 from console.up import open_lake, open_meters
 from console.wiring import Vendor
@@ -41,6 +50,7 @@ class Summary:
     month: str
     revisions: int = 0
     documents: list[Invoice] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
 
     def render(self) -> str:
@@ -55,6 +65,7 @@ class Summary:
             "hour_revisions": str(self.revisions),
             "documents": {kind: str(count) for kind, count in Counter(one.kind for one in self.documents).items()},
             "gross": {key: f"{amount.amount:f}" for key, amount in sorted(sums.items())},
+            "checkpoints": {one.legal_entity: f"{one.size} documents, root {one.root}" for one in self.checkpoints},
             "refused": [{"organization": one.organization, "reason": str(one.error)} for one in self.refused],
         }
         return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
@@ -126,6 +137,9 @@ def _invoice(
         summary.refused += done.refused
         count += done.organizations
         progress("invoices", count, len(owners))
+    store = CheckpointStore(vendor.database(), vendor.clock, vendor.audit(), run.signer, run.actor)
+    store.make(summary.month)
+    summary.checkpoints += newest(store.chain())
 
 
 def _write(vendor: Vendor, summary: Summary, out: Path, choice: Choice, progress: Progress) -> None:
@@ -138,7 +152,14 @@ def _write(vendor: Vendor, summary: Summary, out: Path, choice: Choice, progress
             _put(folder / f"{one.number}.pdf", renderer.render(one.json))
         progress("documents", number, len(summary.documents))
     out.mkdir(parents=True, exist_ok=True)
+    for checkpoint in summary.checkpoints:
+        _put(out / f"checkpoint-{checkpoint.legal_entity}.json", checkpoint.signed)
     _put(out / "summary.json", summary.render().encode())
+
+
+def newest(chain: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """The last checkpoint of each legal entity."""
+    return list({one.legal_entity: one for one in chain}.values())
 
 
 def _put(path: Path, content: bytes) -> None:

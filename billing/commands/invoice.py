@@ -19,12 +19,13 @@ from billing.commands.context import (
     run_of,
     write_file,
 )
-from billing.commands.proof import bundle_invoice, explain_invoice
+from billing.commands.proof import bundle_invoice, explain_invoice, show_checkpoints
 from billing.draft import Draft
 
 invoice_app = typer.Typer(no_args_is_help=True, help="Invoices: preview, finalize, credit, void, pay, show.")
 invoice_app.command("explain")(explain_invoice)
 invoice_app.command("bundle")(bundle_invoice)
+invoice_app.command("checkpoint")(show_checkpoints)
 
 
 @invoice_app.command("preview")

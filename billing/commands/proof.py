@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from billing.commands.context import Number, deployment_of, run_of
+from billing.commands.context import ACTOR, Number, deployment_of, run_of, signer_of, write_file
 from billing.document import utc_ms
 from billing.proof.bundle import render_bundle, write_bundle
+from billing.proof.checkpoint_store import CheckpointStore
 from billing.proof.evidence import render_evidence
 from billing.proof.explain import explain_line
 from billing.proof.signatures import load_signature, sign_now
-from kernel.errors import Conflict
+from kernel.errors import Conflict, InvalidInput
 from kernel.window import Window
+from kernel.window import month as month_window
 
 if TYPE_CHECKING:
     from billing.invoices import Invoice
@@ -46,7 +48,10 @@ def bundle_invoice(
     invoice = run.invoice(number)
     stored = load_signature(run.database, number)
     files = render_bundle(
-        invoice.json, _usage_of(ctx, invoice), lambda named: stored or sign_now(invoice, named, run.signer, clock)
+        invoice.json,
+        _usage_of(ctx, invoice),
+        lambda named: stored or sign_now(invoice, named, run.signer, clock),
+        _checkpoints_of(ctx).proof(number),
     )
     files |= _evidence(ctx, invoice, run.signer)
     write_bundle(out, files)
@@ -71,3 +76,31 @@ def _usage_of(ctx: typer.Context, invoice: Invoice) -> UsageMonth | None:
         return None
     period = Window(utc_ms(document["period"]["start"]), utc_ms(document["period"]["end"]))
     return run_of(ctx).usage.month(invoice.organization, period)
+
+
+def show_checkpoints(
+    ctx: typer.Context,
+    entity: Annotated[str | None, typer.Option(help="Only this legal entity's.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the last one there, for customers to keep.")] = None,
+    month: Annotated[
+        str | None, typer.Option(help="YYYY-MM: make one first, as `byoc close` does, of what was issued since.")
+    ] = None,
+) -> None:
+    """The checkpoints: signed roots over every document issued, each naming the one before."""
+    store = _checkpoints_of(ctx)
+    if month is not None:
+        month_window(month)
+        store.make(month)
+    chain = store.chain(entity)
+    for one in chain:
+        typer.echo(f"{one.legal_entity}  {one.position}  {one.month}  {one.size} documents  root {one.root}")
+    if out is not None:
+        if len({one.legal_entity for one in chain}) != 1:
+            found = ", ".join(sorted({one.legal_entity for one in chain})) or "no checkpoint"
+            raise InvalidInput.single("command line", "--entity", found, "a legal entity that has a checkpoint")
+        write_file(out, chain[-1].signed)
+
+
+def _checkpoints_of(ctx: typer.Context) -> CheckpointStore:
+    deployment = deployment_of(ctx)
+    return CheckpointStore(deployment.database(), deployment.clock, deployment.audit(), signer_of(ctx), ACTOR)

@@ -22,10 +22,14 @@ _NOT_BUNDLED = FROM_SAMPLES.format("the bundle does not say which pushes its row
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """`spools`: from the bundle's receipt keys to what collectors kept; None: not given. `lake`: a folder."""
+    """`spools`: from the bundle's receipt keys to what collectors kept; None: not given. `lake`: a folder.
+
+    `checkpoint`: one that the vendor handed out before, as it was.
+    """
 
     spools: Callable[[bytes], Sequence[Kept]] | None = None
     lake: Path | None = None
+    checkpoint: bytes | None = None
 
 
 def prove_held(

@@ -87,11 +87,8 @@ def open_signed(signature: bytes, authority_pem: bytes, source: str) -> dict[str
     """What `InvoiceSigner.sign` signed, by a key of this authority. Raises InvalidInput."""
     try:
         signed: Mapping[str, Any] = json.loads(signature)
-        public, certified = (
-            b64decode(signed["public"], validate=True),
-            b64decode(signed["certified"], validate=True),
-        )
-        by_key, statement = b64decode(signed["signature"], validate=True), signed["statement"]
+        public, certified, by_key = (_decoded(signed[name]) for name in ("public", "certified", "signature"))
+        statement = signed["statement"]
         key = Ed25519PublicKey.from_public_bytes(public)
         authority = x509.load_pem_x509_certificate(authority_pem).public_key()
         if not isinstance(statement, dict):
@@ -112,6 +109,14 @@ def open_signed(signature: bytes, authority_pem: bytes, source: str) -> dict[str
     except InvalidSignature:
         raise InvalidInput.single(source, "signature", "another", "one by that key over the statement") from None
     return statement
+
+
+def _decoded(text: str) -> bytes:
+    """Of base64 in the one spelling that its bytes have."""
+    content = b64decode(text, validate=True)
+    if b64encode(content).decode() != text:
+        raise ValueError("another spelling of base64")
+    return content
 
 
 def canonical_text(value: Mapping[str, Any]) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 from billing.agreed import AgreedContract, agreed_on
 from billing.document import render_line, utc_ms
 from billing.draft import USAGE
+from billing.proof.checkpoint import CHECKPOINTS, check_proof
 from billing.proof.held import Held, prove_held
 from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS, parse_rows
 from billing.proof.statement import check_statement
@@ -51,9 +52,14 @@ def verify_bundle(folder: Path, authority_pem: bytes, held: Held | None = None) 
     except (KeyError, TypeError) as error:
         raise _wrong(folder, "document", truncate(repr(error)), "a document of schema byoc/invoice/1") from error
     proved = ["signature: the authority's key, the bytes of invoice and steps, number, period and Merkle root"]
-    unproved = []
+    unproved: list[str] = []
     if statement["signed_at"] != document["issued_at"]:
         unproved.append(f"that it was signed when it was issued: the signature is of {statement['signed_at']}")
+    held = held or Held()
+    chained = _checkpoints(folder, statement, authority_pem, held.checkpoint)
+    proved += chained
+    if not chained:
+        unproved.append("that a checkpoint holds it: none was made since it was issued")
     try:
         _check_arithmetic(document, folder)
         proved.append("arithmetic: every line from its quantity and rate, and the totals from the lines")
@@ -62,7 +68,7 @@ def verify_bundle(folder: Path, authority_pem: bytes, held: Held | None = None) 
         if document["usage"] is not None:
             usage = _usage(folder, document)
             proved.append(f"rows: {len(usage.rows)} rows have the invoice's Merkle root, and the steps their sums")
-            shown, left = prove_held(folder, document, encoded, usage, authority_pem, held or Held())
+            shown, left = prove_held(folder, document, encoded, usage, authority_pem, held)
             proved += shown
             unproved += left
         if document["kind"] == USAGE:
@@ -75,6 +81,15 @@ def verify_bundle(folder: Path, authority_pem: bytes, held: Held | None = None) 
         found, allowed = truncate(repr(error)), "a document of schema byoc/invoice/1"
         raise InvalidInput.single(str(folder / INVOICE), "document", found, allowed) from error
     return Verified(document["number"], tuple(proved), tuple(unproved))
+
+
+def _checkpoints(folder: Path, statement: Mapping[str, Any], authority_pem: bytes, kept: bytes | None) -> list[str]:
+    path = folder / CHECKPOINTS
+    if path.exists():
+        return check_proof(_read(path), statement, authority_pem, kept, str(path))
+    if kept is not None:
+        raise InvalidInput.single(str(path), "file", "none", "a bundle written since a checkpoint was made")
+    return []
 
 
 def _check_arithmetic(document: Mapping[str, Any], folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -14,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.exc import DBAPIError
 
 from billing.models import signatures
+from billing.proof.checkpoint import CHECKPOINTS
+from billing.proof.held import Held
 from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS
 from billing.proof.signatures import load_signature
 from billing.proof.statement import InvoiceSigner, statement_of
@@ -37,6 +41,9 @@ class Closed(Desk):
         self.say("contract", "add", self.file("contract.yaml", contract_text(term=TERM)))
         self.seal_term(above=True)
         self.say("invoice", "finalize", "acme", "2026-10")
+        if is_signed:
+            self.kept = folder / "checkpoint.json"
+            self.say("invoice", "checkpoint", "--month", "2026-10", "--out", str(self.kept))
         self.bundle = folder / "bundle"
 
     def make_authority(self) -> None:
@@ -45,7 +52,8 @@ class Closed(Desk):
         )
 
     def resign(self, change: dict[str, object]) -> None:
-        """A vendor that signs a document which does not follow from its rows."""
+        """A vendor that signs a document which does not follow from its rows, and hides its checkpoints."""
+        (self.bundle / CHECKPOINTS).unlink(missing_ok=True)
         document = json.loads((self.bundle / INVOICE).read_text()) | change
         encoded = json.dumps(document).encode()
         (self.bundle / INVOICE).write_bytes(encoded)
@@ -60,10 +68,19 @@ class Closed(Desk):
         return str(caught.value)
 
 
-@pytest.fixture
-def closed(tmp_path: Path) -> Closed:
-    desk = Closed(tmp_path)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Closed:
+    """With a bundle, which `closed` copies."""
+    desk = Closed(tmp_path_factory.mktemp("desk"))
     desk.say("invoice", "bundle", NUMBER, "--out", str(desk.bundle))
+    return desk
+
+
+@pytest.fixture
+def closed(written: Closed, tmp_path: Path) -> Closed:
+    """The same desk for each test, with a copy of the bundle that may be damaged."""
+    desk = copy(written)
+    desk.bundle = Path(shutil.copytree(written.bundle, tmp_path / "bundle"))
     return desk
 
 
@@ -73,6 +90,18 @@ def test_a_bundle_verifies_and_says_what_it_does_not_prove(closed: Closed) -> No
     assert "amounts: 2 of 2 lines recomputed from rows and contract" in verified.proved
     assert len(verified.unproved) == 1
     assert "does not say which pushes its rows were made from" in verified.unproved[0]
+    kept = closed.kept.read_bytes()
+    shown = verify_bundle(closed.bundle, closed.authority.certificate_pem, Held(checkpoint=kept)).proved
+    assert any("nothing it holds was rewritten" in text for text in shown)
+
+
+def test_a_checkpoint_that_was_kept_needs_one_in_the_bundle(closed: Closed) -> None:
+    (closed.bundle / CHECKPOINTS).unlink()
+    assert (
+        "that a checkpoint holds it" in verify_bundle(closed.bundle, closed.authority.certificate_pem).unproved[0]
+    )
+    with pytest.raises(InvalidInput, match="a bundle written since a checkpoint was made"):
+        verify_bundle(closed.bundle, closed.authority.certificate_pem, Held(checkpoint=closed.kept.read_bytes()))
 
 
 def test_a_commitment_is_bundled_without_rows(closed: Closed, tmp_path: Path) -> None:
@@ -81,8 +110,10 @@ def test_a_commitment_is_bundled_without_rows(closed: Closed, tmp_path: Path) ->
     assert verified.unproved == ("the lines of a commitment document from its contract",)
 
 
-def test_the_signature_is_that_of_the_day_of_issue(closed: Closed, tmp_path: Path) -> None:
+def test_the_signature_is_that_of_the_day_of_issue(tmp_path: Path) -> None:
     """Later, with another key, the bundle still holds what was signed then."""
+    closed = Closed(tmp_path)
+    closed.say("invoice", "bundle", NUMBER, "--out", str(closed.bundle))
     (closed.deployment.authority_folder / INVOICE_KEY_FILE).unlink()
     closed.deployment.clock.step_wall(86_400)  # type: ignore[attr-defined]
     closed.say("invoice", "bundle", NUMBER, "--out", str(tmp_path / "later"))
@@ -125,7 +156,7 @@ def _execute(statement: sa.Executable, connection: sa.Connection) -> None:
     connection.execute(statement)
 
 
-@pytest.mark.parametrize("name", [INVOICE, ROWS, STEPS, SIGNATURE])
+@pytest.mark.parametrize("name", [INVOICE, ROWS, STEPS, SIGNATURE, CHECKPOINTS])
 def test_a_changed_byte_is_found_and_its_file_named(closed: Closed, name: str) -> None:
     path = closed.bundle / name
     content = path.read_bytes()
@@ -134,7 +165,8 @@ def test_a_changed_byte_is_found_and_its_file_named(closed: Closed, name: str) -
         refused = closed.refusal()
         assert name in refused or SIGNATURE in refused  # a changed invoice is not what was signed
     path.unlink()
-    assert name in closed.refusal()
+    if name != CHECKPOINTS:
+        assert name in closed.refusal()
 
 
 def test_a_row_left_out_is_found(closed: Closed) -> None:
@@ -146,8 +178,11 @@ def test_a_row_left_out_is_found(closed: Closed) -> None:
 def test_a_signed_price_that_is_not_the_contracts_is_found(closed: Closed) -> None:
     contract = json.loads((closed.bundle / INVOICE).read_text())["contract"]
     text = contract["snapshot"].replace('"900.00"', '"900.01"')
+    before = (closed.bundle / CHECKPOINTS).read_bytes()
     closed.resign({"contract": contract | {"snapshot": text}})
     assert "contract.sha256" in closed.refusal()
+    (closed.bundle / CHECKPOINTS).write_bytes(before)
+    assert "checkpoints.json: inclusion" in closed.refusal()
 
 
 def test_a_signed_amount_that_does_not_follow_is_found(closed: Closed) -> None:
@@ -176,7 +211,9 @@ def test_a_line_is_explained_to_its_files(closed: Closed) -> None:
         closed.say("invoice", "explain", NUMBER, "--line", "3")
 
 
-def test_a_bundle_overwrites_nothing_and_is_of_what_was_billed(closed: Closed, tmp_path: Path) -> None:
+def test_a_bundle_overwrites_nothing_and_is_of_what_was_billed(tmp_path: Path) -> None:
+    closed = Closed(tmp_path)
+    closed.bundle.mkdir()
     with pytest.raises(ByocError, match="File exists"):
         closed.say("invoice", "bundle", NUMBER, "--out", str(closed.bundle))
     closed.seal_term(above=False)

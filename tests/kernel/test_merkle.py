@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.merkle import (
-    consistency_proof,
-    inclusion_proof,
+    MerkleTree,
     is_consistent,
     is_included,
     leaf_hash,
@@ -64,7 +63,7 @@ def test_root_is_the_recursive_definition(leaves: list[bytes]) -> None:
 def test_every_leaf_is_included_and_nothing_else_is(leaves: list[bytes], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(leaves) - 1))
     hashes = [leaf_hash(leaf) for leaf in leaves]
-    proof, root = inclusion_proof(hashes, index), root_of_hashes(hashes)
+    proof, root = MerkleTree(hashes).inclusion(index, len(hashes)), root_of_hashes(hashes)
     assert is_included(leaves[index], index, len(leaves), proof, root)
     assert not is_included(leaves[index] + b"!", index, len(leaves), proof, root)
     assert not is_included(leaves[index], index, len(leaves), (*proof, root), root)
@@ -79,7 +78,7 @@ def test_every_leaf_is_included_and_nothing_else_is(leaves: list[bytes], data: s
 def test_a_beginning_is_consistent_and_another_history_is_not(leaves: list[bytes], data: st.DataObject) -> None:
     old_size = data.draw(st.integers(1, len(leaves)))
     hashes = [leaf_hash(leaf) for leaf in leaves]
-    proof = consistency_proof(hashes, old_size)
+    proof = MerkleTree(hashes).consistency(old_size, len(hashes))
     old, new = root_of_hashes(hashes[:old_size]), root_of_hashes(hashes)
     assert is_consistent(old_size, len(leaves), old, new, proof)
     other = root_of([leaves[0] + b"!", *leaves[1:old_size]])
@@ -96,7 +95,18 @@ def test_no_proof_where_there_can_be_none(old_size: int, new_size: int) -> None:
 
 def test_an_index_outside_the_tree_is_refused() -> None:
     with pytest.raises(IndexError):
-        inclusion_proof([leaf_hash(b"a")], 1)
+        MerkleTree([leaf_hash(b"a")]).inclusion(1, 1)
     with pytest.raises(IndexError):
-        consistency_proof([leaf_hash(b"a")], 2)
+        MerkleTree([leaf_hash(b"a")]).consistency(2, 1)
     assert not is_included(b"a", 1, 1, (), leaf_hash(b"a"))
+
+
+@given(Leaves)
+def test_a_tree_that_has_grown_knows_its_earlier_roots_and_proofs(leaves: list[bytes]) -> None:
+    hashes = [leaf_hash(leaf) for leaf in leaves]
+    grown = MerkleTree(hashes)
+    for size in range(len(hashes) + 1):
+        assert grown.root(size) == root_of_hashes(hashes[:size])
+    for size in range(1, len(hashes) + 1):
+        assert grown.inclusion(size - 1, size) == MerkleTree(hashes[:size]).inclusion(size - 1, size)
+        assert grown.consistency(1, size) == MerkleTree(hashes[:size]).consistency(1, size)
