@@ -13,7 +13,7 @@ help:
 	@echo "make test   every test, against real Kafka, S3, PostgreSQL and Milvus"
 	@echo "make chaos  an hour of kills, cuts, loss and full disks; CHAOS_SEED=N draws other moments"
 	@echo "make check  style, types, import contracts, documentation of settings"
-	@echo "make sanitize  tests of the compiled kernel, its memory watched (AddressSanitizer, UBSan)"
+	@echo "make sanitize  tests of the compiled kernels, their memory watched (AddressSanitizer, UBSan)"
 	@echo "make bench  benchmarks, each against a peer where there is one"
 	@echo "make docs   docs/settings.md, written from the settings models"
 	@echo "make up     the vendor side in one process, in ./byoc-data"
@@ -48,7 +48,8 @@ ASAN = $(shell $(CC) -print-file-name=libasan.so)
 sanitize: $(VENV)/.dev
 	$(BIN)/python hatch_build.py -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 	LD_PRELOAD=$(ASAN) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc $(BIN)/python -m pytest -q -p no:cacheprovider \
-	  tests/collector/test_native.py tests/collector/test_columnar.py; found=$$?; $(BIN)/python hatch_build.py; exit $$found
+	  tests/collector/test_native.py tests/collector/test_columnar.py tests/gateway/test_compiled.py \
+	  tests/gateway/test_foreign_decode.py; found=$$?; $(BIN)/python hatch_build.py; exit $$found
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench all
@@ -63,7 +64,7 @@ $(VENV)/.bootstrap: locks/bootstrap.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
 	@touch $@
 
-$(VENV)/.vendor: $(VENV)/.bootstrap locks/vendor.txt pyproject.toml hatch_build.py $(wildcard collector/native/*.[ch])
+$(VENV)/.vendor: $(VENV)/.bootstrap locks/vendor.txt pyproject.toml hatch_build.py $(wildcard collector/native/*.[ch] metering/gateway/native/*.[ch])
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/vendor.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

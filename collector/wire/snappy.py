@@ -24,16 +24,20 @@ def declared_length(body: bytes) -> int:
 
 def decompress(body: bytes, max_bytes: int) -> bytes:
     """The content. The declared length is checked before anything is allocated. Raises BodyTooLarge, WireError."""
+    return bytes(decompress_view(body, max_bytes))
+
+
+def decompress_view(body: bytes, max_bytes: int) -> memoryview:
+    """The same, not copied."""
     length = declared_length(body)
     if length > max_bytes:
         raise BodyTooLarge.at(
             "body", f"{length} bytes declared", f"at most {max_bytes} bytes decompressed: push less"
         )
     try:
-        content = bytes(cramjam.snappy.decompress_raw(body))
+        return memoryview(cramjam.snappy.decompress_raw(body))
     except cramjam.DecompressionError as error:
         raise WireError.at("body", str(error), "snappy's block format (not framed)") from None
-    return content
 
 
 def compress(content: bytes) -> bytes:

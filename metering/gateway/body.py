@@ -10,7 +10,7 @@ from aiohttp.helpers import parse_mimetype
 
 from collector.wire.errors import BodyTooLarge
 from collector.wire.model import DecodeLimits
-from collector.wire.snappy import declared_length, decompress
+from collector.wire.snappy import declared_length, decompress_view
 from kernel.errors import Refuse, truncate
 from metering.gateway.foreign.pushed import Pushed
 from metering.gateway.settings import BodyLimits
@@ -35,7 +35,7 @@ class Protocol(Enum):
 
     def decode(self, body: bytes, limits: DecodeLimits, state: TenantState) -> Pushed:
         """The columns of a compressed body; the caller holds the tenant's lock. Raises BodyTooLarge, WireError."""
-        content = decompress(body, limits.max_decompressed_bytes)
+        content = decompress_view(body, limits.max_decompressed_bytes)
         decoder = state.rw1 if self is Protocol.RW1 else state.rw2
         return decoder.decode(content, limits)
 

@@ -7,8 +7,7 @@ import threading
 
 from kernel.ids import Tenant
 from metering.gateway.active import ActiveSeries
-from metering.gateway.foreign.rw1 import Rw1Decoder
-from metering.gateway.foreign.rw2 import Rw2Decoder
+from metering.gateway.foreign.compiled import rw1_decoder, rw2_decoder
 from metering.gateway.otlp.decode import OtlpDecoder
 from metering.gateway.settings import TenantLimits
 from metering.gateway.shares import OWN_PLACES, MemoryShares, Shares
@@ -36,8 +35,8 @@ class TenantState:
     def _renew(self) -> None:
         self.table = SeriesTable(self.tenant, self.limits)
         templates = self.limits.series_cache_bytes // 2
-        self.rw1 = Rw1Decoder(self.table, templates)
-        self.rw2 = Rw2Decoder(self.table, templates)
+        self.rw1 = rw1_decoder(self.table, templates)
+        self.rw2 = rw2_decoder(self.table, templates)
         self.otlp = OtlpDecoder(self.table, templates)
 
     def trim(self) -> None:

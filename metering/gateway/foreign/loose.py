@@ -123,12 +123,18 @@ class Loose:
     def join(self, rows: Rows) -> Pushed:
         """These and the rows of usual form, which come first."""
         body = self._body
-        numbers, values, times = rows.numbers, read_values(body, rows.values), read_times(body, rows.times)
         starts = read_times(body, rows.starts) if rows.starts is not None else None
+        return self.join_columns(
+            Pushed(rows.numbers, read_times(body, rows.times), read_values(body, rows.values), starts)
+        )
+
+    def join_columns(self, usual: Pushed) -> Pushed:
+        """The same when the rows of usual form were read."""
+        numbers, times, values, starts = usual.numbers, usual.timestamps_ms, usual.values, usual.starts_ms
         if len(self._numbers):
             own = np.frombuffer(self._starts, np.int64)
             if starts is not None or own.any():
-                starts = np.concatenate([np.zeros(len(rows), np.int64) if starts is None else starts, own])
+                starts = np.concatenate([np.zeros(len(usual), np.int64) if starts is None else starts, own])
             numbers = np.concatenate([numbers, np.frombuffer(self._numbers, np.int32)])
             values = np.concatenate([values, np.frombuffer(bytes(self._values), "<f8")])
             times = np.concatenate([times, np.frombuffer(self._times, np.int64)])

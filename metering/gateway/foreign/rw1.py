@@ -17,9 +17,8 @@ from metering.gateway.foreign.pushed import Pushed, SeriesNumbers
 from metering.gateway.foreign.rw1_series import (
     has_labels,
     leading_labels,
-    plain_parts,
+    number_of_labels,
     read_contents,
-    read_label,
     read_metadata,
     scattered_labels,
 )
@@ -47,8 +46,9 @@ class Rw1Decoder:
         """About what the series take that are known."""
         return self._known_bytes
 
-    def decode(self, body: bytes, limits: DecodeLimits) -> Pushed:
+    def decode(self, body: bytes | memoryview, limits: DecodeLimits) -> Pushed:
         """The columns of a decompressed body. Raises BodyTooLarge, WireError."""
+        body = bytes(body)
         loose = Loose(body, limits)
         walk = Walk(body)
         decode_whole(lambda: self._read(body, walk, loose), len(body), limits.max_decompressed_bytes)
@@ -62,7 +62,7 @@ class Rw1Decoder:
         find = self._skeletons.find
         while position < end:
             if body[position] != _SERIES:
-                position = self._read_other(body, position, loose)
+                position = read_other(body, position, loose)
                 continue
             number, position = self._read_series(body, position, walk, loose)
             found = find(number)
@@ -70,16 +70,6 @@ class Rw1Decoder:
                 position = walk.follow(*found, position)
             loose.check_series(walk.series)
             loose.check_samples(walk.row_count)
-
-    def _read_other(self, body: bytes, position: int, loose: Loose) -> int:
-        tag, position = read_varint(body, position)
-        if tag == _METADATA:
-            start, position = read_span(body, position, len(body))
-            read_metadata(body, start, position, loose)
-            return position
-        if tag >> 3 in {1, 3, 4, 5}:  # 4 and 5 are remote write 2.0's: the content type is wrong
-            raise WireError.at(f"byte {position}", f"the tag {tag}", "timeseries and metadata of remote write 1.0")
-        return loose.skip(tag, position, len(body))
 
     def _read_series(self, body: bytes, position: int, walk: Walk, loose: Loose) -> tuple[int, int]:
         """The number of a series, and the position after it."""
@@ -124,11 +114,20 @@ class Rw1Decoder:
     def _number_of(self, body: bytes, block: bytes, spans: list[tuple[int, int]]) -> int:
         number = self._known.get(block)
         if number is None:
-            parts = plain_parts(body, spans)
-            number = self._numbers.number_of(parts) if parts else None
-            if number is None:
-                number = self._numbers.number(tuple([read_label(body, start, end) for start, end in spans]))
+            number = number_of_labels(body, spans, self._numbers)
             if number >= 0:  # a refused series may be of any size, and there may be any number of them
                 self._known[block] = number
                 self._known_bytes += _ENTRY_BYTES + len(block)
         return number
+
+
+def read_other(body: bytes, position: int, loose: Loose) -> int:
+    """The position after a field that is no series. Raises BodyTooLarge, WireError."""
+    tag, position = read_varint(body, position)
+    if tag == _METADATA:
+        start, position = read_span(body, position, len(body))
+        read_metadata(body, start, position, loose)
+        return position
+    if tag >> 3 in {1, 3, 4, 5}:  # 4 and 5 are remote write 2.0's: the content type is wrong
+        raise WireError.at(f"byte {position}", f"the tag {tag}", "timeseries and metadata of remote write 1.0")
+    return loose.skip(tag, position, len(body))

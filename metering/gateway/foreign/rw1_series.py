@@ -6,6 +6,7 @@ from collector.wire.errors import WireError
 from collector.wire.model import Labels
 from collector.wire.protobuf import BYTES, check_within, read_int64, read_span, read_text, read_varint, skip_field
 from metering.gateway.foreign.loose import Loose, read_double
+from metering.gateway.foreign.pushed import SeriesNumbers
 from metering.samples import Metadata
 
 _LABEL, _SAMPLE, _EXEMPLAR, _HISTOGRAM = 0x0A, 0x12, 0x1A, 0x22
@@ -76,7 +77,16 @@ def read_contents(body: bytes, position: int, end: int, number: int, loose: Loos
             loose.skip(tag, start, end)
 
 
-def plain_parts(body: bytes, spans: Spans) -> list[bytes] | None:
+def number_of_labels(body: bytes, spans: Spans, numbers: SeriesNumbers) -> int:
+    """The number that these labels get, or a negative one: refused. Raises WireError."""
+    parts = _plain_parts(body, spans)
+    number = numbers.number_of(parts) if parts else None
+    if number is None:
+        number = numbers.number(tuple([read_label(body, start, end) for start, end in spans]))
+    return number
+
+
+def _plain_parts(body: bytes, spans: Spans) -> list[bytes] | None:
     """The names and values in turn of labels that look like every label; None if one does not."""
     parts: list[bytes] = []
     for start, end in spans:

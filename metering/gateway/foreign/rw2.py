@@ -58,8 +58,9 @@ class Rw2Decoder:
         """About what the series take that are known."""
         return self._symbol_bytes + _SET_BYTES * len(self._sets)
 
-    def decode(self, body: bytes, limits: DecodeLimits) -> Pushed:
+    def decode(self, body: bytes | memoryview, limits: DecodeLimits) -> Pushed:
         """The columns of a decompressed body. Raises BodyTooLarge, WireError."""
+        body = bytes(body)
         section = self._sections.find(body)
         if section is not None:
             loose = Loose(body, limits)
@@ -186,7 +187,7 @@ def _split(body: bytes, loose: Loose, limits: DecodeLimits) -> _Split:
             if len(symbols) > limits.max_symbols:
                 loose.check_symbols(len(symbols))
         else:
-            position = _skip_other(body, position, loose)
+            position = skip_other(body, position, loose)
         if begins and not len(begins) & 0xFFF:
             loose.check_series(len(begins))
     loose.check_series(len(begins))
@@ -195,7 +196,8 @@ def _split(body: bytes, loose: Loose, limits: DecodeLimits) -> _Split:
     return symbols, np.array(begins, np.int64), np.array(ends, np.int64)
 
 
-def _skip_other(body: bytes, position: int, loose: Loose) -> int:
+def skip_other(body: bytes, position: int, loose: Loose) -> int:
+    """The position after a field that is neither symbol nor series. Raises BodyTooLarge, WireError."""
     tag, position = read_varint(body, position)
     if tag in {_SYMBOL, _SERIES}:
         raise WireError.at(f"byte {position}", f"the tag {tag} in more bytes than it takes", "one byte")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from metering.gateway.foreign.loose import Loose
 from metering.gateway.foreign.pushed import Pushed, SeriesNumbers
-from metering.gateway.foreign.rw2_series import Span, read_series, resolve
+from metering.gateway.foreign.rw2_series import Span, read_refs, read_series, resolve
 from metering.gateway.foreign.skeleton import Skeleton
 from metering.gateway.foreign.skeletons import Skeletons
 from metering.gateway.foreign.walk import Samples, Walk
@@ -71,7 +71,7 @@ class Section:
             return read_series(body, Span(start, stop), self._texts, numbers, loose)
         number = self._known.get(refs)
         if number is None:
-            labels = resolve(_read_refs(refs), self._texts)
+            labels = resolve(read_refs(refs), self._texts)
             loose.check_labels(len(labels))
             number = numbers.number(labels)
             if number >= 0:
@@ -101,17 +101,6 @@ def _without_metadata(body: bytes, place: int, stop: int) -> int:
     if after + 1 < stop and body[after] == 0x2A and after + 2 + body[after + 1] == stop:
         return after
     return stop
-
-
-def _read_refs(refs: bytes) -> list[int]:
-    found, value, shift = [], 0, 0
-    for byte in refs:
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            found.append(value)
-            value = shift = 0
-    return found
 
 
 class Sections:

@@ -89,6 +89,18 @@ def resolve(refs: Sequence[int], texts: Sequence[str]) -> Labels:
     return tuple(zip(named, named, strict=True))
 
 
+def read_refs(refs: bytes) -> list[int]:
+    """Packed references that are whole."""
+    found, value, shift = [], 0, 0
+    for byte in refs:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            found.append(value)
+            value = shift = 0
+    return found
+
+
 def _add_refs(body: bytes, position: int, end: int, refs: list[int], loose: Loose) -> None:
     # A reference takes 10 bytes at most: bounds the list before it is made.
     loose.check_labels_so_far((end - position) // 20)

@@ -1,0 +1,254 @@
+"""The compiled reader: the same as the decoders that are not, whatever a sender sends, and in the same words."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from collector.wire.errors import BodyTooLarge, WireError
+from collector.wire.model import DecodeLimits, Labels
+from metering.gateway.foreign.compiled import CompiledRw1, CompiledRw2
+from metering.gateway.foreign.pushed import Pushed
+from metering.gateway.native import Reader
+from tests.effort import costly
+from tests.gateway.messages import RW1, RW2, Rows
+from tests.gateway.test_foreign_decode import LIMITS, NOW, Numbers, many, rows, versions
+from tests.gateway.test_foreign_decode import Versions as Pair
+
+pytestmark = pytest.mark.skipif(Reader is None, reason="there is no C compiler: the kernel was not built")
+SECRET = bytes(16)
+
+
+class Compiled(Pair):
+    """The compiled decoder in the place of the other."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        assert Reader is not None
+        self.decoder = (CompiledRw1 if version == 1 else CompiledRw2)(self.numbers, Reader)  # type: ignore[assignment]
+
+
+def said_of(known: Pair, body: bytes, limits: DecodeLimits = LIMITS) -> object:
+    """Everything that a decoder says of a body; the kind and the text of an error."""
+    try:
+        pushed = known.decoder.decode(body, limits)
+    except WireError as error:
+        return type(error), str(error)
+    return all_of(known, pushed)
+
+
+def all_of(known: Pair, pushed: Pushed) -> object:
+    starts = pushed.starts_ms.tolist() if pushed.starts_ms is not None else [0] * len(pushed)
+    histograms = [(known.numbers.labels[one.number], one.timestamp_ms, one.message) for one in pushed.histograms]
+    exemplars = [(known.numbers.labels[one.number], *map(repr, one[1:])) for one in pushed.exemplars]
+    return (
+        sorted(zip(known.flat(pushed), starts, strict=True)),
+        histograms,
+        exemplars,
+        sorted(map(repr, pushed.metadata)),
+        pushed.refused,
+        pushed.fault,
+    )
+
+
+def fresh(version: int) -> Pair:
+    """A decoder that is not compiled and knows nothing, so that its limits count every label."""
+    return Pair(version)
+
+
+@given(versions, st.lists(rows, min_size=1, max_size=4), st.integers(0, 40))
+@costly(200)
+def test_both_say_the_same_of_bodies_in_any_order(version: int, bodies: list[Rows], turn: int) -> None:
+    compiled = Compiled(version)
+    every = [row for one in bodies for row in one]
+    turn %= len(every) + 1
+    for one in (*bodies, every, every[turn:] + every[:turn], every):
+        body = compiled.encode(one)
+        assert said_of(compiled, body) == said_of(fresh(version), body)
+
+
+def rich(version: int) -> bytes:
+    """Exemplars, native histograms, metadata, starts, series without samples and an unknown field."""
+    if version == 1:
+        one = RW1["WriteRequest"]()
+        for number in range(12):
+            labels = [RW1["Label"](name="__name__", value=f"m{number}"), RW1["Label"](name="é", value="ü" * number)]
+            series = one.timeseries.add(labels=labels)
+            for sample in range(number % 3):
+                series.samples.add(value=sample, timestamp=NOW + sample)
+            if number % 4 == 1:
+                series.exemplars.add(value=2, timestamp=NOW, labels=[RW1["Label"](name="trace_id", value="x")])
+            if number % 5 == 1:
+                series.histograms.add(timestamp=NOW, schema=0)
+        one.metadata.add(type=1, metric_family_name="m1", help="Whether.", unit="1")
+        encoded: bytes = one.SerializeToString()
+        return encoded + b"\x50\x07"
+    two = RW2["Request"](symbols=["", "__name__", "up", "é", "x", "Whether.", "1", *(f"m{n}" for n in range(12))])
+    for number in range(12):
+        series = two.timeseries.add(labels_refs=[1, 7 + number, 3, 4])
+        for sample in range(number % 3):
+            series.samples.add(value=sample, timestamp=NOW + sample, start_timestamp=NOW - 5 if number % 2 else 0)
+        if number % 4 == 1:
+            series.exemplars.add(value=2, timestamp=NOW, labels_refs=[3, 4])
+        if number % 5 == 1:
+            series.histograms.add(timestamp=NOW, schema=0)
+        if number % 3 == 1:
+            series.metadata.type, series.metadata.help_ref = 1, 5
+        if number % 6 == 5:
+            series.created_timestamp = NOW - 9
+    encoded = two.SerializeToString()
+    return encoded + b"\x50\x07"
+
+
+cuts = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 12), st.binary(max_size=6)), max_size=3)
+
+
+@given(versions, st.booleans(), cuts)
+@example(1, True, [])
+@example(2, True, [])
+@costly(1500)
+def test_both_say_the_same_of_a_damaged_body(
+    version: int, is_rich: bool, damage: list[tuple[int, int, bytes]]
+) -> None:
+    """Whether the series are known or not, and whatever was damaged: the same rows, or the same error."""
+    sane = rich(version) if is_rich else Compiled(version).encode(many(30, NOW, random.Random(3)))
+    compiled = Compiled(version)
+    said_of(compiled, sane)
+    body = bytearray(sane)
+    for at, size, noise in damage:
+        at %= len(body) + 1
+        body[at : at + size] = noise
+    expected = said_of(fresh(version), bytes(body))
+    assert said_of(Compiled(version), bytes(body)) == expected
+    found = said_of(compiled, bytes(body))
+    assert without_metadata(found) == without_metadata(expected)  # those of remote write 2.0 are told once
+
+
+def without_metadata(said: object) -> object:
+    return (*said[:3], *said[4:]) if isinstance(said, tuple) and len(said) == 6 else said
+
+
+@given(versions, st.binary(max_size=120))
+@settings(max_examples=300, deadline=None)
+def test_both_say_the_same_of_noise(version: int, noise: bytes) -> None:
+    assert said_of(Compiled(version), noise) == said_of(fresh(version), noise)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_known_series_are_neither_read_nor_copied(version: int) -> None:
+    """A part of what came before, in another order, from a buffer."""
+    compiled = Compiled(version)
+    known = many(300, NOW, random.Random(7))
+    compiled.rows(compiled.encode(known))
+    size = compiled.decoder.known_bytes
+    compiled.numbers.number = compiled.numbers.number_of = None  # type: ignore[method-assign, assignment]
+    body = compiled.encode(known[170:] + known[:100])
+    pushed = compiled.decoder.decode(memoryview(body), LIMITS)
+    assert sorted(compiled.flat(pushed)) == compiled.expected(body)
+    assert compiled.decoder.known_bytes == size
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        DecodeLimits(max_decompressed_bytes=10),
+        DecodeLimits(max_series=2),
+        DecodeLimits(max_samples=3),
+        DecodeLimits(max_labels=3),
+        DecodeLimits(max_labels_per_series=1),
+        DecodeLimits(max_symbols=2),
+    ],
+    ids=repr,
+)
+def test_both_hold_the_same_limits(version: int, limits: DecodeLimits) -> None:
+    compiled = Compiled(version)
+    body = compiled.encode([((("__name__", f"up{n}"), ("job", "x")), [(NOW, 1.5), (0, 0.0)]) for n in range(3)])
+    assert said_of(compiled, body, limits) == said_of(fresh(version), body, limits)
+
+
+@pytest.mark.parametrize(
+    ("version", "body"),
+    [
+        (1, b"\x0a\x00" * 200_000),
+        (1, b"\x0a\x80\xb5\x18" + b"\x0a\x00" * 200_000),
+        (1, b"\x1a\x00" * 200_000),
+        (1, b"\x50\x00" * 200_000),
+        (2, b"\x2a\x00" * 200_000),
+        (2, b"\x22\x00" * 600_000),
+        (2, b"\x50\x00" * 200_000),
+        (2, b"\x22\x00\x2a\x80\xb5\x18" + b"\x12\x00" * 200_000),
+    ],
+    ids=lambda found: found[:6].hex() if isinstance(found, bytes) else None,
+)
+def test_tiny_fields_do_not_grow_in_memory(version: int, body: bytes) -> None:
+    with pytest.raises(BodyTooLarge):
+        Compiled(version).decoder.decode(body, DecodeLimits(max_samples=1000))
+
+
+def test_what_is_refused_is_not_remembered() -> None:
+    class Refusing(Numbers):
+        def number(self, labels: Labels) -> int:
+            return -1
+
+        def number_of(self, parts: Sequence[bytes]) -> int | None:
+            return None
+
+    for version in (1, 2):
+        assert Reader is not None
+        decoder = (CompiledRw1 if version == 1 else CompiledRw2)(Refusing(), Reader)
+        body = Compiled(version).encode(many(2000, NOW, random.Random(1)))
+        before = decoder.decode(body, LIMITS), decoder.known_bytes
+        assert set(before[0].numbers.tolist()) == {-1}
+        decoder.decode(body, LIMITS)
+        assert decoder.known_bytes == before[1]
+
+
+@given(st.lists(st.tuples(st.binary(max_size=5), st.integers(0, 2**31 - 1)), max_size=300))
+@settings(max_examples=60, deadline=None)
+def test_what_was_learnt_is_found(learnt: list[tuple[bytes, int]]) -> None:
+    assert Reader is not None
+    reader, expected = Reader(SECRET), dict(learnt)
+    for key, number in learnt:
+        reader.learn(key, number)
+    for key in [*expected, b"another key"]:
+        assert reader.find(key) == expected.get(key)
+    assert sys.getsizeof(reader) < 200_000
+
+
+def test_a_secret_of_another_size_is_refused() -> None:
+    assert Reader is not None
+    with pytest.raises(ValueError, match="16 are allowed"):
+        Reader(bytes(15))
+
+
+def test_others_run_while_it_scans() -> None:
+    """It holds the interpreter in no scan; who scans the same reader meanwhile is refused, and breaks nothing."""
+    assert Reader is not None
+    reader = Reader(SECRET)
+    body = Compiled(1).encode(many(20_000, NOW, random.Random(1)))
+    refused = threading.Event()
+    is_over = threading.Event()
+
+    def scan() -> None:
+        while not is_over.is_set():
+            try:
+                found = reader.rw1(body, 10**6, 10**6, 0, 1000)
+            except RuntimeError:
+                refused.set()
+            else:
+                assert found is not None
+
+    threads = [threading.Thread(target=scan) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert refused.wait(60)
+    is_over.set()
+    for thread in threads:
+        thread.join()
