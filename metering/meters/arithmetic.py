@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,29 +81,29 @@ def increments(
     return grown
 
 
-def summed_by_piece(times_ms: Int64, amounts: Int64, edges_ms: Int64) -> list[int]:
+def summed_by_piece(times_ms: Int64, amounts: Int64, edges_ms: Int64) -> npt.NDArray[Any]:
     """The sum of the amounts in each `[edge, next edge)`, exact whatever their size."""
     running = np.concatenate([[0], np.cumsum(exact(amounts, len(amounts)))])
     at = running[np.searchsorted(times_ms, edges_ms, side="left")]
-    return [int(after) - int(before) for before, after in itertools.pairwise(at)]
+    return np.diff(at)
 
 
-def integral_by_piece(starts: Int64, ends: Int64, levels: Int64, edges_ms: Int64) -> list[int]:
+def integral_by_piece(starts: Int64, ends: Int64, levels: Int64, edges_ms: Int64) -> npt.NDArray[Any]:
     """Level times milliseconds in each `[edge, next edge)` of sorted, disjoint stretches, exact."""
     if len(starts) == 0:
-        return [0] * (len(edges_ms) - 1)
+        return np.zeros(len(edges_ms) - 1, np.int64)
     lengths = ends - starts
     wide = exact(levels, int(lengths.sum()) + 1)
     running = np.concatenate([[0], np.cumsum(wide * lengths)])
     at = np.searchsorted(starts, edges_ms, side="right") - 1  # the last stretch that began by then
     inside = np.clip(edges_ms - starts[at], 0, lengths[at])
     value = np.where(at >= 0, running[at] + wide[at] * inside, 0)
-    return [int(after) - int(before) for before, after in itertools.pairwise(value)]
+    return np.diff(value)
 
 
-def exact(numbers: Int64, times: int) -> npt.NDArray[Any]:
+def exact(numbers: npt.NDArray[Any], times: int) -> npt.NDArray[Any]:
     """The same in 64 bits if they, so many times, stay inside them; else as Python's integers."""
-    largest = int(np.abs(numbers).max()) if len(numbers) else 0
+    largest = int(np.abs(numbers).max()) if numbers.size else 0
     return numbers if largest * max(times, 1) < _SAFE else numbers.astype(object)
 
 

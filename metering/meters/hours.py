@@ -8,20 +8,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kernel.ids import ClusterId, ProjectId
 from kernel.window import DAY_MS, HOUR_MS, Window
-from metering.meters.arithmetic import Int64, increments, integral_by_piece, summed_by_piece
+from metering.meters.arithmetic import Int64, exact, increments, integral_by_piece, summed_by_piece
 from metering.meters.catalogue import Kind, Meter
+from metering.meters.held import Held, gaps, union
+from metering.meters.levels import Level, summed_levels
 from metering.meters.series import Carry, MeterSeries, Seen, SeriesKey, see
-from metering.usage.presence import Held, missing, union
 
 QUARTER_MS = 900_000
 QUARTERS = HOUR_MS // QUARTER_MS
 FORGOTTEN_MS = 35 * 24 * HOUR_MS  # a series silent for longer is no longer expected
-Level = tuple[int, int | None]  # from this ms on; None: nothing is observed
+Figures = npt.NDArray[Any]  # (hours, quarters, 4) in the order of a piece; integers, Python's own if they are wide
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,14 +48,6 @@ class Piece:
     observed_ms: int = 0
     missing_ms: int = 0
 
-    def __add__(self, other: Piece) -> Piece:
-        return Piece(
-            self.quantity + other.quantity,
-            self.held_on + other.held_on,
-            self.observed_ms + other.observed_ms,
-            self.missing_ms + other.missing_ms,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class RowHour:
@@ -74,21 +69,36 @@ class MeterHour:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """One thing as one collector saw it, its figures by quarter."""
+    """One thing as one collector saw it."""
 
     collector: str
     held: Held
-    events_ms: Int64
-    pieces: Sequence[Piece]
+    figures: Figures
+    heard_ms: Int64  # by hour, the last sample or marker before its end; 0: none
 
-    def rank(self, number: int, hour: Window) -> tuple[int, int, str]:
-        """The least is the best: observed most, then heard last, then by id."""
-        observed = sum(piece.observed_ms for piece in self.of(number))
-        heard = int(np.searchsorted(self.events_ms, hour.end_ms, side="left"))
-        return -observed, -int(self.events_ms[heard - 1]) if heard else 0, self.collector
 
-    def of(self, number: int) -> Sequence[Piece]:
-        return self.pieces[number * QUARTERS : (number + 1) * QUARTERS]
+@dataclass(frozen=True, slots=True)
+class _Thing:
+    """What is counted once, by the view that counts in each hour."""
+
+    identity: tuple[str, ...]
+    views: Sequence[_View]
+    chosen: Int64  # by hour
+    figures: Figures
+
+    @classmethod
+    def of(cls, identity: tuple[str, ...], views: Sequence[_View]) -> _Thing:
+        if len(views) == 1:
+            return cls(identity, views, np.zeros(len(views[0].figures), np.int64), views[0].figures)
+        observed = [view.figures[:, :, 2].sum(axis=1).tolist() for view in views]
+        heard = [view.heard_ms.tolist() for view in views]
+        # Observed most, then heard last, then by id, which is their order.
+        chosen = [
+            min(range(len(views)), key=lambda number: (-observed[number][hour], -heard[number][hour], number))
+            for hour in range(len(views[0].figures))
+        ]
+        hours = np.arange(len(chosen))
+        return cls(identity, views, np.array(chosen), np.stack([view.figures for view in views])[chosen, hours])
 
 
 def meter_hours(
@@ -108,94 +118,81 @@ def meter_hours(
     for each in seen:
         key = RowKey(each.project, each.cluster, each.dimensions)
         things[key, each.identity][each.key[1]].append(each)
-    views = {
-        thing: [_view(meter, collector, parts, span) for collector, parts in sorted(by_collector.items())]
-        for thing, by_collector in sorted(things.items())
-    }
-    return [
-        MeterHour(tuple(_rows(meter, views, number, hour)), _state(seen, hour.end_ms))
-        for number, hour in enumerate(hours)
-    ]
+    by_key: dict[RowKey, list[_Thing]] = defaultdict(list)
+    for (key, identity), by_collector in sorted(things.items()):
+        views = [_view(meter, collector, parts, span) for collector, parts in sorted(by_collector.items())]
+        by_key[key].append(_Thing.of(identity, views))
+    rows: list[list[RowHour]] = [[] for _ in hours]
+    for key, of_key in by_key.items():
+        for number, row in _rows(meter, key, of_key, span):
+            rows[number].append(row)
+    states = _states(seen, [hour.end_ms for hour in hours])
+    return [MeterHour(tuple(found), state) for found, state in zip(rows, states, strict=True)]
 
 
 def _view(meter: Meter, collector: str, parts: Sequence[Seen], span: Window) -> _View:
     edges = np.arange(span.start_ms, span.end_ms + 1, QUARTER_MS, dtype=np.int64)
     held = union([part.held for part in parts])
-    ended = np.unique(np.concatenate([part.ended_ms for part in parts]))
-    is_open = any(part.is_open_before for part in parts)
-    gaps = missing(held, ended.tolist(), span, open_before=is_open)
-    starts = np.asarray([gap.start_ms for gap in gaps], np.int64)
-    ends = np.asarray([gap.end_ms for gap in gaps], np.int64)
-    last = np.max([part.level_at(starts) for part in parts], axis=0) if len(gaps) else starts
-    ones, each = np.ones_like(held.starts), np.ones_like(starts)
-    quantity = [0] * (len(edges) - 1)
+    ended, events = (_merged([getattr(part, name) for part in parts]) for name in ("ended_ms", "events_ms"))
+    starts, ends = gaps(held, ended, span, open_before=any(part.is_open_before for part in parts))
+    nothing = np.zeros(len(edges) - 1, np.int64)
+    quantity = held_on = nothing
     if meter.kind is Kind.GAUGE_INTEGRAL:
         quantity = integral_by_piece(held.starts, held.ends, held.levels, edges)
+        if len(starts):
+            last = np.max([part.level_at(starts) for part in parts], axis=0)
+            held_on = integral_by_piece(starts, ends, last, edges)
     elif meter.kind is Kind.COUNTER_INCREASE:
-        quantity = [sum(each) for each in zip(*(_grown(part, edges) for part in parts), strict=True)]
-    held_on = (
-        integral_by_piece(starts, ends, last, edges) if meter.kind is Kind.GAUGE_INTEGRAL else [0] * len(quantity)
-    )
-    observed = integral_by_piece(held.starts, held.ends, ones, edges)
-    lost = integral_by_piece(starts, ends, each, edges)
-    pieces = [Piece(*figures) for figures in zip(quantity, held_on, observed, lost, strict=True)]
-    return _View(collector, held, np.unique(np.concatenate([part.events_ms for part in parts])), pieces)
+        grown = [_grown(part, edges) for part in parts]
+        quantity = grown[0] if len(grown) == 1 else np.sum([each.astype(object) for each in grown], axis=0)
+    observed = integral_by_piece(held.starts, held.ends, np.ones_like(held.starts), edges)
+    lost = integral_by_piece(starts, ends, np.ones_like(starts), edges) if len(starts) else nothing
+    figures = np.stack([quantity, held_on, observed, lost], axis=1).reshape(-1, QUARTERS, 4)
+    heard = np.searchsorted(events, edges[QUARTERS::QUARTERS], side="left")
+    return _View(collector, held, figures, np.concatenate([[0], events])[heard])
 
 
-def _grown(part: Seen, edges: Int64) -> list[int]:
+def _merged(parts: Sequence[Int64]) -> Int64:
+    """Times of several series in order, each once; those of one are so."""
+    return parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts))
+
+
+def _grown(part: Seen, edges: Int64) -> npt.NDArray[Any]:
     amounts = increments(part.times_ms, part.counts, part.starts, part.created_after_ms)
     return summed_by_piece(part.times_ms, amounts, edges)
 
 
-def _rows(
-    meter: Meter, views: Mapping[tuple[RowKey, tuple[str, ...]], Sequence[_View]], number: int, hour: Window
-) -> Iterator[RowHour]:
-    chosen: dict[RowKey, list[tuple[tuple[str, ...], _View]]] = defaultdict(list)
-    for (key, identity), of_thing in views.items():
-        best = min(of_thing, key=lambda view: view.rank(number, hour))
-        if any(piece.observed_ms or piece.missing_ms or piece.quantity for piece in best.of(number)):
-            chosen[key].append((identity, best))
-    for key, things in sorted(chosen.items()):
-        pieces = [sum(quarter, Piece()) for quarter in zip(*(view.of(number) for _, view in things), strict=True)]
-        points: tuple[Level, ...] = ()
-        values = None
-        if meter.kind in {Kind.PEAK, Kind.PERCENTILE, Kind.LATEST}:
-            points = tuple(_summed([view.held for _, view in things], hour))
-        elif meter.kind is Kind.UNIQUE_COUNT:
-            values = _values(things, number)
-        yield RowHour(key, tuple(pieces), points, values)
+def _rows(meter: Meter, key: RowKey, things: Sequence[_Thing], span: Window) -> Iterator[tuple[int, RowHour]]:
+    """The rows of one key, and the number of the hour of each."""
+    each = np.stack([thing.figures for thing in things])
+    total = exact(each, len(things)).sum(axis=0)
+    present = (each[:, :, :, [0, 2, 3]] != 0).any(axis=(2, 3))  # by thing and hour
+    points: Sequence[tuple[Level, ...]] = [()] * len(total)
+    if meter.kind in {Kind.PEAK, Kind.PERCENTILE, Kind.LATEST}:
+        parts = [(view.held, thing.chosen == at) for thing in things for at, view in enumerate(thing.views)]
+        points = summed_levels(parts, span)
+    figures = total.tolist()
+    for number in np.flatnonzero(present.any(axis=0)).tolist():
+        values = _values(things, number) if meter.kind is Kind.UNIQUE_COUNT else None
+        yield number, RowHour(key, tuple(Piece(*piece) for piece in figures[number]), points[number], values)
 
 
-def _values(things: Sequence[tuple[tuple[str, ...], _View]], number: int) -> dict[str, int]:
+def _values(things: Sequence[_Thing], number: int) -> dict[str, int]:
     """The first of a thing's identity is the value that is counted."""
     found: dict[str, int] = defaultdict(int)
-    for identity, view in things:
-        for quarter, piece in enumerate(view.of(number)):
-            found[identity[0]] |= (piece.observed_ms > 0) << quarter
+    for thing in things:
+        for quarter, observed in enumerate(thing.figures[number, :, 2].tolist()):
+            found[thing.identity[0]] |= (observed > 0) << quarter
     return {value: bits for value, bits in sorted(found.items()) if value and bits}
 
 
-def _summed(parts: Sequence[Held], hour: Window) -> Iterator[Level]:
-    """The sum of all levels from each moment on at which it changes, None where nothing is held."""
-    changes: dict[int, tuple[int, int]] = {}
-    for part in parts:
-        cut = part.cut(hour)
-        for start, end, level in zip(cut.starts.tolist(), cut.ends.tolist(), cut.levels.tolist(), strict=True):
-            for at, sign in ((max(start, hour.start_ms), 1), (min(end, hour.end_ms), -1)):
-                total, held = changes.get(at, (0, 0))
-                changes[at] = total + sign * level, held + sign
-    total = held = 0
-    before: int | None = None
-    for at in sorted(changes):
-        total, held = total + changes[at][0], held + changes[at][1]
-        level = total if held else None
-        if level != before and at < hour.end_ms:
-            yield at, level
-        before = level
-
-
-def _state(seen: Sequence[Seen], at_ms: int) -> dict[SeriesKey, Carry]:
-    found = {each.key: each.carry(at_ms) for each in seen}
+def _states(seen: Sequence[Seen], ends_ms: Sequence[int]) -> list[dict[SeriesKey, Carry]]:
+    """What is known of every series at each of these times."""
+    states: list[dict[SeriesKey, Carry]] = [{} for _ in ends_ms]
     # Forgotten at the end of a day alone, which no run crosses: so how hours are cut into runs changes nothing.
-    since_ms = at_ms - FORGOTTEN_MS if at_ms % DAY_MS == 0 else 0
-    return {key: carry for key, carry in sorted(found.items()) if carry is not None and carry.last_ms >= since_ms}
+    since_ms = [at_ms - FORGOTTEN_MS if at_ms % DAY_MS == 0 else 0 for at_ms in ends_ms]
+    for each in seen:  # by key
+        for state, carry, since in zip(states, each.carries(ends_ms), since_ms, strict=True):
+            if carry is not None and carry.last_ms >= since:
+                state[each.key] = carry
+    return states

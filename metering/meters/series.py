@@ -16,8 +16,9 @@ from kernel.ids import ClusterId, ProjectId, parse_id
 from kernel.window import Window, hour_of
 from metering.meters.arithmetic import Floats, Int64, Starts, integers
 from metering.meters.catalogue import Kind, Meter
+from metering.meters.held import Held, joined
 from metering.record import STALE_NAN_BITS, LabelSet, canonical_labels, parse_canonical_labels
-from metering.usage.presence import Held
+from metering.usage.levels import one_each
 
 UP = "up"
 SeriesKey = tuple[str, str, str]  # project, collector, labels as canonical text
@@ -73,16 +74,22 @@ class Seen:
         at = np.searchsorted(self.times_ms, moments_ms, side="left") - 1
         return np.where(at >= 0, self.counts[at], 0) if len(self.counts) else np.zeros_like(moments_ms)
 
-    def carry(self, at_ms: int) -> Carry | None:
-        """What is known before that moment."""
-        events = int(np.searchsorted(self.events_ms, at_ms, side="left"))
-        if events == 0:
-            return None
-        last = int(self.events_ms[events - 1])
-        known = int(np.searchsorted(self.times_ms, at_ms, side="left"))
-        is_ended = bool(np.isin(last, self.ended_ms))
-        value = (int(self.times_ms[known - 1]), int(self.counts[known - 1])) if known else (-1, 0)
-        return Carry(last, *value, is_ended)
+    def carries(self, moments_ms: Sequence[int]) -> list[Carry | None]:
+        """What is known before each moment."""
+        if not len(self.events_ms):
+            return [None] * len(moments_ms)
+        events = np.searchsorted(self.events_ms, moments_ms, side="left")
+        known = np.searchsorted(self.times_ms, moments_ms, side="left")
+        last = self.events_ms[events - 1]
+        ended = np.isin(last, self.ended_ms).tolist() if len(self.ended_ms) else [False] * len(last)
+        # None known: what stands last, at -1.
+        times, counts = (np.append(self.times_ms, -1)[known - 1], np.append(self.counts, 0)[known - 1])
+        return [
+            Carry(*carried) if number else None
+            for number, *carried in zip(
+                events.tolist(), last.tolist(), times.tolist(), counts.tolist(), ended, strict=True
+            )
+        ]
 
 
 def series_of(table: pa.Table, starts: pa.Table | None) -> list[MeterSeries]:
@@ -96,8 +103,8 @@ def series_of(table: pa.Table, starts: pa.Table | None) -> list[MeterSeries]:
     result = []
     for project, collector, labels, identifier, times, values in found:
         stale = values.view(np.uint64) == STALE_NAN_BITS
-        alive = np.asarray(scraped.get((project, collector, _target(labels)), ()), np.int64)
-        ended = stale & np.isin(times, alive)
+        alive = scraped.get((project, collector, _target(labels)), ()) if stale.any() else ()
+        ended = stale & np.isin(times, np.asarray(alive, np.int64))
         begun = told.get(identifier, Starts.none())
         result.append(MeterSeries(project, collector, labels, times, values, ended, begun))
     return result
@@ -149,7 +156,7 @@ def _seen(
         cluster=cluster,
         dimensions=tuple((name, labels.get(name, "")) for name in meter.group_by),
         identity=identity,
-        held=Held(times[keep], ends[keep], counts[keep]),
+        held=joined(Held(times[keep], ends[keep], counts[keep])),
         ended_ms=times[ended],
         is_open_before=carry is not None and not carry.is_ended,
         events_ms=times,
@@ -197,13 +204,8 @@ def _split(table: pa.Table) -> Iterator[tuple[str, str, LabelSet, bytes, Int64, 
         return
     ids = table.column("series_id").combine_chunks().dictionary_encode().indices.to_numpy()
     times, values = table.column("timestamp_ms").to_numpy(), table.column("value").to_numpy()
-    # Of two values at one time the lower counts, and a number before a marker: as the lake itself chooses.
-    order = np.lexsort(
-        (values.view(np.int64), np.where(np.isnan(values), np.inf, values), np.isnan(values), times, ids)
-    )
+    order = one_each(ids, times, values)
     ids, times, values = ids[order], times[order], values[order]
-    kept = np.append(True, (ids[1:] != ids[:-1]) | (times[1:] != times[:-1]))
-    order, ids, times, values = order[kept], ids[kept], times[kept], values[kept]
     bounds = [0, *(np.flatnonzero(ids[1:] != ids[:-1]) + 1).tolist(), len(ids)]
     for start, end in pairwise(bounds):
         row = int(order[start])

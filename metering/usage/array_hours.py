@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from metering.usage.levels import ENDED, Bools, Int64
-from metering.usage.stretches import Segments, Stretches, held
+from metering.usage.stretches import Segments, Stretches, cut_at, held
 
 NEVER = -(1 << 62)  # a time
 
@@ -156,7 +156,7 @@ class _Seen:
 
 def _seen(segments: Segments, views: Views, edges_ms: Int64, limit_ms: int) -> _Seen:
     shape = len(views.components), len(edges_ms) - 1
-    pieces, hours = _cut(held(segments, views.of_series, limit_ms), edges_ms)
+    pieces, hours = cut_at(held(segments, views.of_series, limit_ms), edges_ms)
     cells = pieces.owners * shape[1] + hours
     first = np.flatnonzero(np.append(True, cells[1:] != cells[:-1])[: len(cells)])
     last = np.append(first[1:], len(cells))[: len(first)] - 1
@@ -227,18 +227,6 @@ class _Ends:
         cells = self.views * (len(edges_ms) - 1) + np.searchsorted(edges_ms, self.times_ms, side="right") - 1
         is_last = np.append(cells[1:] != cells[:-1], True)[: len(cells)]
         return self.times_ms[is_last], cells[is_last]
-
-
-def _cut(found: Stretches, edges_ms: Int64) -> tuple[Stretches, Int64]:
-    """The stretches cut at the hours' edges, and the hour of each piece; what lies outside is gone."""
-    found = found.take((found.ends > edges_ms[0]) & (found.starts < edges_ms[-1]))
-    first = np.maximum(np.searchsorted(edges_ms, found.starts, side="right") - 1, 0)
-    last = np.minimum(np.searchsorted(edges_ms, found.ends, side="left"), len(edges_ms) - 1)
-    counts = last - first
-    pieces = found.take(np.repeat(np.arange(len(counts)), counts))
-    hours = np.arange(len(pieces.owners)) - np.repeat(np.cumsum(counts) - counts - first, counts)
-    starts, ends = np.maximum(pieces.starts, edges_ms[hours]), np.minimum(pieces.ends, edges_ms[hours + 1])
-    return Stretches(pieces.owners, starts, ends, pieces.levels), hours
 
 
 def _chosen(seen: _Seen, views: Views) -> Int64:

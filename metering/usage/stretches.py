@@ -110,6 +110,18 @@ def held(segments: Segments, owner_of: Int64, limit_ms: int) -> Stretches:
     return _joined(found)
 
 
+def cut_at(found: Stretches, edges_ms: Int64) -> tuple[Stretches, Int64]:
+    """The stretches cut at the hours' edges, and the hour of each piece; what lies outside is gone."""
+    found = found.take((found.ends > edges_ms[0]) & (found.starts < edges_ms[-1]))
+    first = np.maximum(np.searchsorted(edges_ms, found.starts, side="right") - 1, 0)
+    last = np.minimum(np.searchsorted(edges_ms, found.ends, side="left"), len(edges_ms) - 1)
+    counts = last - first
+    pieces = found.take(np.repeat(np.arange(len(counts)), counts))
+    hours = np.arange(len(pieces.owners)) - np.repeat(np.cumsum(counts) - counts - first, counts)
+    starts, ends = np.maximum(pieces.starts, edges_ms[hours]), np.minimum(pieces.ends, edges_ms[hours + 1])
+    return Stretches(pieces.owners, starts, ends, pieces.levels), hours
+
+
 def _highest(found: Stretches, series: Int64) -> Stretches:
     """One function for each owner; `series[i]` is the series of stretch i, whose own stretches are disjoint.
 

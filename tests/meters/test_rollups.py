@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -51,6 +52,9 @@ meters:
   - {meter: users, description: x, kind: unique-count, count: user, unit: users, series: [{metric: seen}]}
 """
 NOT_LATE = UsageSettings(close_deadline_seconds=0)
+
+
+NUMBERS = count()  # of databases
 
 
 @dataclass
@@ -104,7 +108,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def vendor(empty: Path, catalogue: Catalogue | None = None, usage: UsageSettings = NOT_LATE) -> Vendor:
-    path = empty.with_name(f"{len(list(empty.parent.iterdir()))}.sqlite")
+    path = empty.with_name(f"{next(NUMBERS)}.sqlite")
     path.write_bytes(empty.read_bytes())
     database, lake, clock = Database(sqlite_url(path)), LakeWithStarts(), VirtualClock(from_ms(NOW))
     store = UsageStore(database)

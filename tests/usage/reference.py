@@ -16,7 +16,7 @@ from kernel.ids import ClusterId, CollectorId, ProjectId, parse_id
 from kernel.window import Window
 from metering.record import STALE_NAN_BITS, LabelSet, parse_canonical_labels
 from metering.usage.meter import TARGET_UP, Component, GaugeMeter
-from metering.usage.presence import GaugeSamples, Held, Int64, hold, missing, open_at, union
+from tests.usage.presence import GaugeSamples, Held, Int64, hold, missing, open_at, union
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -32,6 +33,7 @@ MINUTE = 60_000
 NOW = T0 + 3 * DAY_MS
 SPAN = Window(T0, T0 + 12 * HOUR_MS)
 NEVER_LATE = UsageSettings(close_deadline_seconds=0)
+NUMBERS = count()  # of databases
 
 
 @dataclass
@@ -92,8 +94,7 @@ class Vendor:
 
 
 def vendor(databases: Path, usage: UsageSettings = NEVER_LATE) -> Vendor:
-    number = len(list(databases.iterdir()))
-    path = databases / f"{number}.sqlite"
+    path = databases / f"{next(NUMBERS)}.sqlite"
     path.write_bytes((databases / "empty.sqlite").read_bytes())
     store, lake = UsageStore(Database(sqlite_url(path))), Lake()
     return Vendor(lake, store, HourCloser(lake, store, usage, VirtualClock(from_ms(NOW)), CollectorRegistry()))
