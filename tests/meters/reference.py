@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -73,12 +74,12 @@ def _view(meter: Meter, collector: str, parts: Sequence[Seen], span: Window) -> 
     ends = np.asarray([gap.end_ms for gap in gaps], np.int64)
     last = np.max([part.level_at(starts) for part in parts], axis=0) if len(gaps) else starts
     ones, each = np.ones_like(held.starts), np.ones_like(starts)
-    quantity = [0] * (len(edges) - 1)
+    quantity: Any = [0] * (len(edges) - 1)
     if meter.kind is Kind.GAUGE_INTEGRAL:
         quantity = integral_by_piece(held.starts, held.ends, held.levels, edges)
     elif meter.kind is Kind.COUNTER_INCREASE:
         quantity = [sum(each) for each in zip(*(_grown(part, edges) for part in parts), strict=True)]
-    held_on = (
+    held_on: Any = (
         integral_by_piece(starts, ends, last, edges) if meter.kind is Kind.GAUGE_INTEGRAL else [0] * len(quantity)
     )
     observed = integral_by_piece(held.starts, held.ends, ones, edges)
@@ -87,7 +88,7 @@ def _view(meter: Meter, collector: str, parts: Sequence[Seen], span: Window) -> 
     return _View(collector, held, np.unique(np.concatenate([part.events_ms for part in parts])), pieces)
 
 
-def _grown(part: Seen, edges: Int64) -> list[int]:
+def _grown(part: Seen, edges: Int64) -> Any:
     amounts = increments(part.times_ms, part.counts, part.starts, part.created_after_ms)
     return summed_by_piece(part.times_ms, amounts, edges)
 
@@ -157,4 +158,5 @@ def _carry(seen: Seen, at_ms: int) -> Carry | None:
     ]
     if not events:
         return None
-    return Carry(events[-1], *(known[-1] if known else (-1, 0)), events[-1] in seen.ended_ms.tolist())
+    value_ms, value = known[-1] if known else (-1, 0)
+    return Carry(events[-1], value_ms, value, events[-1] in seen.ended_ms.tolist())
