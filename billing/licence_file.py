@@ -9,7 +9,6 @@ digits of the SHA-256 of the raw public key, only says which key it was.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from hashlib import sha256
 
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from billing.licence import Licence, parse_licence
+from kernel.base64 import decode_base64
 from kernel.errors import InvalidInput
 
 _CONTEXT = b"byoc licence 1\0"
@@ -44,8 +44,8 @@ def read_signed_licence(text: str, key: Ed25519PublicKey, source: str) -> Licenc
     if named != key_id(key):
         raise InvalidInput.single(source, "signature", f"key {named}", f"key {key_id(key)}, the vendor's")
     try:
-        key.verify(base64.b64decode(value, validate=True), _CONTEXT + body.encode() + b"\n")
-    except (InvalidSignature, binascii.Error) as error:
+        key.verify(decode_base64(value), _CONTEXT + body.encode() + b"\n")
+    except (InvalidSignature, ValueError) as error:
         allowed = "the bytes that were signed: the file was changed afterwards"
         raise InvalidInput.single(source, "signature", "one that does not fit", allowed) from error
     return parse_licence(body + "\n", source)

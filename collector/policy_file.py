@@ -9,7 +9,6 @@ one: the whole file). The key id, 16 hex digits of the SHA-256 of the raw public
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,6 +21,7 @@ from pydantic import ValidationError
 
 from collector.errors import PolicyRefused
 from collector.policy_settings import PolicyDocument
+from kernel.base64 import decode_base64
 from kernel.errors import InvalidInput
 from kernel.settings import MAX_FILE_BYTES, invalid, parse_yaml
 
@@ -155,8 +155,8 @@ def _split(raw: bytes, source: str) -> tuple[bytes, tuple[str, bytes] | None]:
 def _parse_line(line: bytes, source: str) -> tuple[str, bytes]:
     found = _LINE.fullmatch(line)
     try:
-        value = base64.b64decode(found[2], validate=True) if found else b""
-    except binascii.Error:
+        value = decode_base64(found[2].decode()) if found else b""
+    except ValueError:
         value = b""
     if found is None or len(value) != 64:
         raise PolicyRefused(f"{source}: the signature is none: it has to be one line, the last of the file")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePub
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA384
 
+from kernel.base64 import decode_base64
 from kernel.errors import InvalidInput
 
 SCHEMA = "byoc/invoice-proof/1"
@@ -87,7 +88,7 @@ def open_signed(signature: bytes, authority_pem: bytes, source: str) -> dict[str
     """What `InvoiceSigner.sign` signed, by a key of this authority. Raises InvalidInput."""
     try:
         signed: Mapping[str, Any] = json.loads(signature)
-        public, certified, by_key = (_decoded(signed[name]) for name in ("public", "certified", "signature"))
+        public, certified, by_key = (decode_base64(signed[name]) for name in ("public", "certified", "signature"))
         statement = signed["statement"]
         key = Ed25519PublicKey.from_public_bytes(public)
         authority = x509.load_pem_x509_certificate(authority_pem).public_key()
@@ -109,14 +110,6 @@ def open_signed(signature: bytes, authority_pem: bytes, source: str) -> dict[str
     except InvalidSignature:
         raise InvalidInput.single(source, "signature", "another", "one by that key over the statement") from None
     return statement
-
-
-def _decoded(text: str) -> bytes:
-    """Of base64 in the one spelling that its bytes have."""
-    content = b64decode(text, validate=True)
-    if b64encode(content).decode() != text:
-        raise ValueError("another spelling of base64")
-    return content
 
 
 def canonical_text(value: Mapping[str, Any]) -> bytes:

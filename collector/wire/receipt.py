@@ -10,7 +10,7 @@ the authority's certificate can judge a receipt alone and later.
 from __future__ import annotations
 
 import json
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from collector.wire.errors import WireError
+from kernel.base64 import decode_base64
 from kernel.errors import Finding, truncate
 
 VERSION = 1
@@ -159,8 +160,8 @@ def parse_key_set(body: bytes, authority_pem: bytes) -> dict[str, Ed25519PublicK
     found = {}
     try:
         for fields in _load(body, "receipt keys")["keys"]:
-            public = Ed25519PublicKey.from_public_bytes(b64decode(fields["public"], validate=True))
-            authority.verify(b64decode(fields["signature"], validate=True), _key_text(public), ECDSA(SHA384()))
+            public = Ed25519PublicKey.from_public_bytes(decode_base64(fields["public"]))
+            authority.verify(decode_base64(fields["signature"]), _key_text(public), ECDSA(SHA384()))
             found[key_name(public)] = public
     except (KeyError, TypeError, ValueError, InvalidSignature) as error:
         raise _wrong("receipt keys", f"{error!r}", "keys signed by the authority") from error
@@ -227,7 +228,7 @@ def _name(fields: Mapping[str, Any]) -> PushName:
 
 
 def _signature(fields: Mapping[str, Any]) -> bytes:
-    signature = b64decode(_text(fields["signature"]), validate=True)
+    signature = decode_base64(_text(fields["signature"]))
     if len(signature) != 64:
         raise ValueError("a signature has 64 bytes")
     return signature
