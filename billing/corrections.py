@@ -7,7 +7,7 @@ usage cheaper, and nothing is clamped. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -36,6 +36,7 @@ class Correction:
     revision_digest: str  # of the usage that was rated now
     counted: tuple[str, ...]  # the documents whose lines count as billed, in their order
     lines: tuple[Line, ...]
+    steps_sha256: str = ""  # of the organization's levels that it was rated from, as a bundle's file
 
     @property
     def net(self) -> Money:
@@ -74,6 +75,17 @@ def billed_of(number: str, documents: Iterable[Mapping[str, Any]], unit: Currenc
                 tax=_rule(line["tax"], rules),
             )
     return found
+
+
+def left_to_credit(number: str, documents: Iterable[Mapping[str, Any]], unit: Currency) -> Money:
+    """The net amount that `documents`, none of them void, leave of an invoice and its corrections."""
+    lines = (
+        line
+        for document in documents
+        for line in document["lines"]
+        if line.get("corrects") == number or (document["number"] == number and line.get("corrects") is None)
+    )
+    return total((Money(Decimal(line["amount"]), unit) for line in lines), unit)
 
 
 def correct(
@@ -159,6 +171,24 @@ def limited(correction: Correction, creditable: Money) -> Correction | None:
         group="",
     )
     return replace(correction, lines=(*correction.lines, line))
+
+
+def corrected_lines(
+    document: Mapping[str, Any],
+    original: Mapping[str, Any],
+    counted: Sequence[Mapping[str, Any]],
+    rated: Iterable[Line],
+    digest: str,
+) -> tuple[Line, ...]:
+    """The lines of `document` that correct `original`, made again: `counted` had billed its period before.
+
+    A credit note gives back no more than was left.
+    """
+    found = correct(original, counted, rated, digest)
+    if found is not None and document.get("credits") == original["number"]:
+        unit = found.net.currency
+        found = limited(found, left_to_credit(original["number"], counted, unit))
+    return found.lines if found else ()
 
 
 def billed_lines(document: Mapping[str, Any], amounts: Mapping[int, Money], source: str) -> Iterator[Line]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 from billing.agreed import AgreedContract, agreed_on
@@ -21,6 +22,7 @@ from billing.draft import (
 )
 from billing.invoices import Invoice, Issued, find_issues, load_issued
 from billing.issuing import creditable
+from billing.proof.rows import render_steps
 from billing.spent import spent_before
 from billing.thresholds import THRESHOLD
 from kernel.clock import Clock
@@ -107,7 +109,9 @@ class Gathering:
             or any(line.get("corrects") == original.number for line in one.document["lines"])
         )
         rated = rated_lines(agreed, period, measured)
-        return correct(document, counted, rated, measured.usage.revision_digest)
+        found = correct(document, counted, rated, measured.usage.revision_digest)
+        steps = sha256(render_steps(measured.usage)).hexdigest()
+        return replace(found, steps_sha256=steps) if found else None
 
     def _credit(self, contract: str, correction: Correction, issued: Sequence[Invoice]) -> Draft | None:
         [original] = [one for one in issued if one.number == correction.number]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 
+from billing.corrections import left_to_credit
 from billing.draft import canonical
 from billing.invoices import Invoice, load_invoices, standing
 from billing.ledger import Posting, draw_postings
 from billing.models import draws, entries, invoices, outbox, postings, signatures
 from billing.numbers import Number
 from billing.pricing.credits import Draw
-from kernel.money import Currency, Money, minor_units_of, total
+from kernel.money import Currency, Money, minor_units_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +64,8 @@ def counted_documents(connection: sa.Connection, contract: str, number: str) -> 
 
 def creditable(connection: sa.Connection, contract: str, number: str, unit: Currency) -> Money:
     """The net amount of an invoice and its corrections that no credit note has given back yet."""
-    lines = (
-        line
-        for one in counted_documents(connection, contract, number)
-        for line in one.document["lines"]
-        if line.get("corrects") == number or (one.number == number and line.get("corrects") is None)
-    )
-    return total((Money(Decimal(line["amount"]), unit) for line in lines), unit)
+    documents = (one.document for one in counted_documents(connection, contract, number))
+    return left_to_credit(number, documents, unit)
 
 
 def posting_values(posting: Posting, booked_ms: int) -> dict[str, Any]:

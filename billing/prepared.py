@@ -8,7 +8,7 @@ from hashlib import sha256
 from billing.contract import LegalEntity
 from billing.draft import CREDIT_NOTE, Draft
 from billing.ledger import Posting, postings_of
-from billing.proof.rows import STEPS, render_steps
+from billing.proof.rows import STEPS, now_steps, render_steps
 from kernel.ids import OrganizationId
 from kernel.money import Money
 from kernel.window import Window
@@ -45,7 +45,11 @@ class Prepared:
 
 
 def _files(draft: Draft) -> dict[str, str]:
-    return {STEPS: sha256(render_steps(draft.usage)).hexdigest()} if draft.usage else {}
+    """A credit note's own usage is what its invoice was rated again from."""
+    files = {STEPS: sha256(render_steps(draft.usage)).hexdigest()} if draft.usage else {}
+    if draft.kind != CREDIT_NOTE:
+        files |= {now_steps(each.number): each.steps_sha256 for each in draft.corrections}
+    return files
 
 
 def prepare(draft: Draft) -> Prepared:

@@ -8,20 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from billing.commands.context import ACTOR, Number, deployment_of, run_of, signer_of, write_file
-from billing.document import utc_ms
-from billing.proof.bundle import render_bundle, write_bundle
+from billing.proof.assemble import Assembly
+from billing.proof.bundle import write_bundle
 from billing.proof.checkpoint_store import CheckpointStore
 from billing.proof.evidence import render_evidence
 from billing.proof.explain import explain_line
-from billing.proof.signatures import load_signature, sign_now
 from kernel.errors import Conflict, InvalidInput
-from kernel.window import Window
 from kernel.window import month as month_window
 
 if TYPE_CHECKING:
     from billing.invoices import Invoice
-    from billing.proof.statement import InvoiceSigner
-    from metering.usage.model import UsageMonth
 
 
 def explain_invoice(
@@ -29,11 +25,9 @@ def explain_invoice(
     number: Number,
     line: Annotated[int, typer.Option(help="Which line, from 1.")] = 1,
 ) -> None:
-    """One line: its parts, rate, rounding, hours, gaps and the lake files read. Hours as they are stored now."""
+    """One line: its parts, rate, rounding, hours, gaps and the lake files read, as they were billed."""
     invoice = run_of(ctx).invoice(number)
-    usage = _usage_of(ctx, invoice)
-    if usage and usage.revision_digest != invoice.document["usage"]["revision_digest"]:
-        typer.echo("usage was revised since: the hours below are not those that were billed", err=True)
+    usage = _assembly_of(ctx).usage_of(invoice)
     for text in explain_line(invoice.document, line, usage.rows if usage else ()):
         typer.echo(text)
 
@@ -44,23 +38,16 @@ def bundle_invoice(
     out: Annotated[Path, typer.Option(help="A new folder.")],
 ) -> None:
     """Write what a customer needs to verify an invoice offline with `byoc verify-invoice`."""
-    run, clock = run_of(ctx), deployment_of(ctx).clock
-    invoice = run.invoice(number)
-    stored = load_signature(run.database, number)
-    files = render_bundle(
-        invoice.json,
-        _usage_of(ctx, invoice),
-        lambda named: stored or sign_now(invoice, named, run.signer, clock),
-        _checkpoints_of(ctx).proof(number),
-    )
-    files |= _evidence(ctx, invoice, run.signer)
+    invoice, assembly = run_of(ctx).invoice(number), _assembly_of(ctx)
+    files = assembly.bundle(invoice) | _evidence(ctx, invoice, assembly)
     write_bundle(out, files)
     typer.echo(f"{out}: {', '.join(sorted(files))}")
 
 
-def _evidence(ctx: typer.Context, invoice: Invoice, signer: InvoiceSigner | None) -> dict[str, bytes]:
+def _evidence(ctx: typer.Context, invoice: Invoice, assembly: Assembly) -> dict[str, bytes]:
     """Which pushes the rows were made from, where the deployment has the lake that knows it."""
-    usage, load = _usage_of(ctx, invoice), getattr(deployment_of(ctx), "evidence_of", None)
+    usage, load = assembly.usage_of(invoice), getattr(deployment_of(ctx), "evidence_of", None)
+    signer = assembly.checkpoints.signer
     if usage is None or load is None or signer is None:
         return {}
     try:
@@ -70,12 +57,11 @@ def _evidence(ctx: typer.Context, invoice: Invoice, signer: InvoiceSigner | None
         return {}
 
 
-def _usage_of(ctx: typer.Context, invoice: Invoice) -> UsageMonth | None:
-    document = invoice.document
-    if document["usage"] is None:
-        return None
-    period = Window(utc_ms(document["period"]["start"]), utc_ms(document["period"]["end"]))
-    return run_of(ctx).usage.month(invoice.organization, period)
+def _assembly_of(ctx: typer.Context) -> Assembly:
+    from metering.usage.api import UsageStore  # its lake libraries take two seconds to load
+
+    database = deployment_of(ctx).database()
+    return Assembly(database, UsageStore(database), _checkpoints_of(ctx))
 
 
 def show_checkpoints(

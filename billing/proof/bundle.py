@@ -16,23 +16,30 @@ Sign = Callable[[Mapping[str, str]], bytes]  # from the sha256 of files by name 
 
 
 def render_bundle(
-    encoded: bytes, usage: UsageMonth | None, sign: Sign, checkpoints: bytes | None = None
+    encoded: bytes,
+    usage: UsageMonth | None,
+    sign: Sign,
+    *,
+    corrected_steps: Mapping[str, bytes] | None = None,
+    checkpoints: bytes | None = None,
 ) -> dict[str, bytes]:
     """The bundle's files by name. `sign` gives what was signed at issue, or signs now what never was.
 
-    `checkpoints`: the proof that a checkpoint holds the document, where one does. Raises Conflict when `usage` is
-    not what the document was made from.
+    `corrected_steps`: the levels that earlier invoices were rated again from, by name of the file; `checkpoints`:
+    the proof that a checkpoint holds the document, where one does. Raises Conflict when `usage` is not what the
+    document was made from.
     """
-    chained = {CHECKPOINTS: checkpoints} if checkpoints else {}
+    files = {INVOICE: encoded, **({CHECKPOINTS: checkpoints} if checkpoints else {})}
+    signed = dict(corrected_steps or {})
     stated = json.loads(encoded)["usage"]
-    if stated is None:
-        return {INVOICE: encoded, SIGNATURE: sign({}), **chained}
-    root = tree_root(canonical_line(row) for row in usage.rows).hex() if usage else None
-    if usage is None or root != stated.get("merkle_root"):
-        raise Conflict("the usage was revised since, or is not stored any more: no bundle of what was billed")
-    steps = render_steps(usage)
-    signature = sign({STEPS: sha256(steps).hexdigest()})
-    return {INVOICE: encoded, ROWS: render_rows(usage.rows), STEPS: steps, SIGNATURE: signature, **chained}
+    if stated is not None:
+        root = tree_root(canonical_line(row) for row in usage.rows).hex() if usage else None
+        if usage is None or root != stated.get("merkle_root"):
+            raise Conflict("the usage is not that of the invoice: no bundle of what was billed")
+        files[ROWS] = render_rows(usage.rows)
+        signed[STEPS] = render_steps(usage)
+    signature = sign({name: sha256(content).hexdigest() for name, content in signed.items()})
+    return {**files, **signed, SIGNATURE: signature}
 
 
 def write_bundle(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -40,6 +47,7 @@ def write_bundle(folder: Path, files: Mapping[str, bytes]) -> None:
     try:
         folder.mkdir(parents=True)
         for name, content in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
     except OSError as error:
         raise ByocError(f"{truncate(str(folder))} can't be written: {error.strerror}") from error

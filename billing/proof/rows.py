@@ -11,6 +11,7 @@ from kernel.window import Window
 from metering.usage.model import UsageMonth, UsageRow, canonical_line
 
 INVOICE, ROWS, STEPS, SIGNATURE = "invoice.json", "rows.tsv", "steps.json", "signature.json"  # of a bundle
+CORRECTED, BILLED, NOW, COUNTED = "corrects", "billed", "now", "counted"  # folders of a bundle
 _FIELDS = 12
 
 
@@ -22,6 +23,11 @@ def render_rows(rows: Iterable[UsageRow]) -> bytes:
 def render_steps(usage: UsageMonth) -> bytes:
     """The organization's levels of a period as JSON: `steps.json`."""
     return json.dumps(usage.step.points).encode()
+
+
+def now_steps(number: str) -> str:
+    """The file of a bundle with the levels that invoice `number` was rated again from."""
+    return f"{CORRECTED}/{number}/{NOW}/{STEPS}"
 
 
 def parse_rows(content: bytes, source: str) -> tuple[UsageRow, ...]:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from billing.agreed import AgreedContract, agreed_on
-from billing.document import render_line, utc_ms
-from billing.draft import USAGE
+from billing.corrections import corrected_lines
+from billing.draft import CREDIT_NOTE, USAGE
+from billing.proof.amounts import check_lines, is_whole, rated_again
 from billing.proof.checkpoint import CHECKPOINTS, check_proof
 from billing.proof.held import Held, prove_held
-from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS, parse_rows
-from billing.proof.statement import check_statement
-from billing.rating import rate
-from billing.rating.commitment import commitment_information
-from billing.rating.line import Line, RatingInput
-from billing.rating.overage import overage
+from billing.proof.loading import load_rows, load_usage, parse_json, read_file
+from billing.proof.rows import BILLED, CORRECTED, COUNTED, INVOICE, NOW, ROWS, SIGNATURE, STEPS, now_steps
+from billing.proof.statement import check_statement, open_signed
 from kernel.errors import InvalidInput, truncate
-from kernel.money import Currency, Money
-from kernel.steps import StepFunction
-from kernel.window import Window, hours_in
 from metering.usage.model import UsageMonth, canonical_line, digest_of, tree_root
 
 
@@ -42,12 +37,11 @@ def verify_bundle(folder: Path, authority_pem: bytes, held: Held | None = None) 
 
     Raises InvalidInput that names the file and the place of the first thing that is wrong.
     """
-    encoded = _read(folder / INVOICE)
-    document: dict[str, Any] = _json(encoded, folder / INVOICE)
-    has_usage = isinstance(document, dict) and document.get("usage") is not None
-    files = {STEPS: _read(folder / STEPS)} if has_usage else {}
+    encoded = read_file(folder / INVOICE)
+    document: dict[str, Any] = parse_json(encoded, folder / INVOICE)
     try:
-        signature, source = _read(folder / SIGNATURE), str(folder / SIGNATURE)
+        files = {name: read_file(folder / name) for name in _signed_names(document)}
+        signature, source = read_file(folder / SIGNATURE), str(folder / SIGNATURE)
         statement = check_statement(signature, encoded, files, authority_pem, source)
     except (KeyError, TypeError) as error:
         raise _wrong(folder, "document", truncate(repr(error)), "a document of schema byoc/invoice/1") from error
@@ -75,18 +69,30 @@ def verify_bundle(folder: Path, authority_pem: bytes, held: Held | None = None) 
             again, others = _recompute(document, agreed, usage, folder)
             proved.append(f"amounts: {again} of {again + len(others)} lines recomputed from rows and contract")
             unproved += [f"the quantity of line {position}, {kind}" for position, kind in others]
-        else:
+        elif not document.get("corrections"):
             unproved.append(f"the lines of a {document['kind']} document from its contract")
+        for each in document.get("corrections", ()):
+            shown, left = _correction(folder, document, each, authority_pem)
+            proved += shown
+            unproved += left
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         found, allowed = truncate(repr(error)), "a document of schema byoc/invoice/1"
         raise InvalidInput.single(str(folder / INVOICE), "document", found, allowed) from error
     return Verified(document["number"], tuple(proved), tuple(unproved))
 
 
+def _signed_names(document: Mapping[str, Any]) -> list[str]:
+    """The files of the bundle whose sha256 is signed with the document."""
+    names = [STEPS] if document["usage"] is not None else []
+    if document["kind"] != CREDIT_NOTE:
+        names += [now_steps(each["number"]) for each in document.get("corrections", ())]
+    return names
+
+
 def _checkpoints(folder: Path, statement: Mapping[str, Any], authority_pem: bytes, kept: bytes | None) -> list[str]:
     path = folder / CHECKPOINTS
     if path.exists():
-        return check_proof(_read(path), statement, authority_pem, kept, str(path))
+        return check_proof(read_file(path), statement, authority_pem, kept, str(path))
     if kept is not None:
         raise InvalidInput.single(str(path), "file", "none", "a bundle written since a checkpoint was made")
     return []
@@ -121,101 +127,66 @@ def _agreed(document: Mapping[str, Any], folder: Path) -> AgreedContract:
 
 
 def _usage(folder: Path, document: Mapping[str, Any]) -> UsageMonth:
-    stated, period = document["usage"], _period(document)
-    rows = parse_rows(_read(folder / ROWS), str(folder / ROWS))
+    rows, stated = load_rows(folder), document["usage"]["merkle_root"]
     root = tree_root(canonical_line(row) for row in rows).hex()
-    if root != stated["merkle_root"]:
-        raise InvalidInput.single(
-            str(folder / ROWS), "Merkle root", root, f"the invoice's, {stated['merkle_root']}"
+    if root != stated:
+        raise InvalidInput.single(str(folder / ROWS), "Merkle root", root, f"the invoice's, {stated}")
+    return load_usage(folder, document, rows)
+
+
+def _correction(
+    folder: Path, document: Mapping[str, Any], each: Mapping[str, Any], authority_pem: bytes
+) -> tuple[list[str], list[str]]:
+    """The lines that correct an earlier invoice, from its bundle within this one, where it is there."""
+    number, within = each["number"], folder / CORRECTED / each["number"]
+    if not (within / BILLED).exists():
+        return [], [f"the lines that correct {number}: the bundle holds nothing of it"]
+    billed = verify_bundle(within / BILLED, authority_pem)
+    original = parse_json(read_file(within / BILLED / INVOICE), within / BILLED / INVOICE)
+    agreed = agreed_on(original)
+    if original["number"] != number:
+        raise _wrong(within / BILLED, "number", original["number"], number)
+    if not is_whole(agreed):
+        return [], [f"the lines that correct {number}: its contract charges for other meters, or spend"]
+    counted = [original if one == number else _counted(within, one, authority_pem) for one in each["counted"]]
+    latest = folder if document["kind"] == CREDIT_NOTE else within / NOW
+    rows, stated_digest = load_rows(latest), each["revision_digest"]
+    if digest_of(rows) != stated_digest:
+        raise InvalidInput.single(str(latest / ROWS), "sha256", digest_of(rows), f"the document's, {stated_digest}")
+    now = load_usage(latest, original, rows)
+    expected = corrected_lines(document, original, counted, rated_again(original, agreed, now), now.revision_digest)
+    stated = [(at, line) for at, line in enumerate(document["lines"], 1) if line.get("corrects") == number]
+    if len(stated) != len(expected):
+        raise _wrong(
+            folder, f"lines that correct {number}", str(len(stated)), f"{len(expected)}, by rows and contract"
         )
-    step = StepFunction(tuple((at_ms, level) for at_ms, level in _json(_read(folder / STEPS), folder / STEPS)))
-    organization = document["customer"]["organization"]
-    sums: dict[int, int] = {}
-    for number, row in enumerate(rows, 1):
-        if row.organization != organization or row.hour.intersection(period) != row.hour:
-            allowed = f"{organization}, within the period"
-            raise InvalidInput.single(str(folder / ROWS), f"line {number}", str(row.hour), allowed)
-        sums[row.hour.start_ms] = sums.get(row.hour.start_ms, 0) + row.milli_vcpu_ms
-    for hour in hours_in(period):
-        if step.integral(hour) != sums.get(hour.start_ms, 0):
-            found, allowed = str(step.integral(hour)), f"the sum of its rows, {sums.get(hour.start_ms, 0)}"
-            raise InvalidInput.single(str(folder / STEPS), f"hour of {hour.start}", found, allowed)
-    observed, missing = sum(row.observed_ms for row in rows), sum(row.missing_ms for row in rows)
-    return UsageMonth(
-        rows[0].organization if rows else organization,
-        period,
-        rows,
-        step,
-        observed,
-        missing,
-        digest_of(rows),
-        sealed=True,
-    )
+    check_lines(expected, stated, str(folder / INVOICE), f"the rows of {number} as billed and as they are now")
+    proved = [f"corrections: {len(stated)} lines from the rows of {number} as billed, and as rated again"]
+    return proved, [f"of {number}, which is corrected: {text}" for text in billed.unproved]
+
+
+def _counted(within: Path, number: str, authority_pem: bytes) -> Mapping[str, Any]:
+    """A document that billed the same period, with its signature."""
+    folder = within / COUNTED / number
+    encoded, source = read_file(folder / INVOICE), str(folder / SIGNATURE)
+    statement = open_signed(read_file(folder / SIGNATURE), authority_pem, source)
+    for name, value in (("number", number), ("sha256", sha256(encoded).hexdigest())):
+        if statement[name] != value:
+            raise InvalidInput.single(source, f"statement.{name}", repr(statement[name]), repr(value))
+    document: Mapping[str, Any] = parse_json(encoded, folder / INVOICE)
+    return document
 
 
 def _recompute(
     document: Mapping[str, Any], agreed: AgreedContract, usage: UsageMonth, folder: Path
 ) -> tuple[int, list[tuple[int, str]]]:
-    """How many lines came out as they stand, and those that need more than the bundle holds."""
-    lines = document["lines"]
-    expected = _rated(document, agreed, usage)
-    for position, line in enumerate(expected):
-        rendered = json.loads(json.dumps(render_line(line)))
-        stated = lines[position] if position < len(lines) else None
-        if rendered != stated:
-            where, found, allowed = _difference(rendered, stated)
-            raise _wrong(folder, f"lines[{position + 1}]{where}", found, f"{allowed}, by rows and contract")
-    return len(expected), [(at, line["kind"]) for at, line in enumerate(lines, 1) if at > len(expected)]
-
-
-def _rated(document: Mapping[str, Any], agreed: AgreedContract, usage: UsageMonth) -> tuple[Line, ...]:
-    contract = agreed.contract
-    unit = Currency(document["currency"]["code"], int(document["currency"]["decimals"]))
-    rated = RatingInput(
-        contract=contract,
-        price_per_vcpu_year=Fraction(agreed.price_per_vcpu_year),
-        currency=unit,
-        period=usage.window,
-        usage=usage,
-        spent_before=Money.zero(unit),
-    )
-    if contract.charges or contract.spend_commitment:  # these need other meters, or earlier invoices
-        return commitment_information(rated), overage(rated)
-    return rate(rated)
-
-
-def _difference(expected: Any, found: Any, where: str = "") -> tuple[str, str, str]:
-    """Where two JSON values first differ."""
-    for key, inner, other in _pairs(expected, found):
-        if inner != other:
-            return _difference(inner, other, f"{where}{key}")
-    return where, truncate(repr(found)), truncate(repr(expected))
-
-
-def _pairs(expected: Any, found: Any) -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(expected, dict) and isinstance(found, dict) and expected.keys() == found.keys():
-        yield from ((f".{key}", expected[key], found[key]) for key in sorted(expected))
-    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        yield from ((f"[{at}]", one, other) for at, (one, other) in enumerate(zip(expected, found, strict=True), 1))
-
-
-def _period(document: Mapping[str, Any]) -> Window:
-    return Window(utc_ms(document["period"]["start"]), utc_ms(document["period"]["end"]))
+    """How many lines came out as they stand, and those that need more than rows and contract."""
+    lines, expected = document["lines"], rated_again(document, agreed, usage)
+    stated = [(at + 1, lines[at] if at < len(lines) else None) for at in range(len(expected))]
+    again = check_lines(expected, stated, str(folder / INVOICE), "rows and contract")
+    left = [(at, line["kind"]) for at, line in enumerate(lines, 1) if at > again and not line.get("corrects")]
+    return again, left
 
 
 def _wrong(folder: Path, where: str, found: str, allowed: str) -> InvalidInput:
     return InvalidInput.single(str(folder / INVOICE), where, found, allowed)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInput.single(str(path), "file", error.strerror, "a file of the bundle") from error
-
-
-def _json(content: bytes, path: Path) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise InvalidInput.single(str(path), "JSON", str(error), "JSON") from error

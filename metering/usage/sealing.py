@@ -30,9 +30,9 @@ class HourToSeal:
     reason: str  # watermark, deadline or late
 
 
-def newest_of(organization: OrganizationId, window: Window) -> sa.Select[Any]:
-    """The newest revision of each closed hour of the window."""
-    return (
+def newest_of(organization: OrganizationId, window: Window, sealed_by_ms: int | None = None) -> sa.Select[Any]:
+    """The newest revision of each closed hour of the window (of those sealed by a moment of the vendor)."""
+    query = (
         sa.select(usage_hours.c.hour_ms, sa.func.max(usage_hours.c.revision).label("revision"))
         .where(
             usage_hours.c.organization == organization,
@@ -41,6 +41,7 @@ def newest_of(organization: OrganizationId, window: Window) -> sa.Select[Any]:
         )
         .group_by(usage_hours.c.hour_ms)
     )
+    return query if sealed_by_ms is None else query.where(usage_hours.c.sealed_ms <= sealed_by_ms)
 
 
 def seal_hours(connection: sa.Connection, hours: Sequence[HourToSeal], sealed_ms: int) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
 
 from kernel.database import Database
-from kernel.errors import InvalidInput, Retry
+from kernel.errors import InvalidInput, NotFound, Retry, truncate
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
@@ -20,6 +21,8 @@ from metering.usage.meter import Component
 from metering.usage.model import MeterUsage, UsageMonth, UsageRow, digest_of
 from metering.usage.models import usage_checks, usage_hours, usage_rows
 from metering.usage.sealing import HourToSeal, newest_of, seal_hours
+
+MOST_MOMENTS = 100  # of sealing, that `month_of` looks back over
 
 
 class HoursMoved(Retry):
@@ -59,7 +62,31 @@ class UsageStore:
         """The newest revision of every hour of `window`. Raises InvalidInput unless it is cut at hour edges."""
         if window.start_ms % HOUR_MS or window.end_ms % HOUR_MS:
             raise InvalidInput.single("usage", "window", str(window), "edges at whole UTC hours")
-        return self._database.read(lambda connection: _read_month(connection, organization, window))
+        return self._database.read(partial(_read_month, organization, window, None))
+
+    def month_of(self, organization: OrganizationId, window: Window, digest: str, until_ms: int) -> UsageMonth:
+        """The revisions of a window that have that digest, as they stood at some moment up to `until_ms`.
+
+        Raises NotFound: they never did. Revisions are looked at from the newest back, each moment of sealing once.
+        """
+        moments = (
+            sa.select(usage_hours.c.sealed_ms)
+            .distinct()
+            .where(
+                usage_hours.c.organization == organization,
+                usage_hours.c.hour_ms >= window.start_ms,
+                usage_hours.c.hour_ms < window.end_ms,
+                usage_hours.c.sealed_ms <= until_ms,
+            )
+            .order_by(usage_hours.c.sealed_ms.desc())
+            .limit(MOST_MOMENTS)
+        )
+        sealed = self._database.read(lambda connection: connection.execute(moments).scalars().all())
+        for moment_ms in sealed:
+            found = self._database.read(partial(_read_month, organization, window, moment_ms))
+            if found.revision_digest == digest:
+                return found
+        raise NotFound(f"{organization}: no revisions of {window} have the digest {truncate(digest)}")
 
     def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
         """See `UsageReader.meter`; `window` is cut at quarters of hours. Raises NotFound, InvalidInput."""
@@ -131,8 +158,10 @@ def _check_unmoved(connection: sa.Connection, hours: Sequence[HourToSeal], expec
             raise HoursMoved(f"{hour.organization}: {hour.hour} was sealed by another closer meanwhile")
 
 
-def _read_month(connection: sa.Connection, organization: OrganizationId, window: Window) -> UsageMonth:
-    newest = newest_of(organization, window).subquery()
+def _read_month(
+    organization: OrganizationId, window: Window, sealed_by_ms: int | None, connection: sa.Connection
+) -> UsageMonth:
+    newest = newest_of(organization, window, sealed_by_ms).subquery()
     hours = connection.execute(
         sa.select(usage_hours)
         .join(newest, (usage_hours.c.hour_ms == newest.c.hour_ms) & (usage_hours.c.revision == newest.c.revision))

@@ -49,10 +49,10 @@ class Desk:
         assert result.exit_code == 0, result.output
         return result.output
 
-    def seal_term(self, *, above: bool, upto: int | None = None) -> None:
-        """Every hour of October from the first of the term at 16 vCPU; with `above`, the second one at 26."""
+    def seal_term(self, *, above: bool, upto: int | None = None, of: str = "2026-10") -> None:
+        """Every hour of a month from the first of the term at 16 vCPU; with `above`, the second one at 26."""
         component = Component(ProjectId("main"), ClusterId("c1"), "query")
-        hours = list(hours_in(Window(FIRST.start_ms, month("2026-10").end_ms)))[:upto]
+        hours = list(hours_in(Window(max(FIRST.start_ms, month(of).start_ms), month(of).end_ms)))[:upto]
         levels = [26_000 if above and index == 1 else 16_000 for index in range(len(hours))]
         sealed = [
             HourToSeal(

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from billing.models import signatures
 from billing.proof.checkpoint import CHECKPOINTS
 from billing.proof.held import Held
-from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS
+from billing.proof.rows import BILLED, CORRECTED, INVOICE, NOW, ROWS, SIGNATURE, STEPS
 from billing.proof.signatures import load_signature
 from billing.proof.statement import InvoiceSigner, statement_of
 from billing.proof.verify import verify_bundle
@@ -34,12 +34,12 @@ NUMBER = "EXAMPLE-EU-2026-000002"
 class Closed(Desk):
     """October is invoiced, an hour of it above the commitment."""
 
-    def __init__(self, folder: Path, *, is_signed: bool = True) -> None:
+    def __init__(self, folder: Path, *, is_signed: bool = True, above: bool = True) -> None:
         super().__init__(folder)
         if is_signed:
             self.make_authority()
         self.say("contract", "add", self.file("contract.yaml", contract_text(term=TERM)))
-        self.seal_term(above=True)
+        self.seal_term(above=above)
         self.say("invoice", "finalize", "acme", "2026-10")
         if is_signed:
             self.kept = folder / "checkpoint.json"
@@ -50,6 +50,9 @@ class Closed(Desk):
         self.authority = CertificateAuthority.create(
             self.deployment.authority_folder, "vendor.example.com", self.deployment.clock
         )
+
+    def explained(self) -> str:
+        return self.say("invoice", "explain", NUMBER, "--line", "2")
 
     def resign(self, change: dict[str, object]) -> None:
         """A vendor that signs a document which does not follow from its rows, and hides its checkpoints."""
@@ -211,12 +214,55 @@ def test_a_line_is_explained_to_its_files(closed: Closed) -> None:
         closed.say("invoice", "explain", NUMBER, "--line", "3")
 
 
-def test_a_bundle_overwrites_nothing_and_is_of_what_was_billed(tmp_path: Path) -> None:
-    closed = Closed(tmp_path)
-    closed.bundle.mkdir()
+def test_a_bundle_overwrites_nothing(closed: Closed) -> None:
     with pytest.raises(ByocError, match="File exists"):
         closed.say("invoice", "bundle", NUMBER, "--out", str(closed.bundle))
-    closed.seal_term(above=False)
-    with pytest.raises(Conflict, match="revised since"):
-        closed.say("invoice", "bundle", NUMBER, "--out", str(tmp_path / "late"))
-    assert not (tmp_path / "late").exists()
+
+
+def changed_late(folder: Path, *, above: bool) -> tuple[Closed, str]:
+    """October revised after its invoice, so that another document corrects it; its number."""
+    desk = Closed(folder, above=not above)
+    desk.say("invoice", "bundle", NUMBER, "--out", str(folder / "before"))
+    desk.deployment.clock.step_wall(3600)  # type: ignore[attr-defined]
+    desk.seal_term(above=above)
+    desk.say("invoice", "bundle", NUMBER, "--out", str(folder / "after"))
+    for name in (INVOICE, ROWS, STEPS, SIGNATURE):  # what was billed, not what is known now
+        assert (folder / "after" / name).read_bytes() == (folder / "before" / name).read_bytes()
+    verify_bundle(folder / "after", desk.authority.certificate_pem)
+    said = desk.explained()
+    assert "revision 1 " in said
+    assert "revision 2 " not in said
+    desk.deployment.clock.step_wall(32 * 86_400)  # type: ignore[attr-defined]
+    if above:
+        desk.seal_term(above=False, of="2026-11")
+        desk.say("invoice", "finalize", "acme", "2026-11")
+        return desk, "EXAMPLE-EU-2026-000003"
+    desk.say("invoice", "finalize", "acme", "2026-10")
+    return desk, "EXAMPLE-EU-2026-CN000001"
+
+
+@pytest.mark.parametrize("above", [True, False], ids=["next invoice", "credit note"])
+def test_what_was_revised_is_bundled_as_billed_and_as_rated_again(tmp_path: Path, *, above: bool) -> None:
+    desk, number = changed_late(tmp_path, above=above)
+    desk.say("invoice", "bundle", number, "--out", str(desk.bundle))
+    verified = verify_bundle(desk.bundle, desk.authority.certificate_pem)
+    shown = f"corrections: 1 lines from the rows of {NUMBER} as billed, and as rated again"
+    assert shown in verified.proved
+    assert not [text for text in verified.unproved if "from its contract" in text or "quantity of" in text]
+    within = desk.bundle / CORRECTED / NUMBER
+    now = within / NOW if above else desk.bundle
+    changes = {
+        within / BILLED / ROWS: "Merkle root",
+        now / STEPS: "files",
+        now / ROWS: "sha256" if above else "root",
+    }
+    for path, named in changes.items():
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"16000", b"16001", 1))
+        assert named in desk.refusal()
+        path.write_bytes(content)
+    shutil.rmtree(within / BILLED)
+    assert (
+        f"the lines that correct {NUMBER}"
+        in verify_bundle(desk.bundle, desk.authority.certificate_pem).unproved[-1]
+    )

@@ -1,0 +1,71 @@
+"""Files of a bundle, read: what is missing or malformed is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from billing.document import utc_ms
+from billing.proof.rows import ROWS, STEPS, parse_rows
+from kernel.errors import InvalidInput
+from kernel.ids import OrganizationId
+from kernel.steps import StepFunction
+from kernel.window import Window, hours_in
+from metering.usage.model import UsageMonth, UsageRow, digest_of
+
+
+def load_rows(folder: Path) -> tuple[UsageRow, ...]:
+    """The rows in a folder. Raises InvalidInput."""
+    return parse_rows(read_file(folder / ROWS), str(folder / ROWS))
+
+
+def load_usage(folder: Path, document: Mapping[str, Any], rows: tuple[UsageRow, ...]) -> UsageMonth:
+    """A document's rows with the steps in a folder, hour for hour of one sum. Raises InvalidInput."""
+    period = Window(utc_ms(document["period"]["start"]), utc_ms(document["period"]["end"]))
+    organization = OrganizationId(document["customer"]["organization"])
+    points = parse_json(read_file(folder / STEPS), folder / STEPS)
+    step = StepFunction(tuple((at_ms, level) for at_ms, level in points))
+    sums = _sums(rows, organization, period, str(folder / ROWS))
+    for hour in hours_in(period):
+        if step.integral(hour) != sums.get(hour.start_ms, 0):
+            found, allowed = str(step.integral(hour)), f"the sum of its rows, {sums.get(hour.start_ms, 0)}"
+            raise InvalidInput.single(str(folder / STEPS), f"hour of {hour.start}", found, allowed)
+    return UsageMonth(
+        organization=organization,
+        window=period,
+        rows=rows,
+        step=step,
+        observed_ms=sum(row.observed_ms for row in rows),
+        missing_ms=sum(row.missing_ms for row in rows),
+        revision_digest=digest_of(rows),
+        sealed=True,
+    )
+
+
+def _sums(rows: tuple[UsageRow, ...], organization: OrganizationId, period: Window, source: str) -> dict[int, int]:
+    """Milli-vCPU-milliseconds by start of the hour."""
+    sums: dict[int, int] = {}
+    for number, row in enumerate(rows, 1):
+        if row.organization != organization or row.hour.intersection(period) != row.hour:
+            allowed = f"{organization}, within the period"
+            raise InvalidInput.single(source, f"line {number}", str(row.hour), allowed)
+        sums[row.hour.start_ms] = sums.get(row.hour.start_ms, 0) + row.milli_vcpu_ms
+    return sums
+
+
+def read_file(path: Path) -> bytes:
+    """Raises InvalidInput."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput.single(str(path), "file", error.strerror, "a file of the bundle") from error
+
+
+def parse_json(content: bytes, path: Path) -> Any:
+    """Raises InvalidInput."""
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise InvalidInput.single(str(path), "JSON", str(error), "JSON") from error
