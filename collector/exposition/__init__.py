@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collector.exposition.columns import MetricType, RawExemplar, RawSeries, Rows, family_of
-from collector.exposition.errors import ExpositionError
+from collector.exposition.errors import ExpositionError, PageNeeded
 from collector.exposition.lexing import OPENMETRICS, parse_key
 from collector.exposition.numbering import Numbered
 from collector.exposition.openmetrics import parse_openmetrics
 from collector.exposition.readers import ReaderChoice, choose_reader, new_reader
-from collector.exposition.reading import Reader, Reading, grammar_of
+from collector.exposition.reading import PageStream, Reader, Reading, grammar_of
 from collector.exposition.text import parse_text
 
 ACCEPT = (
@@ -21,6 +21,8 @@ __all__ = [
     "ExpositionError",
     "MetricType",
     "Numbered",
+    "PageNeeded",
+    "PageStream",
     "RawExemplar",
     "RawSeries",
     "Reader",

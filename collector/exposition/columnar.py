@@ -72,6 +72,9 @@ class ColumnReader:
         parse = openmetrics.parse_openmetrics if grammar is OPENMETRICS else text.parse_text
         return self.take(parse(bytes(body), self._odd), grammar)
 
+    def stream(self, content_type: str) -> None:
+        """The columns are of whole bodies."""
+
     def keep(self, reading: Reading) -> None:
         if reading.previous is None:
             self._last.comments, self._last.types = reading.comments, reading.types

@@ -89,3 +89,8 @@ def family_of(name: str, types: Mapping[str, MetricType]) -> str:
             if types.get(base) in of:
                 return base
     return name
+
+
+def names_of(family: str) -> tuple[str, ...]:
+    """Every name that a sample of the family may have, whatever its type."""
+    return (family, *(family + suffix for suffix, _ in _SUFFIXES))

@@ -17,6 +17,10 @@ class ExpositionError(InvalidInput):
         return error
 
 
+class PageNeeded(Exception):
+    """A body that was read as it came has to be read whole: ask for it once more."""
+
+
 class SyntaxFault(Exception):
     """Internal to the parsers: what is wrong at this place; the caller knows the line."""
 

@@ -1,9 +1,10 @@
-"""Bodies read by the compiled kernel, in one pass; the strict parser sees what is new or odd."""
+"""Bodies read by the compiled kernel, in one pass, as they come; the strict parser sees what is new or odd."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from collector.exposition import openmetrics, text
-from collector.exposition.columns import MetricType, Rows
-from collector.exposition.errors import SyntaxFault
+from collector.exposition.columns import MetricType, Rows, names_of
+from collector.exposition.errors import PageNeeded, SyntaxFault
 from collector.exposition.lexing import OPENMETRICS, TEXT, Grammar, parse_key
 from collector.exposition.numbering import NONE_NUMBERED, Numbered, Numbers
 from collector.exposition.reading import (
     MOST_PARSED,
-    MOST_RETYPED,
     NO_ROWS,
     SLICE,
     Floats,
@@ -28,13 +28,13 @@ from collector.exposition.reading import (
 )
 from collector.native import NewTable, Table
 
-_EOF = (openmetrics.EOF + b"\n", openmetrics.EOF)
-_NO_FLOATS: Floats = np.empty(0)
+Scanned = tuple[bytes, list[tuple[bytes, int]], bytes | None]
+Scan = Callable[[tuple[bytes, ...]], Scanned | None]  # the whole body, with keys of these names renewed
 
 
 @dataclass(frozen=True, slots=True)
 class TableKeys:
-    """The keys of plain rows, whose numbers these are."""
+    """The keys of plain rows, whose numbers these are. Those that are not new are not kept: KeyError."""
 
     table: Table
     numbers: Numbers
@@ -58,23 +58,64 @@ class _Kept:
     odd: tuple[object, ...] = ([], [], set(), set())
 
 
+class NativeStream:
+    """A body that is read as it comes, in place of `NativeReader.read`."""
+
+    def __init__(self, reader: NativeReader, grammar: Grammar) -> None:
+        self._reader = reader
+        self._grammar = grammar
+        self._is_good = True
+
+    def add(self, piece: memoryview) -> None:
+        """The next bytes; the piece is not used after."""
+        try:
+            self._is_good = self._is_good and self._reader.table.feed(piece)
+        except (MemoryError, RuntimeError):
+            self._is_good = False
+
+    def finish(self) -> Reading:
+        """The rows of the body, once it is whole. Raises PageNeeded; then nothing of it counts."""
+        reading = None
+        if self._is_good:
+            with suppress(SyntaxFault):
+                reading = self._reader.scanned(self._reader.table.scanned(), self._grammar, None)
+        self._reader.is_plain = reading is not None
+        if reading is None:
+            raise PageNeeded("the strict parser has to look at all of it")
+        return reading
+
+
 class NativeReader:
     """Reads the bodies of one target, and remembers the keys of the last one that was kept."""
 
     def __init__(self, new_table: NewTable) -> None:
-        self._table = new_table(secrets.token_bytes(16))
+        self.table = new_table(secrets.token_bytes(16))
+        self.is_plain = True  # the last body needed no strict parser for all of it
         self._grammar = TEXT
         self._kept = _Kept()
         self._odd: frozenset[bytes] = frozenset()  # keys of odd rows of the last kept reading
 
+    def stream(self, content_type: str) -> NativeStream | None:
+        """What takes the next body piece by piece; None: it is better read whole."""
+        if not self.is_plain:
+            return None
+        grammar = grammar_of(content_type)
+        self._begin(grammar)
+        self.table.begin(grammar is OPENMETRICS)
+        return NativeStream(self, grammar)
+
     def read(self, body: bytearray, content_type: str) -> Reading:
         grammar = grammar_of(content_type)
         self._begin(grammar)
-        end = _end_of_rows(body, grammar)
-        try:
-            reading = None if end is None else self._read_lines(body, end, grammar)
-        except SyntaxFault:
-            reading = None
+
+        def scan(renewed: tuple[bytes, ...]) -> Scanned | None:
+            self.table.begin(grammar is OPENMETRICS, renewed)
+            return self.table.scanned() if self.table.feed(body) else None
+
+        reading = None
+        with suppress(SyntaxFault):
+            reading = self.scanned(scan(()), grammar, scan)
+        self.is_plain = reading is not None
         if reading is not None:
             return reading
         parse = openmetrics.parse_openmetrics if grammar is OPENMETRICS else text.parse_text
@@ -82,11 +123,15 @@ class NativeReader:
 
     def take(self, rows: Rows, grammar: Grammar = TEXT) -> Reading:
         self._begin(grammar)
-        self._table.begin(grammar is OPENMETRICS)
-        return self._reading(_NO_FLOATS, rows, range(len(rows.keys)), rows.types, {})
+
+        def scan(renewed: tuple[bytes, ...]) -> None:
+            self.table.begin(grammar is OPENMETRICS, renewed)
+
+        scan(())
+        return self._reading(b"", rows, range(len(rows.keys)), rows.types, grammar, scan)
 
     def keep(self, reading: Reading) -> None:
-        self._table.keep()
+        self.table.keep()
         numbered = Numbered(reading.numbered.rows, NO_ROWS, NO_ROWS, reading.numbered.limit)
         self._kept = _Kept(numbered, reading.types, _odd_facts(reading))
         self._odd = frozenset(reading.odd_keys)
@@ -96,23 +141,21 @@ class NativeReader:
         if grammar is not self._grammar:
             self._grammar, self._odd = grammar, frozenset()  # a key that one format allows, the other may not
 
-    def _read_lines(self, body: bytearray, end: int, grammar: Grammar) -> Reading | None:
-        """None: the strict parser has to look at it. Raises SyntaxFault, for the same."""
-        found = self._table.scan(body, end, grammar is OPENMETRICS)
+    def scanned(self, found: Scanned | None, grammar: Grammar, rescan: Scan | None) -> Reading | None:
+        """What the table found in a body. None: the strict parser has to look at it. Raises SyntaxFault, for the
+        same; PageNeeded, when a `rescan` is needed and there is none.
+        """
         if found is None:
             return None
         values, odd_lines, comments = found
         types = self._kept.types if comments is None else _declared(comments, grammar)
         assert types is not None  # comments are kept with their types
         odd = Rows()
-        for at, size, _ in odd_lines:
-            _read_odd(bytes(memoryview(body)[at : at + size]), odd, self._odd, grammar)
+        for line, _ in odd_lines:
+            _read_odd(line, odd, self._odd, grammar)
         if odd.types or len(odd.keys) != len(odd_lines):
             return None  # a comment behind blanks, or a line of blanks
-        parsed = self._parse_unchecked(grammar)
-        return self._reading(
-            np.frombuffer(values, np.float64), odd, [place for _, _, place in odd_lines], types, parsed
-        )
+        return self._reading(values, odd, [place for _, place in odd_lines], types, grammar, rescan)
 
     def _parse_unchecked(self, grammar: Grammar) -> Mapping[bytes, ParsedKey]:
         """Keys that the kernel did not check; if they are few, they stay parsed for whoever asks next.
@@ -121,7 +164,7 @@ class NativeReader:
         """
         parsed: dict[bytes, ParsedKey] = {}
         first = 0
-        while keys := self._table.unchecked(first, first + SLICE):
+        while keys := self.table.unchecked(first, first + SLICE):
             first += len(keys)
             if first > MOST_PARSED:
                 parsed = {}
@@ -133,33 +176,45 @@ class NativeReader:
 
     def _reading(
         self,
-        values: Floats,
+        values: bytes,
         odd: Rows,
         places: range | list[int],
         types: Mapping[str, MetricType],
-        parsed: Mapping[bytes, ParsedKey],
+        grammar: Grammar,
+        rescan: Scan | None,
     ) -> Reading:
-        plain = len(values)
-        for key in odd.keys:
-            self._table.add(key)
+        retyped = self._add_odd(odd, types, rescan)
+        floats: Floats = np.frombuffer(values, np.float64)
+        plain = len(floats)
         reading = Reading(
-            TableKeys(self._table, NO_ROWS),
-            np.concatenate([values, np.array(odd.values, np.float64)]) if odd.keys else values,
+            TableKeys(self.table, NO_ROWS),
+            np.concatenate([floats, np.array(odd.values, np.float64)]) if odd.keys else floats,
             None, NO_ROWS, odd.keys, places, types, self._grammar, None,
             {plain + row: at for row, at in odd.timestamps.items()},
             {plain + row: some for row, some in odd.exemplars.items()},
             {plain + row: one for row, one in odd.histograms.items()},
-            parsed,
+            self._parse_unchecked(grammar),
             created={plain + row: at for row, at in odd.created.items()},
         )  # fmt: skip
-        retyped = retyped_families(self._kept.types or {}, types)
-        if len(retyped) > MOST_RETYPED:
-            self._table.renew((b"",))
-        elif retyped:
-            self._table.renew((*(name.encode() for name in retyped), b"{"))
         is_same = not retyped and _odd_facts(reading) == self._kept.odd
-        self._number(reading, self._table.rows(is_same), plain)
+        self._number(reading, self.table.rows(is_same), plain)
         return reading
+
+    def _add_odd(self, odd: Rows, types: Mapping[str, MetricType], rescan: Scan | None) -> bool:
+        """The odd rows behind the plain ones; whether a family has another type than before. Raises PageNeeded."""
+        for key in odd.keys:
+            self.table.add(key)
+        retyped = retyped_families(self._kept.types or {}, types)
+        if not retyped:
+            return False
+        names = (*(name.encode() for family in retyped for name in names_of(family)), b"")
+        if self.table.has_met(names):
+            if rescan is None:
+                raise PageNeeded("a family has another type than before")
+            rescan(names)
+            for key in odd.keys:
+                self.table.add(key)
+        return True
 
     def _number(self, reading: Reading, rows: tuple[bytes, bytes, bytes, bytes, int] | None, plain: int) -> None:
         if rows is None:
@@ -169,7 +224,7 @@ class NativeReader:
             reading.numbered = Numbered(numbers, born, gone, rows[4])
             reading.previous = previous
             reading.fresh = np.flatnonzero(previous < 0).astype(np.int32)
-        reading.column = TableKeys(self._table, reading.numbered.rows[:plain])
+        reading.column = TableKeys(self.table, reading.numbered.rows[:plain])
 
 
 def _odd_facts(reading: Reading) -> tuple[object, ...]:
@@ -191,14 +246,3 @@ def _declared(comments: bytes, grammar: Grammar) -> Mapping[str, MetricType]:
     for line in comments.split(b"\n") if comments else ():
         rows.declare(read(line))
     return rows.types
-
-
-def _end_of_rows(body: bytearray, grammar: Grammar) -> int | None:
-    """Where the rows end, before # EOF; None: it is not there, which the strict parser has to say."""
-    if grammar is TEXT:
-        return len(body)
-    for ending in _EOF:
-        end = len(body) - len(ending)
-        if body.endswith(ending) and (end == 0 or body[end - 1] == 10):
-            return end
-    return None

@@ -91,6 +91,16 @@ class Reading:
         return np.concatenate([np.flatnonzero(is_plain), places])
 
 
+class PageStream(Protocol):
+    """A body that is read as it comes."""
+
+    def add(self, piece: memoryview, /) -> None:
+        """The next bytes; the piece is not used after."""
+
+    def finish(self) -> Reading:
+        """The rows, once the body is whole. Raises PageNeeded: have it read whole; nothing of this one counts."""
+
+
 class Reader(Protocol):
     """Reads the bodies of one target, and remembers the keys of the last one that was kept."""
 
@@ -100,6 +110,9 @@ class Reader(Protocol):
         `body` may be used as scratch space; it is as it was when this returns. Raises ExpositionError; then nothing
         of the body counts.
         """
+
+    def stream(self, content_type: str) -> PageStream | None:
+        """What takes the next body piece by piece, in place of `read`; None: it has to be read whole."""
 
     def take(self, rows: Rows, grammar: Grammar = TEXT) -> Reading:
         """Rows that were read one by one, whose keys are spelled in this grammar."""

@@ -10,23 +10,32 @@ from typing import Protocol
 
 
 class Table(Protocol):
-    """The keys of the last body that was kept, by number, and one body that is pending: scanned, not kept yet.
+    """The keys of the last body that was kept, by number, and one body that is pending: read, not kept yet.
 
-    Arrays are bytes of native int32 or float64. Each method raises RuntimeError while another thread scans,
-    MemoryError when there is none (then nothing is pending).
+    Of a kept key there is a mark of 128 bits, keyed by the secret, and not its bytes. Arrays are bytes of native
+    int32 or float64. Each method raises RuntimeError while another thread scans, MemoryError when there is none.
     """
 
-    def scan(
-        self, body: bytes | bytearray | memoryview, size: int, is_openmetrics: bool, /
-    ) -> tuple[bytes, list[tuple[int, int, int]], bytes | None] | None:
-        """Read body[:size]; runs without the interpreter's lock. None: the strict parser has to look at all of it.
-
-        Values of the plain rows, which are exactly `key number`; of the odd lines (offset, length, rows before it);
-        the comment lines, None where they are those that were kept. Some new keys are `unchecked`.
+    def begin(self, is_openmetrics: bool, renewed: tuple[bytes, ...] = (), /) -> None:
+        """A body, of which nothing has come; what was pending is forgotten. Keys of these names get other numbers
+        than they had, as if they were new (b"": all that are spelled in quotes).
         """
 
-    def begin(self, is_openmetrics: bool, /) -> None:
-        """A body without plain rows, whose comments are unknown; what was pending is forgotten."""
+    def feed(self, piece: bytes | bytearray | memoryview, /) -> bool:
+        """The next bytes of it. False: the strict parser has to look at all of it, and nothing is pending.
+
+        Without the interpreter's lock when they are many. The piece is not used after.
+        """
+
+    def scanned(self) -> tuple[bytes, list[tuple[bytes, int]], bytes | None] | None:
+        """The body is whole. None: as False of `feed`. Once.
+
+        Values of the plain rows, which are exactly `key number`; the odd lines (text, rows before it); the comment
+        lines, None where they are those that were kept. Some new keys are `unchecked`.
+        """
+
+    def has_met(self, names: tuple[bytes, ...], /) -> bool:
+        """Whether a key with one of these names (as of `begin`) is in this body and was in the kept one."""
 
     def add(self, key: bytes, /) -> None:
         """The next odd row's key."""
@@ -35,9 +44,6 @@ class Table(Protocol):
         """Of the new keys of plain rows that are not spelled simply, so that the strict parser has to see them, in
         their order, those from `first` to before `last`.
         """
-
-    def renew(self, starts: tuple[bytes, ...], /) -> None:
-        """Keys that begin with one of these get another number, as if they were new."""
 
     def rows(self, odd_are_same: bool, /) -> tuple[bytes, bytes, bytes, bytes, int] | None:
         """By row, plain ones first: its number, and the row that its key had (-1: none); the numbers born and gone,
@@ -51,7 +57,7 @@ class Table(Protocol):
         """What is pending never was."""
 
     def key(self, number: int, /) -> bytes:
-        """The key of a number. Raises KeyError."""
+        """The bytes of a key that is new in the pending body, by its number. Raises KeyError."""
 
 
 class NewTable(Protocol):

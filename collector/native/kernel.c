@@ -5,6 +5,9 @@
 #include "lines.h"
 
 #define MOST_BODY (1 << 30)
+#define AT_ONCE (1 << 19) /* bytes that are scanned without giving the interpreter's lock away */
+#define SMALL_PIECE 4096
+#define EOF_BYTES 6 /* of # EOF and its line end */
 
 typedef struct {
     PyObject_HEAD
@@ -12,6 +15,8 @@ typedef struct {
     Rows rows;
     PyObject *comments, *pending_comments; /* bytes, NULL: unknown */
     uint32_t comments_format, format;
+    Text rest;  /* of the pending body, as it was fed so far: what is not scanned yet */
+    size_t fed; /* bytes of it */
     int is_busy;
 } Keys;
 
@@ -38,6 +43,7 @@ static PyObject *bytes_of(const void *items, size_t size) { return PyBytes_FromS
 
 static void forget_all(Keys *self)
 {
+    text_clear(&self->rest);
     forget(&self->table);
     rows_clear(&self->rows);
     Py_CLEAR(self->pending_comments);
@@ -68,52 +74,26 @@ static void keys_dealloc(Keys *self)
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     table_end(&self->table);
     rows_end(&self->rows);
+    free(self->rest.items);
     Py_CLEAR(self->comments);
     Py_CLEAR(self->pending_comments);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
 
-/* 1: these are the comments of the last kept reading. */
-static int has_kept_comments(Keys *self, const char *body, Py_ssize_t size)
-{
-    if (self->comments == NULL || self->comments_format != self->format || PyBytes_Size(self->comments) != size)
-        return 0;
-    const char *kept = PyBytes_AsString(self->comments);
-    for (size_t i = 0; i < self->rows.comments.count; i++) {
-        Span span = self->rows.comments.items[i];
-        if (memcmp(kept, body + span.at, span.size) != 0)
-            return 0;
-        kept += span.size;
-        if (i + 1 < self->rows.comments.count && *kept++ != '\n')
-            return 0;
-    }
-    return 1;
-}
-
 /* The comment lines of the body, or None where they are those of the last kept reading. */
-static PyObject *comments_of(Keys *self, const char *body)
+static PyObject *comments_of(Keys *self)
 {
-    Py_ssize_t size = 0;
-    for (size_t i = 0; i < self->rows.comments.count; i++)
-        size += self->rows.comments.items[i].size + (i > 0);
-    if (has_kept_comments(self, body, size)) {
+    const Text *found = &self->rows.comments;
+    if (self->comments != NULL && self->comments_format == self->format &&
+        (size_t)PyBytes_Size(self->comments) == found->count &&
+        (found->count == 0 || memcmp(PyBytes_AsString(self->comments), found->items, found->count) == 0)) {
         self->pending_comments = Py_NewRef(self->comments);
         return Py_NewRef(Py_None);
     }
-    PyObject *joined = PyBytes_FromStringAndSize(NULL, size);
-    if (joined == NULL)
-        return NULL;
-    char *to = PyBytes_AsString(joined);
-    for (size_t i = 0; i < self->rows.comments.count; i++) {
-        Span span = self->rows.comments.items[i];
-        if (i > 0)
-            *to++ = '\n';
-        memcpy(to, body + span.at, span.size);
-        to += span.size;
-    }
-    self->pending_comments = Py_NewRef(joined);
-    return joined;
+    PyObject *all = bytes_of(found->items, found->count);
+    self->pending_comments = Py_XNewRef(all);
+    return all;
 }
 
 static PyObject *odd_of(const Rows *rows)
@@ -121,7 +101,7 @@ static PyObject *odd_of(const Rows *rows)
     PyObject *odd = PyList_New((Py_ssize_t)rows->odd.count);
     for (size_t i = 0; odd != NULL && i < rows->odd.count; i++) {
         Span span = rows->odd.items[i];
-        PyObject *one = Py_BuildValue("(IIi)", span.at, span.size, span.row);
+        PyObject *one = Py_BuildValue("(y#i)", rows->odd_text.items + span.at, (Py_ssize_t)span.size, span.row);
         if (one == NULL || PyList_SetItem(odd, (Py_ssize_t)i, one) < 0)
             Py_CLEAR(odd);
     }
@@ -153,16 +133,133 @@ static int round_values(Rows *rows, const char *body)
     return 0;
 }
 
-static PyObject *scanned(Keys *self, const char *body)
+/* A tuple of names whose keys get other numbers. -1: an exception is set. */
+static int take_renewed(Table *t, PyObject *names)
 {
-    int found = round_values(&self->rows, body);
-    if (found < 0)
-        return NULL;
-    if (found > 0)
-        return Py_NewRef(Py_None);
+    for (Py_ssize_t i = 0; i < PyTuple_Size(names); i++) {
+        char *name;
+        Py_ssize_t size;
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(names, i), &name, &size) < 0)
+            return -1;
+        if (ints_reserve(&t->renewed, 1) < 0) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        ints_push(&t->renewed, (int32_t)hash_of_name(t, (uint8_t *)name, (size_t)size));
+    }
+    sort_names(&t->renewed);
+    return 0;
+}
+
+static int begin_body(Keys *self, int is_openmetrics, PyObject *renewed)
+{
+    if (check_idle(self) < 0)
+        return -1;
+    forget_all(self);
+    begin(&self->table);
+    self->format = is_openmetrics ? FORMAT : 0;
+    self->fed = 0;
+    if (renewed != NULL && take_renewed(&self->table, renewed) < 0) {
+        forget_all(self);
+        return -1;
+    }
+    return 0;
+}
+
+/* Scan whole lines. SCANNED; IRREGULAR; -1: an exception is set. */
+static int scan_piece(Keys *self, const uint8_t *piece, size_t size)
+{
+    int how;
+    if (size > AT_ONCE) {
+        self->is_busy = 1;
+        Py_BEGIN_ALLOW_THREADS
+        how = scan_lines(&self->table, &self->rows, piece, size, self->format);
+        Py_END_ALLOW_THREADS
+        self->is_busy = 0;
+    } else {
+        how = scan_lines(&self->table, &self->rows, piece, size, self->format);
+    }
+    if (how == NO_MEMORY) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return how == SCANNED ? round_values(&self->rows, (const char *)piece) : how;
+}
+
+/* Scan what there is up to the last line end that is at least `held` bytes from the end of the body so far. */
+static int feed(Keys *self, const uint8_t *piece, size_t size)
+{
+    Text *rest = &self->rest;
+    size_t held = self->format ? EOF_BYTES : 0, before = rest->count > held ? rest->count - held : 0;
+    const uint8_t *first = size > held + SMALL_PIECE ? memchr(piece, '\n', size - held) : NULL;
+    if (first != NULL) {
+        size_t start = (size_t)(first - piece) + 1, end = size - held;
+        while (piece[end - 1] != '\n')
+            end--;
+        if (rest->count) {
+            if (text_push(rest, piece, start) < 0)
+                goto no_memory;
+            int how = scan_piece(self, rest->items, rest->count);
+            if (how != SCANNED)
+                return how;
+            rest->count = 0;
+        } else {
+            start = 0;
+        }
+        int how = end > start ? scan_piece(self, piece + start, end - start) : SCANNED;
+        if (how != SCANNED)
+            return how;
+        end = end > start ? end : start;
+        if (text_push(rest, piece + end, size - end) < 0)
+            goto no_memory;
+        return SCANNED;
+    }
+    if (text_push(rest, piece, size) < 0)
+        goto no_memory;
+    size_t end = rest->count > held ? rest->count - held : 0;
+    while (end > before && rest->items[end - 1] != '\n')
+        end--;
+    if (end <= before)
+        return SCANNED;
+    int how = scan_piece(self, rest->items, end);
+    memmove(rest->items, rest->items + end, rest->count - end);
+    rest->count -= end;
+    return how;
+no_memory:
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* The rest of the body, which ends here. */
+static int feed_end(Keys *self)
+{
+    Text *rest = &self->rest;
+    size_t size = rest->count, end = size;
+    if (self->format) {
+        end -= end > 0 && rest->items[end - 1] == '\n';
+        if (end < 5 || memcmp(rest->items + end - 5, "# EOF", 5) != 0)
+            return IRREGULAR;
+        end -= 5;
+        if (end > 0 && rest->items[end - 1] != '\n')
+            return IRREGULAR;
+    }
+    return scan_piece(self, rest->items, end);
+}
+
+/* 1: go on; 0: irregular, and nothing is pending any more; -1: an exception is set, as above. */
+static int settle_feed(Keys *self, int how)
+{
+    if (how == SCANNED)
+        return 1;
+    forget_all(self);
+    return how == IRREGULAR ? 0 : -1;
+}
+
+static PyObject *scanned(Keys *self)
+{
     PyObject *values = bytes_of(self->rows.values, self->rows.count * sizeof(double));
     PyObject *odd = values == NULL ? NULL : odd_of(&self->rows);
-    PyObject *comments = odd == NULL ? NULL : comments_of(self, body);
+    PyObject *comments = odd == NULL ? NULL : comments_of(self);
     PyObject *all = comments == NULL ? NULL : PyTuple_Pack(3, values, odd, comments);
     Py_XDECREF(values);
     Py_XDECREF(odd);
@@ -170,53 +267,54 @@ static PyObject *scanned(Keys *self, const char *body)
     return all;
 }
 
-static PyObject *keys_scan(Keys *self, PyObject *arguments)
+static PyObject *keys_begin(Keys *self, PyObject *arguments)
 {
-    Py_buffer body;
-    Py_ssize_t size;
     int is_openmetrics;
-    if (!PyArg_ParseTuple(arguments, "y*np", &body, &size, &is_openmetrics))
+    PyObject *renewed = NULL;
+    if (!PyArg_ParseTuple(arguments, "p|O!", &is_openmetrics, &PyTuple_Type, &renewed) ||
+        begin_body(self, is_openmetrics, renewed) < 0)
         return NULL;
-    PyObject *result = NULL;
-    if (check_idle(self) < 0)
-        goto done;
-    forget_all(self);
-    if (size < 0 || size > body.len) {
-        PyErr_Format(PyExc_ValueError, "%zd bytes of a body of %zd", size, body.len);
-        goto done;
-    }
-    if (size >= MOST_BODY) {
-        result = Py_NewRef(Py_None);
-        goto done;
-    }
-    begin(&self->table);
-    self->format = is_openmetrics ? FORMAT : 0;
-    self->is_busy = 1;
-    int how;
-    Py_BEGIN_ALLOW_THREADS
-    how = scan_lines(&self->table, &self->rows, body.buf, (size_t)size, self->format);
-    Py_END_ALLOW_THREADS
-    self->is_busy = 0;
-    if (how == SCANNED)
-        result = scanned(self, body.buf);
-    else
-        result = how == IRREGULAR ? Py_NewRef(Py_None) : PyErr_NoMemory();
-    if (result == NULL || result == Py_None)
-        forget_all(self);
-done:
-    PyBuffer_Release(&body);
-    return result;
+    return Py_NewRef(Py_None);
 }
 
-static PyObject *keys_begin(Keys *self, PyObject *is_openmetrics)
+static PyObject *keys_feed(Keys *self, PyObject *argument)
 {
-    int format = PyObject_IsTrue(is_openmetrics);
-    if (format < 0 || check_idle(self) < 0)
+    Py_buffer piece;
+    if (check_pending(self) < 0 || PyObject_GetBuffer(argument, &piece, PyBUF_SIMPLE) < 0)
         return NULL;
-    forget_all(self);
-    begin(&self->table);
-    self->format = format ? FORMAT : 0;
-    return Py_NewRef(Py_None);
+    self->fed += (size_t)piece.len;
+    int how = self->fed < MOST_BODY ? feed(self, piece.buf, (size_t)piece.len) : IRREGULAR;
+    PyBuffer_Release(&piece);
+    int is_good = settle_feed(self, how);
+    return is_good < 0 ? NULL : PyBool_FromLong(is_good);
+}
+
+static PyObject *keys_scanned(Keys *self, PyObject *Py_UNUSED(nothing))
+{
+    if (check_pending(self) < 0)
+        return NULL;
+    int is_good = settle_feed(self, feed_end(self));
+    if (is_good <= 0)
+        return is_good < 0 ? NULL : Py_NewRef(Py_None);
+    text_clear(&self->rest);
+    return scanned(self);
+}
+
+static PyObject *keys_has_met(Keys *self, PyObject *names)
+{
+    Table *t = &self->table;
+    if (check_pending(self) < 0)
+        return NULL;
+    if (!PyTuple_Check(names))
+        return PyErr_Format(PyExc_TypeError, "a tuple of bytes is allowed");
+    t->renewed.count = 0;
+    int is_there = take_renewed(t, names);
+    for (int32_t number = 0; is_there == 0 && number < t->limit; number++) {
+        const Entry *entry = &t->entries[number];
+        is_there = entry->size != FREE && entry->stamp == t->stamp && entry->row >= 0 && is_renewed(t, entry->name);
+    }
+    t->renewed.count = 0;
+    return is_there < 0 ? NULL : PyBool_FromLong(is_there);
 }
 
 static PyObject *keys_add(Keys *self, PyObject *argument)
@@ -231,21 +329,18 @@ static PyObject *keys_add(Keys *self, PyObject *argument)
     Rows *rows = &self->rows;
     if (ints_reserve(&rows->odd_numbers, 1) < 0 || ints_reserve(&rows->odd_previous, 1) < 0)
         return PyErr_NoMemory();
-    uint32_t hash = hash_of(t, (uint8_t *)key, (uint32_t)size), marked = (uint32_t)size | self->format;
-    int32_t number = find(t, hash, (uint8_t *)key, marked);
-    if (number >= 0)
-        meet(t, number);
-    else if ((number = insert(t, hash, (uint8_t *)key, marked)) < 0)
+    int32_t number = number_of_odd(t, (uint8_t *)key, (uint32_t)size | self->format);
+    if (number < 0)
         return PyErr_NoMemory();
     ints_push(&rows->odd_numbers, number);
-    ints_push(&rows->odd_previous, t->entries[number].row);
+    ints_push(&rows->odd_previous, row_of(&t->entries[number]));
     return Py_NewRef(Py_None);
 }
 
 static PyObject *key_of(const Table *t, int32_t number)
 {
-    uint32_t at = t->entries[number].at;
-    return bytes_of(t->arena + at, length_of(t, at));
+    const Entry *entry = &t->entries[number];
+    return bytes_of(text_of(t, entry), length_of(entry));
 }
 
 static PyObject *keys_unchecked(Keys *self, PyObject *arguments)
@@ -269,70 +364,10 @@ static PyObject *keys_key(Keys *self, PyObject *argument)
     long number = PyLong_AsLong(argument);
     if ((number == -1 && PyErr_Occurred()) || check_idle(self) < 0)
         return NULL;
-    if (number < 0 || number >= self->table.limit || self->table.entries[number].at == NOWHERE)
+    const Table *t = &self->table;
+    if (number < 0 || number >= t->limit || t->entries[number].size == FREE || t->entries[number].row >= 0)
         return PyErr_Format(PyExc_KeyError, "%ld", number);
-    return key_of(&self->table, (int32_t)number);
-}
-
-/* Whether a key begins with one of some texts. */
-static int begins_with(const Table *t, uint32_t at, PyObject *starts)
-{
-    for (Py_ssize_t i = 0; i < PyTuple_Size(starts); i++) {
-        PyObject *start = PyTuple_GetItem(starts, i);
-        size_t size = (size_t)PyBytes_Size(start);
-        if (size <= length_of(t, at) && memcmp(t->arena + at, PyBytes_AsString(start), size) == 0)
-            return 1;
-    }
-    return 0;
-}
-
-static void renumber(int32_t *numbers, int32_t *previous, size_t count, const int32_t *renewed, int32_t limit)
-{
-    for (size_t i = 0; i < count; i++)
-        if (numbers[i] < limit && renewed[numbers[i]] >= 0) {
-            numbers[i] = renewed[numbers[i]];
-            previous[i] = -1;
-        }
-}
-
-static PyObject *keys_renew(Keys *self, PyObject *starts)
-{
-    Table *t = &self->table;
-    Rows *rows = &self->rows;
-    if (check_pending(self) < 0)
-        return NULL;
-    if (!PyTuple_Check(starts)) {
-        PyErr_SetString(PyExc_TypeError, "a tuple of bytes is allowed");
-        return NULL;
-    }
-    for (Py_ssize_t i = 0; i < PyTuple_Size(starts); i++)
-        if (!PyBytes_Check(PyTuple_GetItem(starts, i))) {
-            PyErr_SetString(PyExc_TypeError, "a tuple of bytes is allowed");
-            return NULL;
-        }
-    int32_t limit = t->limit;
-    int32_t *renewed = malloc(((size_t)limit + 1) * sizeof(int32_t));
-    if (renewed == NULL)
-        return PyErr_NoMemory();
-    int has_memory = 1;
-    for (int32_t number = 0; number < limit && has_memory; number++) {
-        Entry entry = t->entries[number];
-        renewed[number] = -1;
-        if (entry.at == NOWHERE || entry.stamp != t->stamp || entry.row < 0)
-            continue;
-        if (begins_with(t, entry.at, starts))
-            has_memory = (renewed[number] = renew(t, number)) >= 0;
-    }
-    if (has_memory) {
-        renumber(rows->numbers, rows->previous, rows->count, renewed, limit);
-        renumber(rows->odd_numbers.items, rows->odd_previous.items, rows->odd_numbers.count, renewed, limit);
-    }
-    free(renewed);
-    if (!has_memory) {
-        forget_all(self);
-        return PyErr_NoMemory();
-    }
-    return Py_NewRef(Py_None);
+    return key_of(t, (int32_t)number);
 }
 
 /* Numbers of the last kept reading that are not met. */
@@ -343,7 +378,7 @@ static PyObject *gone_of(const Table *t)
         return gone;
     char *to = PyBytes_AsString(gone);
     for (int32_t number = 0; number < t->limit; number++)
-        if (t->entries[number].at != NOWHERE && t->entries[number].stamp != t->stamp) {
+        if (t->entries[number].size != FREE && t->entries[number].stamp != t->stamp) {
             memcpy(to, &number, 4);
             to += 4;
         }
@@ -406,6 +441,7 @@ static PyObject *keys_keep(Keys *self, PyObject *Py_UNUSED(nothing))
     self->comments = self->pending_comments;
     self->pending_comments = NULL;
     self->comments_format = self->format;
+    rows_shrink(rows);
     rows_clear(rows);
     return Py_NewRef(Py_None);
 }
@@ -424,20 +460,21 @@ static PyObject *keys_sizeof(Keys *self, PyObject *Py_UNUSED(nothing))
         return NULL;
     const Table *t = &self->table;
     const Rows *rows = &self->rows;
-    size_t size = sizeof(Keys) + t->room + (size_t)t->entry_room * sizeof(Entry) + ((size_t)t->mask + 1) * sizeof(Slot);
-    size += (t->free.room + t->order.room + t->born.room + t->replaced.room) * 4 + rows->room * 16;
-    size += (rows->odd.room + rows->comments.room + rows->unrounded.room) * sizeof(Span);
+    size_t size = sizeof(Keys) + (size_t)t->entry_room * sizeof(Entry) + ((size_t)t->mask + 1) * 4;
+    size += (t->free.room + t->order.room + t->born.room + t->replaced.room + t->ends.room + t->renewed.room) * 4;
+    size += self->rest.room + t->text.room + rows->odd_text.room + rows->comments.room + rows->room * 16;
+    size += (rows->odd.room + rows->unrounded.room) * sizeof(Span);
     size += (rows->odd_numbers.room + rows->odd_previous.room + rows->unchecked.room) * 4;
     return PyLong_FromSize_t(size);
 }
 
 static PyMethodDef METHODS[] = {
-    {"scan", (PyCFunction)keys_scan, METH_VARARGS, NULL},    {"begin", (PyCFunction)keys_begin, METH_O, NULL},
+    {"begin", (PyCFunction)keys_begin, METH_VARARGS, NULL},  {"feed", (PyCFunction)keys_feed, METH_O, NULL},
+    {"scanned", (PyCFunction)keys_scanned, METH_NOARGS, NULL}, {"has_met", (PyCFunction)keys_has_met, METH_O, NULL},
     {"add", (PyCFunction)keys_add, METH_O, NULL},            {"unchecked", (PyCFunction)keys_unchecked, METH_VARARGS, NULL},
-    {"renew", (PyCFunction)keys_renew, METH_O, NULL},        {"rows", (PyCFunction)keys_rows, METH_O, NULL},
-    {"keep", (PyCFunction)keys_keep, METH_NOARGS, NULL},     {"forget", (PyCFunction)keys_forget, METH_NOARGS, NULL},
-    {"key", (PyCFunction)keys_key, METH_O, NULL},            {"__sizeof__", (PyCFunction)keys_sizeof, METH_NOARGS, NULL},
-    {NULL, NULL, 0, NULL},
+    {"rows", (PyCFunction)keys_rows, METH_O, NULL},          {"keep", (PyCFunction)keys_keep, METH_NOARGS, NULL},
+    {"forget", (PyCFunction)keys_forget, METH_NOARGS, NULL}, {"key", (PyCFunction)keys_key, METH_O, NULL},
+    {"__sizeof__", (PyCFunction)keys_sizeof, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot SLOTS[] = {

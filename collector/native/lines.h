@@ -6,7 +6,7 @@
 #include "table.h"
 
 #define MOST_LABELS 64
-#define AHEAD 8 /* keys that are fetched before they are compared */
+#define AHEAD 12 /* marks that are fetched before they are compared */
 
 typedef struct {
     const uint8_t *name;
@@ -27,7 +27,11 @@ typedef struct {
     double *values;
     int32_t *numbers, *previous;
     size_t count, room;
-    Spans odd, comments, unrounded;
+    size_t next;     /* the row of the last kept reading whose key is expected */
+    Spans odd;       /* lines, in odd_text */
+    Spans unrounded; /* numbers, in the piece that was scanned last */
+    Text odd_text, comments;
+    size_t comment_lines;
     Ints odd_numbers, odd_previous;
     Ints unchecked; /* numbers of new keys that the strict parser has to see */
     int is_same; /* up to here the rows are those of the last kept reading */
@@ -70,9 +74,24 @@ static int rows_reserve(Rows *rows, size_t room)
 
 static void rows_clear(Rows *rows)
 {
-    rows->count = rows->odd.count = rows->comments.count = rows->unrounded.count = 0;
+    rows->count = rows->next = rows->odd.count = rows->unrounded.count = rows->comment_lines = 0;
     rows->odd_numbers.count = rows->odd_previous.count = rows->unchecked.count = 0;
+    text_clear(&rows->odd_text);
+    text_clear(&rows->comments);
     rows->is_same = 1;
+}
+
+/* Less room, where far fewer rows came than before. */
+static void rows_shrink(Rows *rows)
+{
+    if (rows->room < 65536 || rows->room / 4 < rows->count)
+        return;
+    free(rows->values);
+    free(rows->numbers);
+    free(rows->previous);
+    rows->values = NULL;
+    rows->numbers = rows->previous = NULL;
+    rows->count = rows->room = 0;
 }
 
 static void rows_end(Rows *rows)
@@ -81,16 +100,12 @@ static void rows_end(Rows *rows)
     free(rows->numbers);
     free(rows->previous);
     free(rows->odd.items);
+    free(rows->odd_text.items);
     free(rows->comments.items);
     free(rows->unrounded.items);
     free(rows->odd_numbers.items);
     free(rows->odd_previous.items);
     free(rows->unchecked.items);
-}
-
-static inline int is_name(uint8_t byte)
-{
-    return (uint8_t)((byte | 0x20) - 'a') < 26 || (uint8_t)(byte - '0') < 10 || byte == '_' || byte == ':';
 }
 
 /* Where a key ends that begins at `at`: behind its name, or its braces. NULL: not before the line does. Whether it is a
@@ -171,33 +186,71 @@ static const uint8_t *end_of_line(const uint8_t *at, const uint8_t *end)
 /* Fetch what the comparisons of some rows ahead will look at. */
 static inline void fetch_ahead(const Table *t, size_t next)
 {
-    const int32_t *order = t->order.items;
-    if (next + 2 * AHEAD < t->order.count)
-        __builtin_prefetch(&t->entries[order[next + 2 * AHEAD]]);
-    if (next + AHEAD < t->order.count) {
-        const uint8_t *key = t->arena + t->entries[order[next + AHEAD]].at;
-        __builtin_prefetch(key - HEAD);
-        __builtin_prefetch(key + 56);
-        __builtin_prefetch(key + 120);
-    }
+    if (next + AHEAD < t->order.count)
+        __builtin_prefetch(&t->entries[t->order.items[next + AHEAD]]);
 }
 
-/* The next row's number, given what its line begins with; *behind: what follows the key. -1: no memory; -2: odd. */
-static int32_t number_of(Table *t, Ints *unchecked, const uint8_t *line, const uint8_t *end, uint32_t format,
-                         size_t *next, double *value, const uint8_t **behind, int *how)
+/* The number of a key that is not the one that was expected. -1: no memory. */
+static int32_t number_of_other(Table *t, Rows *rows, Mark mark, const uint8_t *line, uint32_t size)
 {
-    if (*next < t->order.count) {
-        int32_t number = t->order.items[*next];
-        uint32_t at = t->entries[number].at, size = head_of(t, at, 1), length = size & ~FORMAT;
-        if ((size ^ format) < FORMAT && (size_t)(end - line) > length && line[length] == ' ' &&
-            memcmp(line, t->arena + at, length) == 0) {
-            ++*next;
-            *behind = line + length + 1;
-            *how = read_number(behind, end, value);
-            if (*how == NOT_A_NUMBER || (*behind < end && **behind != '\n'))
-                return -2;
-            meet(t, number);
-            return number;
+    int32_t number = find(t, mark, size), replaced = -1;
+    if (number >= 0 && t->entries[number].row >= 0 && t->renewed.count && is_renewed(t, t->entries[number].name)) {
+        replaced = number;
+        number = -1;
+    }
+    if (number < 0) {
+        int needs_check = !is_simple(line, line + (size & ~FORMAT));
+        if (needs_check && ints_reserve(&rows->unchecked, 1) < 0)
+            return -1;
+        number = insert(t, mark, line, size, replaced);
+        if (needs_check && number >= 0)
+            ints_push(&rows->unchecked, number);
+        return number;
+    }
+    Entry *entry = &t->entries[number];
+    if (entry->row >= 0 && (size_t)entry->row < t->order.count)
+        rows->next = (size_t)entry->row + 1;
+    meet(t, entry);
+    return number;
+}
+
+/* The number of an odd row's key. -1: no memory. */
+static int32_t number_of_odd(Table *t, const uint8_t *key, uint32_t size)
+{
+    Mark mark = mark_of(&t->secrets, key, size & ~FORMAT);
+    int32_t number = find(t, mark, size);
+    if (number >= 0 && t->entries[number].row >= 0 && t->renewed.count && is_renewed(t, t->entries[number].name))
+        return insert(t, mark, key, size, number);
+    if (number < 0)
+        return insert(t, mark, key, size, -1);
+    meet(t, &t->entries[number]);
+    return number;
+}
+
+/* The next row's number, given what its line begins with; *behind: what follows the number. -1: no memory; -2: odd. */
+static int32_t number_of(Table *t, Rows *rows, const uint8_t *line, const uint8_t *end, uint32_t format, double *value,
+                         const uint8_t **behind, int *how)
+{
+    const Mark none = {0, 0};
+    Mark mark = none;
+    uint32_t length = 0;
+    int32_t number = -1;
+    if (rows->next < t->order.count && !t->renewed.count) {
+        Entry *entry = &t->entries[number = t->order.items[rows->next]];
+        length = length_of(entry);
+        if ((size_t)(end - line) <= length || line[length] != ' ') {
+            length = 0;
+        } else {
+            mark = mark_of(&t->secrets, line, length);
+            if (is_equal(entry, mark, length | format)) {
+                *behind = line + length + 1;
+                rows->next++;
+                *how = read_number(behind, end, value);
+                if (*how == NOT_A_NUMBER || (*behind < end && **behind != '\n'))
+                    return -2;
+                meet(t, entry);
+                return number;
+            }
         }
     }
     const uint8_t *stop = end_of_key(line, end);
@@ -207,29 +260,34 @@ static int32_t number_of(Table *t, Ints *unchecked, const uint8_t *line, const u
     *how = read_number(behind, end, value);
     if (*how == NOT_A_NUMBER || (*behind < end && **behind != '\n'))
         return -2;
-    uint32_t length = (uint32_t)(stop - line), hash = hash_of(t, line, length);
-    int32_t number = find(t, hash, line, length | format);
-    if (number < 0) {
-        int needs_check = !is_simple(line, stop);
-        if (needs_check && ints_reserve(unchecked, 1) < 0)
-            return -1;
-        number = insert(t, hash, line, length | format);
-        if (needs_check && number >= 0)
-            ints_push(unchecked, number);
-        return number;
+    if (length == 0 || length != (size_t)(stop - line)) {
+        length = (uint32_t)(stop - line);
+        mark = mark_of(&t->secrets, line, length);
     }
-    int32_t row = t->entries[number].row;
-    if (row >= 0 && (size_t)row < t->order.count)
-        *next = (size_t)row + 1;
-    meet(t, number);
-    return number;
+    return number_of_other(t, rows, mark, line, length | format);
 }
 
-/* The rows of a body, of which nothing is pending yet. Runs without the interpreter's lock. */
-static int scan_lines(Table *t, Rows *rows, const uint8_t *body, size_t size, uint32_t format)
+static int put_aside(Rows *rows, const uint8_t *line, size_t size)
 {
-    const uint8_t *at = body, *end = body + size;
-    size_t next = 0;
+    size_t at = rows->odd_text.count;
+    if (text_push(&rows->odd_text, line, size) < 0)
+        return -1;
+    return push_span(&rows->odd, at, size, rows->count + rows->odd.count);
+}
+
+/* Comments are kept as one text. */
+static int add_comment(Rows *rows, const uint8_t *line, size_t size)
+{
+    if (rows->comment_lines++ && text_push(&rows->comments, (const uint8_t *)"\n", 1) < 0)
+        return -1;
+    return text_push(&rows->comments, line, size);
+}
+
+/* The rows of a piece of a body, which ends where a line does. Runs without the interpreter's lock. */
+static int scan_lines(Table *t, Rows *rows, const uint8_t *piece, size_t size, uint32_t format)
+{
+    const uint8_t *at = piece, *end = piece + size;
+    rows->unrounded.count = 0;
     while (at < end) {
         const uint8_t *line = at, *behind = NULL;
         if (*line == '\n') {
@@ -240,22 +298,22 @@ static int scan_lines(Table *t, Rows *rows, const uint8_t *body, size_t size, ui
         }
         if (*line == '#') {
             at = end_of_line(line, end);
-            if (push_span(&rows->comments, (size_t)(line - body), (size_t)(at - line), 0) < 0)
+            if (add_comment(rows, line, (size_t)(at - line)) < 0)
                 return NO_MEMORY;
             at += at < end;
             continue;
         }
         if (rows->count == rows->room && rows_reserve(rows, rows->count + rows->count / 8 + 1024) < 0)
             return NO_MEMORY;
-        fetch_ahead(t, next);
+        fetch_ahead(t, rows->next);
         double value = 0;
         int how = EXACT;
-        int32_t number = number_of(t, &rows->unchecked, line, end, format, &next, &value, &behind, &how);
+        int32_t number = number_of(t, rows, line, end, format, &value, &behind, &how);
         if (number == -1)
             return NO_MEMORY;
         if (number == -2) {
             at = end_of_line(line, end);
-            if (push_span(&rows->odd, (size_t)(line - body), (size_t)(at - line), rows->count + rows->odd.count) < 0)
+            if (put_aside(rows, line, (size_t)(at - line)) < 0)
                 return NO_MEMORY;
             at += at < end;
             continue;
@@ -265,13 +323,13 @@ static int scan_lines(Table *t, Rows *rows, const uint8_t *body, size_t size, ui
             size_t from = (size_t)(behind - line);
             while (line[from - 1] != ' ')
                 from--;
-            if (push_span(&rows->unrounded, (size_t)(line - body) + from, (size_t)(behind - line) - from, start) < 0)
+            if (push_span(&rows->unrounded, (size_t)(line - piece) + from, (size_t)(behind - line) - from, start) < 0)
                 return NO_MEMORY;
         }
         rows->is_same &= start < t->order.count && t->order.items[start] == number;
         rows->values[start] = value;
         rows->numbers[start] = number;
-        rows->previous[start] = t->entries[number].row;
+        rows->previous[start] = row_of(&t->entries[number]);
         rows->count++;
         at = behind + (behind < end);
     }

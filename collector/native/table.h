@@ -1,38 +1,33 @@
-/* Keys by number. A key's bytes stand in an arena behind its number and its length; a hash table finds the number.
+/* Keys by number. Of a key its mark is kept, and its bytes only while it is new.
 
 Numbers begin at 0; those of keys that are gone are used again. A scan is pending until it is kept or forgotten: what it
-adds stands at the end of the arena and in `born`, so that forgetting it takes only that away.
+adds stands in `born`, so that forgetting it takes only that away.
 */
 #ifndef BYOC_TABLE_H
 #define BYOC_TABLE_H
 
-#include "siphash.h"
+#include "mark.h"
 #include "vector.h"
 
-#define NOWHERE UINT32_MAX
-#define HEAD 8u                   /* bytes in front of a key: its number, and its length with the mark of its format */
-#define FORMAT 0x80000000u        /* in a length: the key is spelled in OpenMetrics */
-#define MOST_ARENA 0xf0000000ull  /* offsets have 32 bits */
+#define FREE UINT32_MAX     /* the size of a number that no key has */
+#define FORMAT 0x80000000u  /* in a size: the key is spelled in OpenMetrics */
+#define MOST_TEXT 0xf0000000ull /* offsets have 32 bits */
+#define QUOTED 0u           /* the name of keys that begin with braces */
 
 typedef struct {
-    uint32_t at;    /* of the key's bytes in the arena; NOWHERE: the number is free */
-    int32_t row;    /* in the last kept reading; -1: none */
+    Mark mark;
+    uint32_t size;  /* of the key, with the mark of its format; FREE */
+    int32_t row;    /* in the last kept reading; below 0: it is born, -1 - row is its place there */
     uint32_t stamp; /* of the last scan that met it */
+    uint32_t name;  /* a hash of it, never QUOTED but for those */
 } Entry;
 
 typedef struct {
-    uint32_t hash;
-    int32_t number; /* -1: empty */
-} Slot;
-
-typedef struct {
-    uint8_t *arena;
-    uint64_t used, room, dead;
+    Secrets secrets;
     Entry *entries;
     int32_t limit, entry_room;
-    Slot *slots;
+    int32_t *slots; /* numbers by hash, -1: empty */
     uint32_t mask, hashed;
-    uint64_t secret[2];
     uint32_t stamp;
     Ints free;
     Ints order; /* numbers of the plain rows that were kept */
@@ -40,88 +35,101 @@ typedef struct {
     /* what is pending */
     int is_pending;
     int32_t met; /* different keys of the last kept reading */
-    uint64_t used_before;
     Ints born, replaced; /* replaced[i]: the number that the key of born[i] had, -1: none */
+    Ints ends;           /* where the text of born[i] ends */
+    Text text;           /* of the born keys, one behind the other */
+    Ints renewed;        /* names, ascending, whose keys get other numbers than they had */
 } Table;
 
-static inline uint32_t head_of(const Table *t, uint32_t at, int which)
+static inline uint32_t length_of(const Entry *entry) { return entry->size & ~FORMAT; }
+
+/* The row of the last kept reading that has the key; -1: none. */
+static inline int32_t row_of(const Entry *entry) { return entry->row < 0 ? -1 : entry->row; }
+
+static inline int is_equal(const Entry *entry, Mark mark, uint32_t size)
 {
-    uint32_t word;
-    memcpy(&word, t->arena + at - HEAD + 4 * which, 4);
-    return word;
+    return entry->mark.first == mark.first && entry->mark.second == mark.second && entry->size == size;
 }
 
-static inline uint32_t length_of(const Table *t, uint32_t at) { return head_of(t, at, 1) & ~FORMAT; }
-
-static inline uint32_t hash_of(const Table *t, const uint8_t *key, uint32_t size)
+static inline int is_name(uint8_t byte)
 {
-    return (uint32_t)siphash(t->secret, key, size);
+    return (uint8_t)((byte | 0x20) - 'a') < 26 || (uint8_t)(byte - '0') < 10 || byte == '_' || byte == ':';
+}
+
+static uint32_t hash_of_name(const Table *t, const uint8_t *name, size_t size)
+{
+    uint32_t hash = (uint32_t)siphash(t->secrets.sip[2], name, size);
+    return size == 0 ? QUOTED : hash == QUOTED ? 1 : hash;
+}
+
+static uint32_t name_of_key(const Table *t, const uint8_t *key, size_t size)
+{
+    size_t end = 0;
+    while (end < size && is_name(key[end]))
+        end++;
+    return hash_of_name(t, key, end);
 }
 
 static int table_begin(Table *t, const uint8_t secret[16])
 {
-    memcpy(t->secret, secret, 16);
+    draw_secrets(&t->secrets, secret);
     t->mask = 63;
-    t->slots = malloc(64 * sizeof(Slot));
+    t->slots = malloc(64 * sizeof(int32_t));
     if (t->slots == NULL)
         return -1;
-    memset(t->slots, 0xff, 64 * sizeof(Slot));
+    memset(t->slots, 0xff, 64 * sizeof(int32_t));
     return 0;
 }
 
 static void table_end(Table *t)
 {
-    free(t->arena);
     free(t->entries);
     free(t->slots);
     free(t->free.items);
     free(t->order.items);
     free(t->born.items);
     free(t->replaced.items);
+    free(t->ends.items);
+    free(t->text.items);
+    free(t->renewed.items);
 }
 
-/* The number of a key, -1 where it is none. `size` with the mark of the format. */
-static int32_t find(const Table *t, uint32_t hash, const uint8_t *key, uint32_t size)
+static inline uint32_t home_of(const Table *t, int32_t number) { return (uint32_t)t->entries[number].mark.first; }
+
+/* The number of a key, -1 where it has none. `size` with the mark of the format. */
+static int32_t find(const Table *t, Mark mark, uint32_t size)
 {
-    for (uint32_t place = hash & t->mask;; place = (place + 1) & t->mask) {
-        Slot slot = t->slots[place];
-        if (slot.number < 0)
-            return -1;
-        if (slot.hash == hash) {
-            uint32_t at = t->entries[slot.number].at;
-            if (head_of(t, at, 1) == size && memcmp(t->arena + at, key, size & ~FORMAT) == 0)
-                return slot.number;
-        }
+    for (uint32_t place = (uint32_t)mark.first & t->mask;; place = (place + 1) & t->mask) {
+        int32_t number = t->slots[place];
+        if (number < 0 || is_equal(&t->entries[number], mark, size))
+            return number;
     }
 }
 
 /* The place of a number in the hash table; UINT32_MAX: it has none, as another number replaced it. */
 static uint32_t place_of(const Table *t, int32_t number)
 {
-    uint32_t at = t->entries[number].at;
-    uint32_t place = hash_of(t, t->arena + at, length_of(t, at)) & t->mask;
-    while (t->slots[place].number >= 0 && t->slots[place].number != number)
+    uint32_t place = home_of(t, number) & t->mask;
+    while (t->slots[place] >= 0 && t->slots[place] != number)
         place = (place + 1) & t->mask;
-    return t->slots[place].number == number ? place : UINT32_MAX;
-}
-
-static void put_slot(Slot *slots, uint32_t mask, Slot slot)
-{
-    uint32_t place = slot.hash & mask;
-    while (slots[place].number >= 0)
-        place = (place + 1) & mask;
-    slots[place] = slot;
+    return t->slots[place] == number ? place : UINT32_MAX;
 }
 
 static int resize_slots(Table *t, uint32_t mask)
 {
-    Slot *slots = malloc(((size_t)mask + 1) * sizeof(Slot));
+    int32_t *slots = malloc(((size_t)mask + 1) * sizeof(int32_t));
     if (slots == NULL)
         return -1;
-    memset(slots, 0xff, ((size_t)mask + 1) * sizeof(Slot));
-    for (uint64_t place = 0; place <= t->mask; place++)
-        if (t->slots[place].number >= 0)
-            put_slot(slots, mask, t->slots[place]);
+    memset(slots, 0xff, ((size_t)mask + 1) * sizeof(int32_t));
+    for (uint64_t from = 0; from <= t->mask; from++) {
+        int32_t number = t->slots[from];
+        if (number < 0)
+            continue;
+        uint32_t place = home_of(t, number) & mask;
+        while (slots[place] >= 0)
+            place = (place + 1) & mask;
+        slots[place] = number;
+    }
     free(t->slots);
     t->slots = slots;
     t->mask = mask;
@@ -131,31 +139,15 @@ static int resize_slots(Table *t, uint32_t mask)
 static void remove_slot(Table *t, uint32_t place)
 {
     uint32_t hole = place;
-    for (uint32_t next = (hole + 1) & t->mask; t->slots[next].number >= 0; next = (next + 1) & t->mask) {
-        uint32_t home = t->slots[next].hash & t->mask;
+    for (uint32_t next = (hole + 1) & t->mask; t->slots[next] >= 0; next = (next + 1) & t->mask) {
+        uint32_t home = home_of(t, t->slots[next]) & t->mask;
         if (((next - home) & t->mask) >= ((next - hole) & t->mask)) {
             t->slots[hole] = t->slots[next];
             hole = next;
         }
     }
-    t->slots[hole].number = -1;
+    t->slots[hole] = -1;
     t->hashed--;
-}
-
-static int reserve_arena(Table *t, uint64_t more)
-{
-    uint64_t wanted = t->used + more;
-    if (wanted <= t->room)
-        return 0;
-    if (wanted > MOST_ARENA)
-        return -1;
-    uint64_t room = wanted + wanted / 8 + 4096;
-    uint8_t *arena = realloc(t->arena, room);
-    if (arena == NULL)
-        return -1;
-    t->arena = arena;
-    t->room = room;
-    return 0;
 }
 
 static int32_t take_number(Table *t)
@@ -175,129 +167,126 @@ static int32_t take_number(Table *t)
     return t->limit++;
 }
 
-/* A number for a key that has none, or for one that gets another. -1: no memory, nothing changed. */
-static int32_t add_key(Table *t, const uint8_t *key, uint32_t size, int32_t replaced)
-{
-    uint32_t length = size & ~FORMAT;
-    if (reserve_arena(t, HEAD + (uint64_t)length) < 0 || ints_reserve(&t->born, 1) < 0 ||
-        ints_reserve(&t->replaced, 1) < 0 || ints_reserve(&t->free, 1 + t->born.count) < 0)
-        return -1;
-    int32_t number = take_number(t);
-    if (number < 0)
-        return -1;
-    uint32_t at = (uint32_t)t->used + HEAD;
-    memcpy(t->arena + at - HEAD, &number, 4);
-    memcpy(t->arena + at - 4, &size, 4);
-    memcpy(t->arena + at, key, length);
-    t->used = at + (uint64_t)length;
-    t->entries[number] = (Entry){at, -1, t->stamp};
-    ints_push(&t->born, number);
-    ints_push(&t->replaced, replaced);
-    return number;
-}
-
-/* A number for a key that has none. -1: no memory. */
-static int32_t insert(Table *t, uint32_t hash, const uint8_t *key, uint32_t size)
+/* A number for a key that has none, or, where `replaced` is no less than 0, for one that gets another than this.
+-1: no memory. */
+static int32_t insert(Table *t, Mark mark, const uint8_t *key, uint32_t size, int32_t replaced)
 {
     if (((uint64_t)t->hashed + 1) * 2 > t->mask &&
         (t->mask >= UINT32_MAX / 2 || resize_slots(t, t->mask * 2 + 1) < 0))
         return -1;
-    int32_t number = add_key(t, key, size, -1);
-    if (number < 0)
+    uint32_t length = size & ~FORMAT;
+    if (t->text.count + length > MOST_TEXT || ints_reserve(&t->born, 1) < 0 || ints_reserve(&t->replaced, 1) < 0 ||
+        ints_reserve(&t->ends, 1) < 0 || ints_reserve(&t->free, 1 + t->born.count) < 0 ||
+        text_push(&t->text, key, length) < 0)
         return -1;
-    put_slot(t->slots, t->mask, (Slot){hash, number});
-    t->hashed++;
+    int32_t number = take_number(t);
+    if (number < 0) {
+        t->text.count -= length;
+        return -1;
+    }
+    uint32_t name = name_of_key(t, key, length);
+    t->entries[number] = (Entry){mark, size, -1 - (int32_t)t->born.count, t->stamp, name};
+    ints_push(&t->born, number);
+    ints_push(&t->replaced, replaced);
+    ints_push(&t->ends, (int32_t)(uint32_t)t->text.count);
+    uint32_t place = replaced >= 0 ? place_of(t, replaced) : (uint32_t)mark.first & t->mask;
+    while (replaced < 0 && t->slots[place] >= 0)
+        place = (place + 1) & t->mask;
+    t->slots[place] = number;
+    t->hashed += replaced < 0;
     return number;
 }
 
-/* Another number for a key; the old one goes when the scan is kept. -1: no memory. */
-static int32_t renew(Table *t, int32_t old)
+static int compare_names(const void *left, const void *right)
 {
-    uint32_t at = t->entries[old].at, size = head_of(t, at, 1), place = place_of(t, old);
-    if (reserve_arena(t, HEAD + (uint64_t)(size & ~FORMAT)) < 0) /* before the key's address is taken */
-        return -1;
-    int32_t number = add_key(t, t->arena + at, size, old);
-    if (number < 0)
-        return -1;
-    t->slots[place].number = number;
-    t->entries[old].stamp = t->stamp - 1;
-    t->met--;
-    return number;
+    uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
+    return (a > b) - (a < b);
+}
+
+static void sort_names(Ints *names)
+{
+    if (names->count)
+        qsort(names->items, names->count, sizeof(int32_t), compare_names);
+}
+
+static int is_renewed(const Table *t, uint32_t name)
+{
+    size_t low = 0, high = t->renewed.count;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        uint32_t one = (uint32_t)t->renewed.items[middle];
+        if (one == name)
+            return 1;
+        if (one < name)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return 0;
+}
+
+/* Where the text of a born key is. */
+static const uint8_t *text_of(const Table *t, const Entry *entry)
+{
+    int32_t place = -1 - entry->row;
+    return t->text.items + (place ? (uint32_t)t->ends.items[place - 1] : 0);
 }
 
 static void begin(Table *t)
 {
     t->is_pending = 1;
     t->met = 0;
-    t->used_before = t->used;
     t->stamp++;
 }
 
 /* A key was met; whether it was one of the last kept reading or is new. */
-static inline void meet(Table *t, int32_t number)
+static inline void meet(Table *t, Entry *entry)
 {
-    Entry *entry = &t->entries[number];
     t->met += entry->stamp != t->stamp;
     entry->stamp = t->stamp;
+}
+
+/* Nothing is pending any more. */
+static void settle(Table *t)
+{
+    ints_clear(&t->born);
+    ints_clear(&t->replaced);
+    ints_clear(&t->ends);
+    ints_clear(&t->renewed);
+    if (t->free.count == 0)
+        ints_clear(&t->free);
+    text_clear(&t->text);
+    t->is_pending = 0;
 }
 
 /* Take back what the pending scan added. */
 static void forget(Table *t)
 {
-    for (int64_t i = t->born.count - 1; t->is_pending && i >= 0; i--) {
+    for (int64_t i = (int64_t)t->born.count - 1; t->is_pending && i >= 0; i--) {
         int32_t number = t->born.items[i], old = t->replaced.items[i];
         uint32_t place = place_of(t, number);
         if (old >= 0)
-            t->slots[place].number = old;
+            t->slots[place] = old;
         else
             remove_slot(t, place);
-        t->entries[number].at = NOWHERE;
+        t->entries[number].size = FREE;
         if (number == t->limit - 1)
             t->limit--;
         else
-            ints_push(&t->free, number); /* add_key made room for it */
+            ints_push(&t->free, number); /* insert made room for it */
     }
-    if (t->is_pending)
-        t->used = t->used_before;
-    t->born.count = t->replaced.count = 0;
-    t->is_pending = 0;
-}
-
-/* Close the gaps of the arena, where it stands. */
-static void compact(Table *t)
-{
-    uint64_t to = 0;
-    for (uint64_t from = 0; from < t->used;) {
-        uint32_t at = (uint32_t)from + HEAD, whole = HEAD + length_of(t, at);
-        int32_t number = (int32_t)head_of(t, at, 0);
-        if (number < t->limit && t->entries[number].at == at) {
-            memmove(t->arena + to, t->arena + from, whole);
-            t->entries[number].at = (uint32_t)to + HEAD;
-            to += whole;
-        }
-        from += whole;
-    }
-    t->used = to;
-    t->dead = 0;
-    uint64_t room = to + to / 8 + 4096;
-    if (t->room > room + room / 4) {
-        uint8_t *arena = realloc(t->arena, room);
-        if (arena != NULL) {
-            t->arena = arena;
-            t->room = room;
-        }
-    }
+    settle(t);
 }
 
 /* Numbers at the end that are free are none any more; of the rest the lowest is used next. */
 static void trim(Table *t)
 {
     int32_t limit = t->limit;
-    while (limit > 0 && t->entries[limit - 1].at == NOWHERE)
+    while (limit > 0 && t->entries[limit - 1].size == FREE)
         limit--;
     t->free.count = 0;
     for (int32_t number = limit - 1; number >= 0; number--)
-        if (t->entries[number].at == NOWHERE)
+        if (t->entries[number].size == FREE)
             t->free.items[t->free.count++] = number;
     t->limit = limit;
     Entry *entries = realloc(t->entries, ((size_t)limit + 64) * sizeof(Entry));
@@ -322,20 +311,16 @@ static int keep(Table *t)
     if (t->met != t->live)
         for (int32_t number = 0; number < before; number++) {
             Entry *entry = &t->entries[number];
-            if (entry->at == NOWHERE || entry->stamp == t->stamp)
+            if (entry->size == FREE || entry->stamp == t->stamp)
                 continue;
             uint32_t place = place_of(t, number);
             if (place != UINT32_MAX)
                 remove_slot(t, place);
-            t->dead += HEAD + length_of(t, entry->at);
-            entry->at = NOWHERE;
+            entry->size = FREE;
             t->free.items[t->free.count++] = number;
         }
     t->live = live;
-    t->born.count = t->replaced.count = 0;
-    t->is_pending = 0;
-    if (t->dead > t->used / 4 + 65536)
-        compact(t);
+    settle(t);
     if (t->free.count > 4096 && (int32_t)t->free.count > t->limit / 2)
         trim(t);
     return 0;

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collector.client.authorization import authorization_of
-from collector.client.plain import BadAnswer, HungUp, NotPlain, PlainClient
+from collector.client.plain import BadAnswer, Head, HungUp, NotPlain, PlainClient, Wanted
 from collector.client.proxy import proxy_arguments
 from collector.client.tls import tls_context
 from collector.errors import ScrapeFailed
-from collector.exposition import ACCEPT
+from collector.exposition import ACCEPT, PageStream
 from collector.scrape.settings import ScrapeConfig
 from collector.scrape.target import Target
 from kernel.errors import truncate
@@ -28,12 +28,16 @@ _log = logger("scrape")
 USER_AGENT = "byoc-collector"
 
 
+TakePage = Callable[[str], PageStream | None]  # by the Content-Type
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A body as the target sent it, unpacked."""
+    """A body as the target sent it, unpacked. Of a `stream`, which has read it as it came, `body` is empty."""
 
     body: bytearray
     content_type: str
+    stream: PageStream | None = None
 
 
 class Fetcher:
@@ -56,11 +60,14 @@ class Fetcher:
         """No one uses this page any more: its memory serves for the next one."""
         self._plain.bodies.give(page.body)
 
-    async def fetch(self, target: Target) -> Page:
-        """The target's page. Raises ScrapeFailed."""
+    async def fetch(self, target: Target, take: TakePage | None = None) -> Page:
+        """The target's page; a large one goes to what `take` gives for its type, if that is not None.
+
+        Raises ScrapeFailed.
+        """
         try:
             async with asyncio.timeout(target.timeout_seconds):
-                return await self._fetch(target)
+                return await self._fetch(target, take)
         except TimeoutError:
             raise ScrapeFailed(f"no whole answer within {target.timeout_seconds} s") from None
         except (OSError, ValueError) as error:
@@ -75,7 +82,7 @@ class Fetcher:
             return "; if it wants a client certificate, set tls_config.cert_file and key_file"
         return "; it may not accept the client certificate of tls_config.cert_file"
 
-    async def _fetch(self, target: Target) -> Page:
+    async def _fetch(self, target: Target, take: TakePage | None) -> Page:
         headers = {
             "Accept": self._accept,
             "Accept-Encoding": "identity",  # unpacking costs more than parsing, and the network here is local
@@ -89,15 +96,24 @@ class Fetcher:
         tls = self._tls or await self.open()
         arguments = proxy_arguments(self._job, target.url)
         if target.url not in self._not_plain and not arguments:
-            name, limit = self._job.tls_config.server_name, self._job.body_size_limit
+            streams: list[PageStream] = []
+
+            def taker(head: Head) -> PageStream | None:
+                stream = take(_content_type(head)) if take is not None else None
+                streams[:] = [stream] if stream is not None else []
+                return stream
+
+            wanted = Wanted(self._job.body_size_limit, taker=taker if take is not None else None)
             try:
-                head, body = await self._plain.get(target.url, headers, limit, tls, name)
+                head, body = await self._plain.get(
+                    target.url, headers, wanted, tls, self._job.tls_config.server_name
+                )
             except BadAnswer as error:
                 raise ScrapeFailed(str(error)) from None
             except NotPlain:
                 self._not_plain.add(target.url)
             else:
-                return Page(body, head.headers.get("content-type", "text/plain"))
+                return Page(body, _content_type(head), *streams)
         if self._whole is None:
             from collector.scrape.whole import WholeClient  # 10 MB that most collectors never need
 
@@ -132,6 +148,10 @@ class Fetcher:
         self._plain.close()
         if self._whole is not None:
             await self._whole.close()
+
+
+def _content_type(head: Head) -> str:
+    return head.headers.get("content-type", "text/plain")
 
 
 def _digest(paths: Iterable[Path]) -> bytes:

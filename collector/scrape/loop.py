@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from collector.errors import RootNeeded, ScrapeFailed, SpoolUnavailable
-from collector.exposition import ExpositionError
+from collector.exposition import ExpositionError, PageNeeded, PageStream
 from collector.exposition.protobuf import ProtobufReader, is_protobuf
 from collector.left_meta import FrameMeta
 from collector.metrics import CollectorMetrics
-from collector.scrape.fetch import Fetcher, Page
+from collector.scrape.fetch import Fetcher, Page, TakePage
 from collector.scrape.horizon import Horizon
 from collector.scrape.series import LimitExceeded
 from collector.scrape.state import Scrape, TargetState
@@ -116,15 +117,17 @@ class TargetLoop:
 
     async def scrape(self) -> None:
         """One scrape, stored or recorded as a gap."""
-        context = self._context
-        at_ms, started = context.clock.now_ms(), context.clock.monotonic()
-        tokens = [lane.horizon.begin(at_ms) for lane in context.lanes]
+        clock = self._context.clock
+        at_ms, started = clock.now_ms(), clock.monotonic()
+        tokens = [lane.horizon.begin(at_ms) for lane in self._context.lanes]
         try:
-            page = await self._unless_stopped(self._fetch())
-            seconds = context.clock.monotonic() - started
-            if page is None:
-                return
-            scrape = await self._read(page, at_ms, seconds)
+            for take in (self._stream, None):
+                page = await self._unless_stopped(self._fetch(take))
+                if page is None:
+                    return
+                with suppress(PageNeeded):  # before anything of it was stored; not of a page that is whole
+                    scrape = await self._read(page, at_ms, clock.monotonic() - started)
+                    break
             if isinstance(page, Page):
                 self._fetcher.done(page)
             await self._store(scrape, tokens)
@@ -135,9 +138,12 @@ class TargetLoop:
         for lane, token in zip(self._context.lanes, tokens, strict=True):
             lane.horizon.abandon(token)
 
-    async def _fetch(self) -> Page | ScrapeFailed:
+    def _stream(self, content_type: str) -> PageStream | None:
+        return None if is_protobuf(content_type) else self._state.stream(content_type)
+
+    async def _fetch(self, take: TakePage | None) -> Page | ScrapeFailed:
         try:
-            return await self._fetcher.fetch(self.target)
+            return await self._fetcher.fetch(self.target, take)
         except ScrapeFailed as failure:
             return failure
 
@@ -146,7 +152,7 @@ class TargetLoop:
         if isinstance(page, ScrapeFailed):
             return self._failed(str(page), at_ms, seconds)
         parts = self._parse(page, at_ms, seconds)
-        is_small = len(page.body) <= SMALL_BODY_BYTES
+        is_small = page.stream is None and len(page.body) <= SMALL_BODY_BYTES
         try:
             while True:
                 scrape = next(parts) if is_small else await asyncio.to_thread(next, parts)
@@ -165,7 +171,9 @@ class TargetLoop:
         return scrape
 
     def _parse(self, page: Page, at_ms: int, seconds: float) -> Iterator[Scrape]:
-        if is_protobuf(page.content_type):
+        if page.stream is not None:
+            yield from self._state.scraped_stream(page.stream, at_ms, seconds)
+        elif is_protobuf(page.content_type):
             yield self._state.scraped_rows(self._protobuf.read(bytes(page.body)), at_ms, seconds)
         else:
             yield from self._state.scraped_in_parts(page.body, page.content_type, at_ms, seconds)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from collector.exposition import Reading, Rows, new_reader
+from collector.exposition import PageNeeded, PageStream, Reading, Rows, new_reader
 from collector.scrape.census import Census
 from collector.scrape.index import NO_SLOTS
 from collector.scrape.limit import over_limit
@@ -42,7 +42,7 @@ class TargetState:
         self._rules = rules
         self._honor_timestamps = honor_timestamps
         self._limit = sample_limit
-        self._reader = new_reader()
+        self._reader = self._streamed_by = new_reader()
         self.streams = tuple(Stream() for _ in LANES)
         self._placing = Placing(rules, self.streams)
         self._census = Census(self.streams)
@@ -65,6 +65,19 @@ class TargetState:
         """
         self._follow_policy()
         yield from self._take(self._reader.read(body, content_type), at_ms, seconds, part)
+
+    def stream(self, content_type: str) -> PageStream | None:
+        """What reads the next body as it comes, for `scraped_stream`; None: it has to be whole."""
+        self._follow_policy()
+        self._streamed_by = self._reader
+        return self._reader.stream(content_type)
+
+    def scraped_stream(self, stream: PageStream, at_ms: int, seconds: float) -> Iterator[Scrape]:
+        """As `scraped_in_parts`, of a body that is whole. Raises PageNeeded, too: have it read that way."""
+        self._follow_policy()
+        if self._streamed_by is not self._reader:
+            raise PageNeeded("the policy is another one")
+        yield from self._take(stream.finish(), at_ms, seconds, PART)
 
     def scraped_rows(self, rows: Rows, at_ms: int, seconds: float) -> Scrape:
         """The same for rows that were read from another format. Raises LimitExceeded."""

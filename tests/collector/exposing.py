@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import pytest
 
-from collector.exposition import ExpositionError, MetricType, RawExemplar, Reader, Reading, parse_strictly
+from collector.exposition import (
+    ExpositionError,
+    MetricType,
+    PageNeeded,
+    RawExemplar,
+    Reader,
+    Reading,
+    parse_strictly,
+)
 from collector.exposition.columnar import ColumnReader
 from collector.exposition.native import NativeReader
 from collector.native import KeyTable
@@ -46,8 +55,34 @@ def read_both_ways(bodies: Iterable[bytes], content_type: str, *, or_refused: bo
     some = list(bodies)
     pure = _read_and_compare(ColumnReader(), some, content_type, or_refused=or_refused)
     if KeyTable is not None:
-        assert _read_and_compare(NativeReader(KeyTable), some, content_type, or_refused=or_refused) == pure
+        for reader in (NativeReader(KeyTable), PiecewiseReader(KeyTable)):
+            assert _read_and_compare(reader, some, content_type, or_refused=or_refused) == pure
     return pure
+
+
+class PiecewiseReader(NativeReader):
+    """Reads each body as it comes, in pieces of all sizes, and whole where that is asked for."""
+
+    _dice = random.Random(5)
+    streamed = 0  # bodies that were not asked for whole
+
+    def read(self, body: bytearray, content_type: str) -> Reading:
+        stream = self.stream(content_type)
+        if stream is None:
+            return super().read(body, content_type)
+        at, most = 0, self._dice.choice((3, 50, 10_000, 10**9))
+        while at < len(body):
+            size = self._dice.randint(1, most) if len(body) < 100_000 else max(most, 5_000)
+            piece = bytearray(body[at : at + size])
+            stream.add(memoryview(piece))
+            piece[:] = bytes(len(piece))  # it is not looked at any more
+            at += size
+        try:
+            reading = stream.finish()
+        except PageNeeded:
+            return super().read(body, content_type)
+        self.streamed += 1
+        return reading
 
 
 def _read_and_compare(
@@ -71,11 +106,12 @@ def _read_and_compare(
             raise
         finally:
             assert scratch == body
-        assert _by_column(reading) == expected, body
-        _check_previous(reading, last)
         numbers = _check_numbers(reading, numbers)
+        keys = [numbers[number] for number in reading.numbered.rows.tolist()]
+        assert _by_column(reading, keys) == expected, body
+        _check_previous(reading, keys, last)
         if reading.previous is not None:
-            last = [reading.key(row) for row in range(len(reading))]
+            last = keys
         reader.keep(reading)
         assert not isinstance(expected, ExpositionError)
         read.append(expected)
@@ -97,13 +133,13 @@ class _Nothing:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _by_column(reading: Reading) -> Parsed:
+def _by_column(reading: Reading, keys: list[bytes]) -> Parsed:
     order = reading.order()
     rows = list(range(len(reading))) if order is None else sorted(range(len(reading)), key=order.__getitem__)
     place = {row: at for at, row in enumerate(rows)}
     values = [float(reading.values[row]) for row in rows]
     return Parsed(
-        [reading.key(row) for row in rows],
+        [keys[row] for row in rows],
         _Nothing(),  # type: ignore[arg-type]
         [struct.pack("<d", value) for value in values],
         {place[row]: at for row, at in reading.timestamps.items()},
@@ -112,18 +148,20 @@ def _by_column(reading: Reading) -> Parsed:
     )
 
 
-def _check_previous(reading: Reading, last: list[bytes]) -> None:
+def _check_previous(reading: Reading, keys: list[bytes], last: list[bytes]) -> None:
     if reading.previous is None:
-        assert [reading.key(row) for row in range(len(reading))] == last
+        assert keys == last
         return
     fresh = set(reading.fresh.tolist())
     for row, previous in enumerate(reading.previous.tolist()):
-        key = reading.key(row)
-        assert row in fresh if previous < 0 else last[previous] == key
+        assert row in fresh if previous < 0 else last[previous] == keys[row]
 
 
 def _check_numbers(reading: Reading, last: dict[int, bytes]) -> dict[int, bytes]:
-    """The keys by number, as whoever looks at what was born and what is gone alone knows them."""
+    """The keys by number, as whoever looks at what was born and what is gone alone knows them.
+
+    Of new rows the reader tells the key; what it says of others is compared with what the strict parser reads.
+    """
     numbered = reading.numbered
     born, gone = set(numbered.born.tolist()), set(numbered.gone.tolist())
     assert len(born) == len(numbered.born)
@@ -131,12 +169,13 @@ def _check_numbers(reading: Reading, last: dict[int, bytes]) -> dict[int, bytes]
     assert gone <= last.keys()
     keys = {number: key for number, key in last.items() if number not in gone}
     assert len(numbered.rows) == len(reading)
+    fresh = dict(zip(reading.fresh.tolist(), reading.keys(reading.fresh), strict=True))
     for row, number in enumerate(numbered.rows.tolist()):
         assert 0 <= number < numbered.limit
         assert number in keys or number in born
-        assert keys.setdefault(number, reading.key(row)) == reading.key(row)
+        if row in fresh:
+            assert keys.setdefault(number, fresh[row]) == fresh[row] == reading.key(row)
     assert keys.keys() == set(numbered.rows.tolist())
     if reading.previous is not None:
-        fresh = {reading.key(row) for row in reading.fresh.tolist()}
-        assert {keys[number] for number in born} <= fresh
+        assert {keys[number] for number in born} <= set(fresh.values())
     return keys

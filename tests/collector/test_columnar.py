@@ -213,7 +213,8 @@ def test_a_type_that_changes_makes_the_rows_of_its_family_new(reader: Reader) ->
     body = b"# TYPE a counter\na_total 1\nb 2\nab 3\n"
     reader.keep(reader.read(bytearray(body), TEXT))
     reading = reader.read(bytearray(body.replace(b"counter", b"gauge")), TEXT)
-    assert {reading.key(row) for row in reading.fresh.tolist()} == {b"a_total", b"ab"}  # ab only begins like it
+    fresh = {reading.key(row) for row in reading.fresh.tolist()}
+    assert {b"a_total"} <= fresh <= {b"a_total", b"ab"}  # ab only begins like it: one reader looks no closer
     reader.keep(reading)
     assert reader.read(bytearray(body.replace(b"counter", b"gauge")), TEXT).previous is None
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from bench.exposition import Exposition
 from collector.exposition import ExpositionError, ReaderChoice, choose_reader, new_reader
@@ -36,9 +36,20 @@ SECRET = bytes(16)
 needs_kernel = pytest.mark.skipif(KeyTable is None, reason=WITHOUT_KERNEL)
 
 
+Scanned = tuple[bytes, list[tuple[bytes, int]], bytes | None]
+
+
 def new_table() -> Table:
     assert KeyTable is not None
     return KeyTable(SECRET)
+
+
+def scan(
+    table: Table, body: bytes | bytearray, renewed: tuple[bytes, ...] = (), *, openmetrics: bool = False
+) -> Scanned | None:
+    """A whole body."""
+    table.begin(openmetrics, renewed)
+    return table.scanned() if table.feed(body) else None
 
 
 def lines(keys: list[str], start: int = 0) -> bytes:
@@ -175,7 +186,7 @@ def test_every_number_has_the_bits_of_the_correctly_rounded_one(
     text = str(digits)
     text = f"{'-' * is_negative}{text[:-point] or '0'}.{text[-point:]}" if point else f"{'-' * is_negative}{text}"
     for spelled in (text, f"{text}e{exponent}", f"{text}E{exponent:+d}"):
-        found = new_table().scan(b"a %b" % spelled.encode(), len(spelled) + 2, False)
+        found = scan(new_table(), b"a %b" % spelled.encode())
         expected = float(spelled)
         if np.isinf(expected):
             assert found is None
@@ -191,6 +202,7 @@ class TableMachine(RuleBasedStateMachine):
         super().__init__()
         self.table = new_table()
         self.known: dict[int, bytes] = {}
+        self.spelled: set[tuple[bytes, bool]] = set()
 
     @rule(
         keys=st.lists(st.integers(0, 40), max_size=60),
@@ -204,13 +216,15 @@ class TableMachine(RuleBasedStateMachine):
     ) -> None:
         table = self.table
         named = [b"k%d" % (key % 41) * (1 + key % 7) for key in keys]
-        body = b"".join(b"%b 1\n" % key for key in named)
-        assert table.scan(body, len(body), is_openmetrics) is not None
+        body = b"".join(b"%b 1\n" % key for key in named) + b"# EOF\n" * is_openmetrics
+        names = () if renewed is None else (b"k%d" % renewed * (1 + renewed % 7), b"o1")
+        assert scan(table, body, openmetrics=is_openmetrics) is not None
+        before = [key for key in named if key in names and (key, is_openmetrics) in self.spelled]
+        assert table.has_met(names) == bool(before)
+        assert scan(table, body, names, openmetrics=is_openmetrics) is not None
         for key in odd:
             table.add(b"o%d" % key)
         named += [b"o%d" % key for key in odd]
-        if renewed is not None:
-            table.renew((b"k%d" % renewed, b"o1"))
         found = table.rows(False)
         assert found is not None
         numbers, previous, born, gone = (np.frombuffer(part, np.int32).tolist() for part in found[:4])
@@ -220,20 +234,17 @@ class TableMachine(RuleBasedStateMachine):
         assert set(gone) == self.known.keys() - now.keys()
         assert [row < 0 for row in previous] == [number in born for number in numbers]
         assert all(self.known[number] == now[number] for number in now.keys() & self.known.keys())
+        assert all(table.key(number) == now[number] for number in born)
+        assert not {now[number] for number in now.keys() & self.known.keys()} & set(names)
         assert table.unchecked(0, 10**6) == []
         if is_kept:
             table.keep()
             self.known = now
+            self.spelled = {(key, is_openmetrics) for key in named}
 
     @rule(body=st.binary(max_size=40))
     def refuse(self, body: bytes) -> None:
-        self.table.scan(b"k1 1\nk2 2\n" + body + b"\n\nk3 1\n", len(body) + 15, True)
-        self.table.forget()
-
-    @invariant()
-    def all_keys_are_there(self) -> None:
-        self.table.forget()
-        assert all(self.table.key(number) == key for number, key in self.known.items())
+        assert scan(self.table, b"k1 1\nk2 2\n" + body + b"\n\nk3 1\n# EOF", openmetrics=True) is None
 
 
 TestTable = needs_kernel(TableMachine.TestCase)
@@ -264,8 +275,7 @@ def test_a_key_that_the_kernel_checks_is_one_that_the_strict_parser_takes(text: 
     """And one that it finds simple is not shown to it, but for those beyond ASCII or of many labels."""
     key = text.encode()
     table = new_table()
-    body = key + b" 1\n"
-    found = table.scan(body, len(body), False)
+    found = scan(table, key + b" 1\n")
     if found is None or found[1]:
         return
     is_checked = table.unchecked(0, 9) == []
@@ -279,8 +289,7 @@ def test_memory_is_bound_by_what_is_there_and_not_by_what_was() -> None:
     """A thousand keys come and go a hundred times; then two hundred thousand are there once."""
 
     def size_with(keys: list[str]) -> int:
-        body = lines(keys)
-        assert table.scan(body, len(body), False) is not None
+        assert scan(table, lines(keys)) is not None
         table.keep()
         return sys.getsizeof(table)
 
@@ -320,20 +329,20 @@ def test_what_is_asked_while_another_thread_scans_is_refused_and_harms_nothing()
     table = new_table()
     found: list[object] = []
 
-    def scan() -> None:
+    def scan_again() -> None:
         for _ in range(5):
             try:
-                found.append(table.scan(body, len(body), False))
+                found.append(scan(table, body))
             except RuntimeError as error:
                 found.append(error)
 
-    threads = [threading.Thread(target=scan) for _ in range(4)]
+    threads = [threading.Thread(target=scan_again) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert {type(one) for one in found} <= {tuple, RuntimeError}
-    assert table.scan(body, len(body), False) is not None
+    assert scan(table, body) is not None
 
 
 @needs_kernel
@@ -345,16 +354,15 @@ def test_wrong_calls_are_errors() -> None:
             call()
     with pytest.raises(ValueError, match="16 are allowed"):
         KeyTable(b"short")
-    for size in (-1, 4):
-        with pytest.raises(ValueError, match="of a body of 3"):
-            table.scan(b"a 1", size, False)
     with pytest.raises(KeyError):
         table.key(0)
     table.begin(False)
     with pytest.raises(TypeError):
         table.add("a")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        table.renew((b"a", "b"))  # type: ignore[arg-type]
+        table.begin(False, (b"a", "b"))  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="nothing is pending"):
+        table.feed(b"a 1")
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from collector.push.transport import Push
 from collector.push.uploader import Uploader
 from collector.push.version import VersionMemory, WireProtocol
 from collector.scrape import loop as scraping
-from collector.scrape.fetch import Fetcher, Page
+from collector.scrape.fetch import Fetcher, Page, TakePage
 from collector.scrape.horizon import Horizon
 from collector.scrape.loop import ScrapeContext, TargetLoop
 from collector.scrape.series import STALE, SeriesRules
@@ -63,7 +63,7 @@ class CountingFetcher(Fetcher):
     def pages(self) -> int:
         return len(self.served_ms)
 
-    async def fetch(self, target: Target) -> Page:
+    async def fetch(self, target: Target, take: TakePage | None = None) -> Page:
         self.served_ms.append(self._clock.now_ms())
         return Page(bytearray(b"n %d\n" % self.pages), "text/plain")
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from collector.client.plain import BadAnswer, HungUp, NotPlain, PlainClient, Request
+from collector.client.plain import BadAnswer, Head, HungUp, NotPlain, PlainClient, Request, Taker, Wanted
 
 BODY = b"".join(b'a{n="%d"} 1\n' % number for number in range(150_000))  # over a megabyte
 Answers = Callable[[int], list[bytes]]  # by the number of the request: the pieces to send; an empty one hangs up
@@ -47,7 +47,7 @@ async def get(answers: Answers, *, times: int = 1, limit: int = 0) -> tuple[list
         async with asyncio.timeout(20), server(answers) as (url, heads):
             bodies = []
             for _ in range(times):
-                _, body = await client.get(url, {"Accept": "x"}, limit, ssl.create_default_context(), None)
+                _, body = await client.get(url, {"Accept": "x"}, Wanted(limit), ssl.create_default_context(), None)
                 bodies.append(bytes(body))
                 client.bodies.give(body)
             client.close()
@@ -141,12 +141,72 @@ async def test_a_target_that_hangs_up_in_its_answer(answer: bytes) -> None:
 async def test_bodies_use_their_memory_again() -> None:
     client = PlainClient()
     async with server(lambda number: [sized(BODY[: len(BODY) - 9 * number])]) as (url, _):
-        first = (await client.get(url, {}, 0, ssl.create_default_context(), None))[1]
+        first = (await client.get(url, {}, Wanted(), ssl.create_default_context(), None))[1]
         client.bodies.give(first)
-        second = (await client.get(url, {}, 0, ssl.create_default_context(), None))[1]
+        second = (await client.get(url, {}, Wanted(), ssl.create_default_context(), None))[1]
         client.close()
     assert first is second
     assert second == BODY[:-18]
+
+
+class Piecewise:
+    """Takes large bodies as they come."""
+
+    def __init__(self) -> None:
+        self.heads: list[Head] = []
+        self.taken = bytearray()
+
+    def take(self, head: Head) -> Taker | None:
+        self.heads.append(head)
+        self.taken.clear()
+        return self if "text/plain" in head.headers.get("content-type", "text/plain") else None
+
+    def add(self, piece: memoryview, /) -> None:
+        self.taken += piece
+
+
+@pytest.mark.parametrize("size", [5_000, 10**8])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        sized(BODY),
+        sized(BODY) + b"bytes that nobody asked for",
+        chunked(BODY, 4096),
+        chunked(BODY, 10**7),
+        b"HTTP/1.1 200 OK\r\n\r\n" + BODY,
+    ],
+)
+async def test_a_large_body_is_taken_as_it_comes(answer: bytes, size: int) -> None:
+    client, takes = PlainClient(), Piecewise()
+    wanted = Wanted(len(BODY), taker=takes.take)
+    async with asyncio.timeout(20), server(lambda number: [*cut(answer, size), b""]) as (url, _):
+        for _ in range(2):
+            _, body = await client.get(url, {}, wanted, ssl.create_default_context(), None)
+            assert (bytes(body), bytes(takes.taken)) == (b"", BODY)
+    assert len(takes.heads) == 2
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [sized(BODY[:5000]), chunked(BODY[:5000], 999), sized(BODY).replace(b"plain", b"x")]
+)
+async def test_a_small_body_is_kept_whole_and_so_is_one_that_is_not_taken(answer: bytes) -> None:
+    client, takes = PlainClient(), Piecewise()
+    async with asyncio.timeout(20), server(lambda number: [answer]) as (url, _):
+        _, body = await client.get(url, {}, Wanted(taker=takes.take), ssl.create_default_context(), None)
+    assert body in (BODY, BODY[:5000])
+    assert not takes.taken
+    client.close()
+
+
+@pytest.mark.parametrize("answer", [sized(BODY), chunked(BODY, 4096), b"HTTP/1.1 200 OK\r\n\r\n" + BODY])
+async def test_a_body_that_is_taken_as_it_comes_has_a_limit_too(answer: bytes) -> None:
+    client, takes = PlainClient(), Piecewise()
+    wanted = Wanted(len(BODY) - 1, taker=takes.take)
+    async with asyncio.timeout(20), server(lambda number: [answer, b""]) as (url, _):
+        with pytest.raises(BadAnswer, match="longer than body_size_limit"):
+            await client.get(url, {}, wanted, ssl.create_default_context(), None)
+    client.close()
 
 
 async def asked(answer: bytes, request: Request | None = None, *, limit: int = 1000) -> tuple[int, bytes, bytes]:

@@ -5,7 +5,9 @@ Bytes are written into `buffer()` and counted by `received`. Of a body whose len
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from collector.client.plain.bodies import LARGE_BYTES, Bodies
 from collector.client.plain.head import (
@@ -23,12 +25,23 @@ _LARGE_STAGE_BYTES = 256 * 1024
 _TOO_LONG = "the body is longer than body_size_limit {} bytes"
 
 
+class Taker(Protocol):
+    """Takes a body piece by piece, in place of one memory for all of it."""
+
+    def add(self, piece: memoryview, /) -> None:
+        """The next bytes, which are others once this returns. Raises nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is taken: the whole body of a 200, up to `limit` bytes (0: any). `any_status`: any answer, cut there."""
+    """What is taken: the whole body of a 200, up to `limit` bytes (0: any). `any_status`: any answer, cut there.
+
+    `taker` is asked, once a body is known to be large, for what takes it (None: it is kept whole).
+    """
 
     limit: int = 0
     any_status: bool = False
+    taker: Callable[[Head], Taker | None] | None = None
 
 
 class AnswerReader:
@@ -43,6 +56,8 @@ class AnswerReader:
         self._head: Head | None = None
         self._body = bytearray()
         self._got = 0
+        self._taker: Taker | None = None  # of this body
+        self._may_take = False
         self._chunk = 0  # what is left of a chunk, its line end included
         self._is_done = True
 
@@ -50,6 +65,7 @@ class AnswerReader:
         """The next answer."""
         self._wanted, self._head, self._is_done = wanted, None, False
         self._got = self._chunk = self._staged = 0
+        self._taker, self._may_take = None, wanted.taker is not None
 
     def buffer(self) -> memoryview:
         """Where the next bytes belong."""
@@ -69,9 +85,13 @@ class AnswerReader:
             self._staged += size
             self._read_stage()
         head = self._head
-        if head is not None and head.length is not None and self._got >= min(head.length, len(self._body)):
+        if head is not None and head.length is not None and self._got >= self._size(head.length):
             self._is_done = True
         return self._is_done
+
+    def _size(self, length: int) -> int:
+        """How many bytes of a body of this length are taken."""
+        return length if self._taker is not None else min(length, len(self._body))
 
     def hung_up(self, error: Exception | None) -> None:
         """The connection ended. Raises HungUp, unless that is how the answer ends."""
@@ -80,10 +100,11 @@ class AnswerReader:
             raise HungUp(is_clean=head is None and self._staged == 0)
 
     def take(self) -> tuple[Head, bytearray]:
-        """The answer. Once."""
+        """The answer, without what a taker took. Once."""
         assert self._head is not None
         head, body, self._body = self._head, self._body, bytearray()
-        del body[self._got :]
+        del body[self._got if self._taker is None else 0 :]
+        self._taker = None
         self._last_size = max(self._got, _STAGE_BYTES)
         return head, body
 
@@ -105,9 +126,9 @@ class AnswerReader:
             self._read_chunks()
             return
         size, length = self._staged, self._head.length
-        if length is not None and size > length:  # bytes that no one asked for
+        if length is not None and size > length - self._got:  # bytes that no one asked for
             self._head.is_kept = False
-            size = length
+            size = length - self._got
         self._append(size)
         self._staged = 0
 
@@ -119,9 +140,11 @@ class AnswerReader:
             raise BadAnswer(f"HTTP status {head.status}; 200 is expected")
         self._head = head
         if length is None:
-            length = self._last_size
+            length = min(self._last_size, LARGE_BYTES) if self._may_take else self._last_size
         elif self._is_over(length):
             length = self._over()
+        elif length > LARGE_BYTES and self._offer():
+            return
         self._body = self._bodies.take(min(length, wanted.limit or length))
 
     def _read_chunks(self) -> None:
@@ -158,10 +181,28 @@ class AnswerReader:
         else:
             self._drop(at)
 
+    def _offer(self) -> bool:
+        """Whether there is a taker of this body, which then has what came so far."""
+        if self._may_take:
+            self._may_take = False
+            assert self._wanted.taker is not None
+            assert self._head is not None
+            self._taker = self._wanted.taker(self._head)
+            if self._taker is not None:
+                self._taker.add(memoryview(self._body)[: self._got])
+                self._body = bytearray()
+        return self._taker is not None
+
     def _append(self, size: int, at: int = 0) -> None:
-        body, got = self._body, self._got
+        got = self._got
         if self._is_over(got + size):
             size = self._over() - got
+        if (got + size > LARGE_BYTES and self._offer()) or self._taker is not None:
+            assert self._taker is not None
+            self._taker.add(memoryview(self._stage)[at : at + size])
+            self._got = got + size
+            return
+        body = self._body
         if got + size > len(body):
             body += bytes(max(got + size, 2 * len(body)) - len(body))
         body[got : got + size] = memoryview(self._stage)[at : at + size]

@@ -54,13 +54,15 @@ class PlainClient:
         self._idle: dict[tuple[str, str, int, ssl.SSLContext], PlainConnection] = {}
 
     async def get(
-        self, url: str, headers: Mapping[str, str], limit: int, tls: ssl.SSLContext, server_name: str | None
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        wanted: Wanted,
+        tls: ssl.SSLContext,
+        server_name: str | None,
     ) -> tuple[Head, bytearray]:
-        """A 200 with its body, `limit` bytes at most (0: any). Give the body back to `bodies`.
-
-        Raises OSError, ValueError, BadAnswer, NotPlain.
-        """
-        return await self._ask(Request(url, headers), Wanted(limit), tls, server_name)
+        """A 200 with its body. Give the body back to `bodies`. Raises OSError, ValueError, BadAnswer, NotPlain."""
+        return await self._ask(Request(url, headers), wanted, tls, server_name)
 
     async def ask(self, request: Request, limit: int, tls: ssl.SSLContext) -> tuple[Head, bytearray]:
         """Whatever is answered, cut at `limit` bytes. Raises OSError, ValueError, BadAnswer, NotPlain."""
