@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos.conftest import SCALE_OUT
-from tests.chaos.length import IS_LONG, LIMIT_SECONDS, OUTAGE_SECONDS, SEED, STORM_ROUNDS
+from tests.chaos.length import IS_LONG, LIMIT_SECONDS, OUTAGE_SECONDS, PATIENCE_SECONDS, SEED, STORM_ROUNDS
 from tests.chaos.program import until
 from tests.chaos.storage import Storage
 from tests.chaos.world import APART, World, open_world
@@ -116,5 +116,7 @@ def test_a_broker_that_is_down_for_long(world: World) -> None:
     back_ms = world.now_ms() + OUTAGE_SECONDS * 1000
     until("the end of the outage", lambda: world.now_ms() >= back_ms, OUTAGE_SECONDS + 60)
     broker.start()
-    world.drained()
+    world.drained(
+        PATIENCE_SECONDS + 2 * OUTAGE_SECONDS
+    )  # a push for each that waits: on a busy machine over a second
     world.expect_clean(after="a broker that was down")
