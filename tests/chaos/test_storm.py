@@ -116,7 +116,6 @@ def test_a_broker_that_is_down_for_long(world: World) -> None:
     back_ms = world.now_ms() + OUTAGE_SECONDS * 1000
     until("the end of the outage", lambda: world.now_ms() >= back_ms, OUTAGE_SECONDS + 60)
     broker.start()
-    world.drained(
-        PATIENCE_SECONDS + 2 * OUTAGE_SECONDS
-    )  # a push for each that waits: on a busy machine over a second
+    # A push for each that waits: on a busy machine that is more than a second for a second.
+    world.drained(PATIENCE_SECONDS + 2 * OUTAGE_SECONDS)
     world.expect_clean(after="a broker that was down")
