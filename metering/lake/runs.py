@@ -48,3 +48,28 @@ class SeriesRuns:
 
     series: pa.Table
     files: Sequence[FileRuns]
+
+
+def row_order(files: Sequence[FileRuns]) -> Integers | slice | None:
+    """The order of all files' rows, one file after the other, by slot and time; None: rows must be sorted.
+
+    Files mostly follow each other in time, so that whole runs are put behind each other.
+    """
+    slots = np.concatenate([file.slots for file in files])
+    counts = np.concatenate([file.counts for file in files])
+    times = np.concatenate([file.timestamps_ms for file in files])
+    starts = np.cumsum(counts) - counts
+    falls = times[1:] < times[:-1]
+    falls[starts[1:] - 1] = False
+    if falls.any():
+        return None
+    first, last = times[starts], times[starts + counts - 1]
+    order = np.lexsort((first, slots))
+    same = slots[order][1:] == slots[order][:-1]
+    if (same & (first[order][1:] < last[order][:-1])).any():
+        return None
+    if (order[1:] > order[:-1]).all():
+        return slice(None)
+    shifts = starts[order] - (np.cumsum(counts[order]) - counts[order])
+    rows: Integers = np.arange(len(times)) + np.repeat(shifts, counts[order])
+    return rows

@@ -18,7 +18,7 @@ from kernel.window import DAY_MS, Window
 from metering.lake.errors import LakeDamaged
 from metering.lake.merging import id_bytes, run_starts
 from metering.lake.ordering import Bools, Floats, Ids, Integers, sort_order
-from metering.lake.runs import FileRuns, SeriesRuns
+from metering.lake.runs import FileRuns, SeriesRuns, row_order
 from metering.lake.scaled import Scales
 from metering.lake.series_table import read_series
 from metering.lake.stored_values import StoredValues, read_columns
@@ -158,13 +158,19 @@ def _read_all(read: Callable[[Any], T], state: SamplesState, request: ScanReques
 
 def _read_samples(state: SamplesState, series: pa.Table, request: ScanRequest) -> Samples:
     reader = _FileReader(state.table, id_bytes(series.column("series_id")), request)
-    parts = _read_all(reader.read, state, request)
-    if not parts:
+    files = _read_all(reader.runs, state, request)
+    if not files:
         nothing = np.empty(0, np.int64)
         scaled = (nothing, nothing.astype(np.int8)) if request.as_integers else ()
         return Samples(nothing, nothing, np.empty(0), *scaled)
-    whole = Samples.joined(parts)
-    return whole.take(sort_order(whole.slots, whole.timestamps_ms))
+    whole = Samples.joined([_samples(runs, request) for runs in files])
+    order = row_order(files)
+    return whole.take(sort_order(whole.slots, whole.timestamps_ms) if order is None else order)
+
+
+def _samples(runs: FileRuns, request: ScanRequest) -> Samples:
+    scaled = runs.values.as_integers(runs.counts) if request.as_integers else ()
+    return Samples(np.repeat(runs.slots, runs.counts), runs.timestamps_ms, runs.values.values(), *scaled)
 
 
 class _FileReader:
@@ -174,11 +180,6 @@ class _FileReader:
         self._bounds = (ids[0].tobytes(), ids[-1].tobytes()) if len(ids) else (b"", b"")
         self._request = request
         self._must_know_all = request.names is None
-
-    def read(self, file: Any) -> Samples:
-        runs = self.runs(file)
-        scaled = runs.values.as_integers(runs.counts) if self._request.as_integers else ()
-        return Samples(np.repeat(runs.slots, runs.counts), runs.timestamps_ms, runs.values.values(), *scaled)
 
     def runs(self, file: Any) -> FileRuns:
         with self._io.new_input(file.file_path).open() as stream:
@@ -223,9 +224,10 @@ def _keep_carry_in(samples: Samples, start_ms: int) -> Bools:
 
 
 def _table(samples: Samples, series: pa.Table, conflicts: int, snapshot_id: int | None) -> pa.Table:
-    used, codes = np.unique(samples.slots, return_inverse=True)
-    mine = series.take(used).combine_chunks()
-    rows = pa.array(codes, pa.int32())
+    starts = np.flatnonzero(np.append(True, samples.slots[1:] != samples.slots[:-1])[: len(samples.slots)])
+    mine = series.take(samples.slots[starts]).combine_chunks()
+    counts = np.diff(np.append(starts, len(samples.slots)))
+    rows: Any = pa.array(np.repeat(np.arange(len(starts), dtype=np.int32), counts), pa.int32())
 
     def repeated(name: str, kind: Any) -> Any:
         distinct: Any = mine.column(name).cast(kind).combine_chunks().dictionary_encode()
