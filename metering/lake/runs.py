@@ -66,7 +66,7 @@ def row_order(files: Sequence[FileRuns]) -> Integers | slice | None:
     first, last = times[starts], times[starts + counts - 1]
     order = np.lexsort((first, slots))
     same = slots[order][1:] == slots[order][:-1]
-    if (same & (first[order][1:] < last[order][:-1])).any():
+    if (same & (first[order][1:] <= last[order][:-1])).any():
         return None
     if (order[1:] > order[:-1]).all():
         return slice(None)
