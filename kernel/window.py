@@ -12,6 +12,7 @@ from kernel.clock import from_ms, to_ms
 from kernel.errors import InvalidInput
 
 HOUR_MS = 3_600_000
+QUARTER_MS = HOUR_MS // 4  # the midnights of every zone in use lie at quarters of UTC hours
 DAY_MS = 24 * HOUR_MS
 FIRST_YEAR, LAST_YEAR = 1970, 9999  # beyond them some zone's midnight is no datetime
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
@@ -82,6 +83,11 @@ def hours_in(window: Window) -> Iterator[Window]:
     while start < window.end_ms:
         yield Window(start, start + HOUR_MS)
         start += HOUR_MS
+
+
+def whole_hours(window: Window) -> Window:
+    """The UTC hours that overlap `window`, as one."""
+    return Window(window.start_ms - window.start_ms % HOUR_MS, window.end_ms + -window.end_ms % HOUR_MS)
 
 
 def parse_zone(name: str, source: str = "zone") -> ZoneInfo:

@@ -14,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from kernel.ids import ClusterId, ProjectId
-from kernel.window import DAY_MS, HOUR_MS, Window
+from kernel.window import DAY_MS, HOUR_MS, QUARTER_MS, Window
 from metering.meters.arithmetic import Int64, exact, increments, integral_by_piece, summed_by_piece
 from metering.meters.catalogue import Kind, Meter
 from metering.meters.held import Held, gaps, union
 from metering.meters.levels import Level, summed_levels
 from metering.meters.series import Carry, MeterSeries, Seen, SeriesKey, see
 
-QUARTER_MS = 900_000
 QUARTERS = HOUR_MS // QUARTER_MS
 FORGOTTEN_MS = 35 * 24 * HOUR_MS  # a series silent for longer is no longer expected
 Figures = npt.NDArray[Any]  # (hours, quarters, 4) in the order of a piece; integers, Python's own if they are wide

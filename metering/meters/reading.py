@@ -15,13 +15,11 @@ import sqlalchemy as sa
 from kernel.errors import InvalidInput, NotFound
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
-from kernel.window import HOUR_MS, Window
+from kernel.window import HOUR_MS, QUARTER_MS, Window, whole_hours
 from metering.meters.arithmetic import SLOT_MS, nearest_rank, slot_integrals
 from metering.meters.catalogue import Catalogue, Denominator, Kind, Meter
 from metering.meters.models import meter_catalogues, meter_hours, meter_rows
 from metering.usage.model import MeterPart, MeterRow, MeterUsage
-
-QUARTER_MS = 900_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ def read_meter(connection: sa.Connection, request: MeterRequest) -> MeterUsage:
         missing_ms=sum(row.missing_ms for row in rows),
         estimated_ms=sum(row.estimated_ms for row in rows),
         revision_digest=_digest(request, catalogue, rows),
-        sealed=len(hours) * HOUR_MS == _whole_hours(window).length_ms,
+        sealed=len(hours) * HOUR_MS == whole_hours(window).length_ms,
     )
 
 
@@ -213,7 +211,7 @@ def _newest(request: MeterRequest) -> sa.Select[Any]:
 
 
 def _mine(table: sa.Table, request: MeterRequest) -> tuple[Any, ...]:
-    window = _whole_hours(request.window)
+    window = whole_hours(request.window)
     return (
         table.c.organization == request.organization,
         table.c.meter == request.meter,
@@ -224,10 +222,6 @@ def _mine(table: sa.Table, request: MeterRequest) -> tuple[Any, ...]:
 
 def _is_newest(table: sa.Table, newest: Any) -> Any:
     return (table.c.hour_ms == newest.c.hour_ms) & (table.c.revision == newest.c.revision)
-
-
-def _whole_hours(window: Window) -> Window:
-    return Window(window.start_ms - window.start_ms % HOUR_MS, window.end_ms + -window.end_ms % HOUR_MS)
 
 
 def _digest(request: MeterRequest, catalogue: str, rows: Iterable[MeterRow]) -> str:

@@ -15,8 +15,17 @@ from kernel.window import Window
 
 
 @dataclass(frozen=True, slots=True)
+class UsageGap:
+    """A part of an hour in which a component existed, as far as is known, and was not observed."""
+
+    window: Window
+    since_ms: int  # when the whole gap began, perhaps hours before
+    milli_vcpu: int | None  # its level just before that; None: not known
+
+
+@dataclass(frozen=True, slots=True)
 class UsageRow:
-    """What one component of one cluster used in one hour, by one revision of that hour.
+    """What one component of one cluster used in one hour, or the piece of it in a window, by one revision.
 
     `observed_ms` and `missing_ms` together are the time the component existed, as far as is known: at most the
     hour. Missing time is neither zero usage nor full usage.
@@ -33,6 +42,7 @@ class UsageRow:
     missing_ms: int
     peak_milli_vcpu: int
     sources: tuple[str, ...]  # "file-name sha256" of the lake files read
+    gaps: tuple[UsageGap, ...] = ()  # where the missing time lies; of hours sealed since that is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +108,7 @@ class UsageReader(Protocol):
     """Where billing gets usage from. Methods block."""
 
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
-        """The licence usage of `window`, which may be any window that is cut at hour edges."""
+        """The licence usage of `window`, which is cut at quarters of an hour."""
 
     def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
         """The usage of one meter, `group_by` cluster, project or None. Raises NotFound for an unknown meter."""

@@ -36,6 +36,9 @@ usage_rows = sa.Table(
     sa.Column("missing_ms", sa.BigInteger, nullable=False),
     sa.Column("peak_milli_vcpu", sa.BigInteger, nullable=False),
     sa.Column("open_at_end", sa.Boolean, nullable=False),
+    sa.Column(
+        "pieces", sa.Text, nullable=True
+    ),  # JSON, see `pieces`; none: one level all hour, or sealed before it
 )
 
 # What the closer has seen of an hour's files: not part of a revision, only saves reading them again.

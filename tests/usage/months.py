@@ -77,6 +77,7 @@ def seen(
         missing_ms=HOUR_MS - (end - start),
         peak_milli_vcpu=milli_vcpu,
         open_at_end=True,
+        gaps=tuple(Window(*gap) for gap in ((hour.start_ms, start), (end, hour.end_ms)) if gap[0] < gap[1]),
     )
     return Seen(row, ((start, milli_vcpu), (end, 0)))
 

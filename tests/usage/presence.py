@@ -8,7 +8,7 @@ neither like zero usage nor like full usage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +119,18 @@ def missing(held: Held, ended_ms: Iterable[int], span: Window, *, open_before: b
                 gaps.append(Window(at, gap_end))
         at, is_open = max(at, end), True
     return gaps
+
+
+def absent(held: Held, gaps: Iterable[Window], span: Window) -> Iterator[Window]:
+    """The windows of `span` that are neither held nor in `gaps`, in order."""
+    cut = held.cut(span)
+    known = [(gap.start_ms, gap.end_ms) for gap in gaps]
+    known += zip(cut.starts.tolist(), cut.ends.tolist(), strict=True)
+    at = span.start_ms
+    for start, end in [*sorted(known), (span.end_ms, span.end_ms)]:
+        if start > at:
+            yield Window(at, start)
+        at = max(at, end)
 
 
 def open_at(held: Held, ended_ms: Iterable[int], moment_ms: int, *, open_before: bool) -> bool:

@@ -129,8 +129,8 @@ def test_a_revised_hour_has_the_hour_after_it_looked_at_again(store: UsageStore)
     assert store.checked(ACME, SPAN).keys() == {HOURS[0].start_ms, HOURS[2].start_ms}
 
 
-def test_a_window_that_cuts_an_hour_is_refused(store: UsageStore) -> None:
-    with pytest.raises(InvalidInput, match="whole UTC hours"):
+def test_a_window_that_cuts_a_quarter_of_an_hour_is_refused(store: UsageStore) -> None:
+    with pytest.raises(InvalidInput, match="quarters of an hour"):
         store.month(ACME, Window(T0 + 1, T0 + HOUR_MS))
 
 
