@@ -25,7 +25,7 @@ from kernel.database import Database, sqlite_url
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
-from metering.usage.model import MeterPart, MeterUsage, UsageMonth, digest_of
+from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterUsage, UsageMonth, digest_of
 from tests.billing.deals import Office, contract_text
 
 MONTH = "2026-10"
@@ -39,7 +39,14 @@ CHARGES = 10  # beside the commitment and its overage: twelve lines
 class Levels:
     """Sealed usage that goes over the commitment every day from 9 to 17, each customer by another amount."""
 
-    def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
+    def meter(
+        self,
+        organization: OrganizationId,
+        meter: str,
+        window: Window,
+        group_by: str | None,
+        gaps: GapRule = NOT_BILLED,
+    ) -> MeterUsage:
         quantity = Fraction(int(meter.rpartition("-")[2]) * 777 + int(organization.rpartition("-")[2]) % 1000)
         parts = (MeterPart(group_by or "", quantity),)
         digest = digest_of(())

@@ -23,6 +23,7 @@ _FIXED = (
     "on_demand",
     "overage_basis",
     "gap_policy",
+    "gap_hours",
 )
 
 

@@ -39,7 +39,8 @@ from billing.tax import TaxRule
 from kernel.errors import Finding, raise_findings
 from kernel.settings import Section
 from kernel.steps import StepFunction
-from kernel.window import HOUR_MS, Window
+from kernel.window import HOUR_MS, QUARTER_MS, Window
+from metering.usage.model import GapPolicy, GapRule
 
 DAYS_IN_A_PRICED_YEAR = 365  # always, in leap years too
 MAX_TERM_YEARS = 20
@@ -137,14 +138,22 @@ class Contract(Section):
         default=None, description="net amount of a running month above which it is invoiced at once; none: never"
     )
     payment_days: StrictInt = Field(default=30, ge=0, le=365, description="days from issue until payment is due")
-    gap_policy: Literal["not-billed"] = Field(
-        default="not-billed", description="time without data is not billed, and stated on the invoice"
+    gap_policy: GapPolicy = Field(
+        default="not-billed", description="what time without data counts as; stated on the invoice in any case"
+    )
+    gap_hours: StrictInt = Field(
+        default=24, ge=1, le=744, description="for how many hours from its beginning a gap is filled by that policy"
     )
 
     @property
     def window(self) -> Window:
         """The term."""
         return Window(midnight_ms(self.term.start, self.time_zone), midnight_ms(self.term.end, self.time_zone))
+
+    @property
+    def gap_rule(self) -> GapRule:
+        """What missing time counts as, and for how long."""
+        return GapRule(self.gap_policy, self.gap_hours * HOUR_MS)
 
     @property
     def timeline(self) -> StepFunction:
@@ -202,15 +211,15 @@ def _term_findings(contract: Contract, source: str) -> Iterator[Finding]:
 
 
 def _edge_findings(contract: Contract, source: str) -> Iterator[Finding]:
-    """Usage is kept by whole UTC hours, so a billing period can't begin inside one."""
+    """Usage is kept by quarters of UTC hours, so a billing period can't begin inside one."""
     year, month = contract.term.start.year, contract.term.start.month
     edges = [contract.term.start, contract.term.end, *(step.start for step in contract.commitment)]
     while (first := date(year, month, 1)) < contract.term.end:
         edges.append(first)
         year, month = year + month // 12, month % 12 + 1
     for day in edges:
-        if midnight_ms(day, contract.time_zone) % HOUR_MS:
-            allowed = "a zone whose midnights in the term lie on whole UTC hours"
+        if midnight_ms(day, contract.time_zone) % QUARTER_MS:
+            allowed = "a zone whose midnights in the term lie on whole quarters of UTC hours"
             yield Finding(source, "time_zone", f"{contract.time_zone} (on {day})", allowed)
             return
 

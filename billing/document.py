@@ -6,8 +6,9 @@ from datetime import datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from billing.contract import LegalEntity, Party
+from billing.contract import Contract, LegalEntity, Party
 from billing.documents import Snapshot
+from billing.gaps import render_gaps
 from billing.pricing import PricedPart
 from billing.rating.fact import Fact
 from billing.rating.line import Derivation, Line
@@ -103,6 +104,7 @@ def _contract(draft: Draft) -> dict[str, Any]:
         "snapshot": agreed.snapshot.text,
         "on_demand": agreed.contract.on_demand,
         "gap_policy": agreed.contract.gap_policy,
+        **({"gap_hours": str(agreed.contract.gap_hours)} if _fills_gaps(agreed.contract) else {}),
         "price_per_vcpu_year": f"{agreed.price_per_vcpu_year:f}",
         "price_book": _book(book) if book else None,
         **({"charge_books": [_book(book) for book in agreed.charge_books]} if agreed.charge_books else {}),
@@ -175,10 +177,15 @@ def _usage(draft: Draft) -> dict[str, Any] | None:
         "merkle_root": tree_root(canonical_line(row) for row in usage.rows).hex(),
         "observed_ms": str(usage.observed_ms),
         "missing_ms": str(usage.missing_ms),
+        **({"gaps": render_gaps(usage.rows)} if _fills_gaps(contract) else {}),
         "sealed": usage.sealed,
         "days": usage_by_day(usage, contract.timeline, draft.period, contract.time_zone),
         "clusters": usage_by_cluster(usage.rows),
     }
+
+
+def _fills_gaps(contract: Contract) -> bool:
+    return contract.gap_policy != "not-billed"
 
 
 def _references(draft: Draft) -> dict[str, Any]:

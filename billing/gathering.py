@@ -137,7 +137,7 @@ class Gathering:
         organization = OrganizationId(agreed.contract.organization)
         meters = {
             (piece.charge.charge, piece.window): self.usage.meter(
-                organization, piece.charge.meter, piece.window, piece.charge.group_by
+                organization, piece.charge.meter, piece.window, piece.charge.group_by, agreed.contract.gap_rule
             )
             for piece in needed_meters(agreed, period)
         }

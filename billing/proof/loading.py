@@ -28,8 +28,8 @@ def load_usage(folder: Path, document: Mapping[str, Any], rows: tuple[UsageRow, 
     points = parse_json(read_file(folder / STEPS), folder / STEPS)
     step = StepFunction(tuple((at_ms, level) for at_ms, level in points))
     sums = _sums(rows, organization, period, str(folder / ROWS))
-    for hour in hours_in(period):
-        if step.integral(hour) != sums.get(hour.start_ms, 0):
+    for hour in (each.intersection(period) for each in hours_in(period)):
+        if hour and step.integral(hour) != sums.get(hour.start_ms, 0):
             found, allowed = str(step.integral(hour)), f"the sum of its rows, {sums.get(hour.start_ms, 0)}"
             raise InvalidInput.single(str(folder / STEPS), f"hour of {hour.start}", found, allowed)
     return UsageMonth(

@@ -13,6 +13,7 @@ from typing import Any
 from billing.agreed import AgreedContract, agreed_on
 from billing.corrections import corrected_lines
 from billing.draft import CREDIT_NOTE, USAGE
+from billing.gaps import with_gaps
 from billing.proof.amounts import check_lines, is_whole, rated_again
 from billing.proof.checkpoint import CHECKPOINTS, check_proof
 from billing.proof.held import Held, prove_held
@@ -131,6 +132,7 @@ def _usage(folder: Path, document: Mapping[str, Any]) -> UsageMonth:
     root = tree_root(canonical_line(row) for row in rows).hex()
     if root != stated:
         raise InvalidInput.single(str(folder / ROWS), "Merkle root", root, f"the invoice's, {stated}")
+    rows = with_gaps(rows, document["usage"].get("gaps", ()), str(folder / INVOICE))
     return load_usage(folder, document, rows)
 
 
@@ -148,6 +150,8 @@ def _correction(
         raise _wrong(within / BILLED, "number", original["number"], number)
     if not is_whole(agreed):
         return [], [f"the lines that correct {number}: its contract charges for other meters, or spend"]
+    if agreed.contract.gap_policy != "not-billed":
+        return [], [f"the lines that correct {number}: the gaps of its rows as they are now are not in the bundle"]
     counted = [original if one == number else _counted(within, one, authority_pem) for one in each["counted"]]
     latest = folder if document["kind"] == CREDIT_NOTE else within / NOW
     rows, stated_digest = load_rows(latest), each["revision_digest"]

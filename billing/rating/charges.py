@@ -77,7 +77,7 @@ def _notes(usage: MeterUsage) -> tuple[str, ...]:
     notes = []
     if not usage.sealed:
         notes.append("Some hours of this period are not sealed yet: the usage can still change.")
-    if usage.missing_ms:
+    if usage.missing_ms > usage.estimated_ms:
         notes.append("Data is missing for a part of this period; the usage in it is unknown and not billed.")
     if usage.estimated_ms:
         notes.append("A part of this usage is estimated, by the contract's gap policy.")

@@ -18,6 +18,7 @@ from billing.spread import integrals, local_days
 from kernel.quantity import VCPU_MINUTE_IN_MILLI_VCPU_MS, render_fraction, vcpu_minutes
 from kernel.steps import StepFunction
 from kernel.window import Window
+from metering.usage.filling import fill
 
 MINUTES_IN_A_PRICED_YEAR = DAYS_IN_A_PRICED_YEAR * 24 * 60
 _NOT_BILLED = Rate(Fraction(0), "not billed: the contract has no on-demand")
@@ -33,7 +34,8 @@ def overage_rate(price_per_vcpu_year: Fraction, currency: str) -> Rate:
 def overage(rated: RatingInput) -> Line:
     """The overage line. Without on-demand it is informational: such usage is stated, not billed."""
     contract, billed = rated.contract, rated.contract.on_demand
-    usage, basis = rated.usage.step, contract.overage_basis
+    filled = fill(rated.usage, contract.gap_rule)
+    usage, basis = filled.step, contract.overage_basis
     excess = excess_of(usage, contract.timeline, rated.period)
     above = overage_of(basis, usage, contract.timeline, rated.period)
     priced = Priced(
@@ -46,7 +48,7 @@ def overage(rated: RatingInput) -> Line:
             usage_fact("committed_milli_vcpu_ms", "Committed", contract.timeline.integral(rated.period)),
             usage_fact("overage_milli_vcpu_ms", "Above the commitment", excess.integral(rated.period)),
             vcpu_fact("peak_milli_vcpu", "Highest level", usage.maximum(rated.period)),
-            *coverage_facts(rated),
+            *coverage_facts(rated, filled),
         ),
         days=tuple(_by_day(excess, rated.period, contract.time_zone)) if basis == "instant" else (),
     )
@@ -61,7 +63,7 @@ def overage(rated: RatingInput) -> Line:
         derivation=derivation,
         tax=contract.tax,
         informational=not billed,
-        notes=coverage_notes(rated),
+        notes=coverage_notes(rated, filled),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from hashlib import sha256
 from typing import Any
@@ -18,18 +18,21 @@ from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, QUARTER_MS, Window, whole_hours
 from metering.meters.arithmetic import SLOT_MS, nearest_rank, slot_integrals
 from metering.meters.catalogue import Catalogue, Denominator, Kind, Meter
+from metering.meters.filling import added_by_quarter
+from metering.meters.hours import Piece
 from metering.meters.models import meter_catalogues, meter_hours, meter_rows
-from metering.usage.model import MeterPart, MeterRow, MeterUsage
+from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterRow, MeterUsage
 
 
 @dataclass(frozen=True, slots=True)
 class MeterRequest:
-    """What is asked for. `group_by`: cluster, project or None."""
+    """What is asked for. `group_by`: cluster, project or None; `gaps`: what missing time of a gauge counts as."""
 
     organization: OrganizationId
     meter: str
     window: Window
     group_by: str | None
+    gaps: GapRule = NOT_BILLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,8 @@ def read_meter(connection: sa.Connection, request: MeterRequest) -> MeterUsage:
         .where(*_mine(meter_rows, request))
         .order_by(meter_rows.c.hour_ms, meter_rows.c.number)
     )
-    stored = [_stored(row, meter, window, sources[row.hour_ms]) for row in connection.execute(query)]
+    added = _added(connection, request, meter)
+    stored = [_stored(row, meter, window, sources[row.hour_ms], added) for row in connection.execute(query)]
     rows = tuple(each.row for each in stored)
     return MeterUsage(
         organization=request.organization,
@@ -135,13 +139,35 @@ def _summed(rows: Sequence[_Stored], window: Window) -> tuple[StepFunction, Step
     return StepFunction.sum_of(steps).within(window), StepFunction.sum_of(seen).within(window)
 
 
-def _stored(row: Any, meter: Meter, window: Window, sources: tuple[str, ...]) -> _Stored:
+_Added = Mapping[tuple[str, str, str], Mapping[int, int]]  # by project, cluster and dimensions; by quarter
+
+
+def _added(connection: sa.Connection, request: MeterRequest, meter: Meter) -> _Added:
+    """What the gap policy adds, to integrals of gauges alone: a counter counts what it grew by after the gap."""
+    if request.gaps.policy == "not-billed" or meter.kind is not Kind.GAUGE_INTEGRAL:
+        return {}
+    window = request.window
+    reach = replace(request, window=Window(window.start_ms - request.gaps.most_ms, window.end_ms))
+    newest = _newest(reach).subquery()
+    query = sa.select(meter_rows).join(newest, _is_newest(meter_rows, newest)).where(*_mine(meter_rows, reach))
+    quarters: dict[tuple[str, str, str], dict[int, Piece]] = defaultdict(dict)
+    for row in connection.execute(query):
+        key = row.project, row.cluster, row.dimensions
+        for number, figures in enumerate(json.loads(row.figures)["quarters"]):
+            quarters[key][row.hour_ms + number * QUARTER_MS] = Piece(*figures)
+    return {key: added_by_quarter(found, window, request.gaps) for key, found in quarters.items()}
+
+
+def _stored(row: Any, meter: Meter, window: Window, sources: tuple[str, ...], of_gaps: _Added) -> _Stored:
     figures = json.loads(row.figures)
     hour = Window(row.hour_ms, row.hour_ms + HOUR_MS)
     inside = hour.intersection(window)
     assert inside is not None  # the query asks for hours that touch the window
     first, end = ((at - row.hour_ms) // QUARTER_MS for at in (inside.start_ms, inside.end_ms))
+    starts = range(inside.start_ms, inside.end_ms, QUARTER_MS)
+    added = of_gaps.get((row.project, row.cluster, row.dimensions), {})
     quarters = figures["quarters"][first:end]
+    counted = [(at, each[0] + added.get(at, 0)) for at, each in zip(starts, quarters, strict=True)]
     bits = (1 << end) - (1 << first)
     values = frozenset(value for value, seen in figures.get("values", {}).items() if seen & bits)
     points = [(at, level) for at, level in figures.get("points", ())]
@@ -151,26 +177,25 @@ def _stored(row: Any, meter: Meter, window: Window, sources: tuple[str, ...]) ->
         dimensions=tuple((name, value) for name, value in json.loads(row.dimensions)),
         hour=inside,
         revision=row.revision,
-        quantity=_of_hour(meter, quarters, points, values, inside),
+        quantity=_of_hour(meter, counted, points, values, inside),
         observed_ms=sum(each[2] for each in quarters),
         missing_ms=sum(each[3] for each in quarters),
-        estimated_ms=0,
+        estimated_ms=sum(each[3] for at, each in zip(starts, quarters, strict=True) if at in added),
         sources=sources,
     )
-    starts = range(inside.start_ms, inside.end_ms, QUARTER_MS)
-    return _Stored(found, [(at, each[0]) for at, each in zip(starts, quarters, strict=True)], points, values)
+    return _Stored(found, counted, points, values)
 
 
 def _of_hour(
     meter: Meter,
-    quarters: Sequence[Sequence[int]],
+    quarters: Sequence[tuple[int, int]],
     points: Sequence[tuple[int, int | None]],
     values: frozenset[str],
     inside: Window,
 ) -> int:
     """The row's integer: the sum, the count, the peak, for latest the last level, for a percentile the integral."""
     if meter.kind.adds_up:
-        return sum(each[0] for each in quarters)
+        return sum(quantity for _, quantity in quarters)
     if meter.kind is Kind.UNIQUE_COUNT:
         return len(values)
     step = StepFunction.of((at, level or 0) for at, level in points).within(inside)

@@ -62,6 +62,7 @@ class HourTable:
     peaks: Int64
     open_at_end: Bools
     pieces: Pieces
+    gaps: Pieces  # where `missing_ms` lies, level 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,9 @@ def hour_table(segments: Segments, views: Views, edges_ms: Int64, limit_ms: int,
     is_open = of_chosen(seen.last_ms) > of_chosen(seen.last_ended_ms)
     open_at_end = _carried(is_open, is_heard, open_before)
     open_at_start = np.concatenate([open_before[:, None], open_at_end[:, :-1]], axis=1)
-    missing = of_chosen(seen.missing_ms) + np.where(open_at_start, of_chosen(seen.missing_before_ms), 0)
-    missing = np.where(is_heard, missing, np.diff(edges_ms)[None, :])
+    before = np.where(is_heard, of_chosen(seen.missing_before_ms), np.diff(edges_ms)[None, :])
+    before = np.where(open_at_start, before, 0)
+    missing = of_chosen(seen.missing_ms) + before
     hour, component = np.nonzero(((observed > 0) | open_at_start).T)
     at = component, hour
     pieces = seen.pieces
@@ -121,7 +123,21 @@ def hour_table(segments: Segments, views: Views, edges_ms: Int64, limit_ms: int,
             pieces.ends[counts],
             pieces.levels[counts],
         ),
+        gaps=_gaps(seen, views, counts, before, edges_ms),
     )
+
+
+def _gaps(seen: _Seen, views: Views, counts: Bools, before_ms: Int64, edges_ms: Int64) -> Pieces:
+    """What is missing at the start of an hour, by component and hour, and after each piece that counts."""
+    component, hour = np.nonzero(before_ms)
+    at = np.flatnonzero(counts & (seen.piece_lost_ms > 0))
+    ends = seen.pieces.ends[at]
+    components = np.concatenate([component, views.components[seen.pieces.owners[at]]])
+    starts = np.concatenate([edges_ms[hour], ends])
+    until = np.concatenate([edges_ms[hour] + before_ms[component, hour], ends + seen.piece_lost_ms[at]])
+    hours = np.concatenate([hour, seen.piece_hours[at]])
+    order = np.lexsort((starts, components))
+    return Pieces(components[order], hours[order], starts[order], until[order], np.zeros_like(order))
 
 
 def steps_of(pieces: Pieces) -> Steps:
@@ -152,6 +168,7 @@ class _Seen:
     last_ended_ms: Int64  # when it was last seen to end; NEVER if it was not
     pieces: Stretches  # cut at the hours
     piece_hours: Int64
+    piece_lost_ms: Int64  # missing right after each piece
 
 
 def _seen(segments: Segments, views: Views, edges_ms: Int64, limit_ms: int) -> _Seen:
@@ -189,6 +206,7 @@ def _seen(segments: Segments, views: Views, edges_ms: Int64, limit_ms: int) -> _
         last_ended_ms=by_cell(*ended.last_by_cell(edges_ms), empty=NEVER),
         pieces=pieces,
         piece_hours=hours,
+        piece_lost_ms=lost,
     )
 
 

@@ -20,7 +20,7 @@ from kernel.clock import Clock
 from kernel.errors import Retry
 from kernel.ids import OrganizationId
 from kernel.logs import logger
-from kernel.window import DAY_MS, HOUR_MS, Window, day_of, hour_of, hours_in
+from kernel.window import DAY_MS, HOUR_MS, Window, day_of, hour_of, hours_in, whole_hours
 from metering.usage.hours import component_hours
 from metering.usage.meter import LICENCE_METER, GaugeMeter
 from metering.usage.read_ahead import GaugeSource, Read, ReadAhead
@@ -131,7 +131,7 @@ class HourCloser:
         """
         for _ in range(WINDOW_ATTEMPTS):
             try:
-                return await self._close(organization, window, from_first_file=False)
+                return await self._close(organization, whole_hours(window), from_first_file=False)
             except HoursMoved as moved:
                 last = moved
                 await self._clock.sleep(0)

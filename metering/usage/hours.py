@@ -13,6 +13,7 @@ from kernel.window import Window
 from metering.usage.array_hours import HourTable, Steps, Views, hour_table, steps_of
 from metering.usage.meter import Component
 from metering.usage.reading import GaugeReading
+from metering.usage.shapes import Shape, shapes_of
 
 
 class ComponentHour(NamedTuple):
@@ -25,6 +26,7 @@ class ComponentHour(NamedTuple):
     missing_ms: int
     peak_milli_vcpu: int
     open_at_end: bool
+    shape: Shape | None = None  # None: one level from end to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ def component_hours(
     numbers = {component: number for number, component in enumerate(components)}
     views = sorted({(numbers[each.component], each.collector) for each in reading.series})
     places = {view: number for number, view in enumerate(views)}
+    edges_ms = np.array([*(hour.start_ms for hour in hours), hours[-1].end_ms], np.int64)
     table = hour_table(
         reading.segments,
         Views(
@@ -54,11 +57,13 @@ def component_hours(
             np.array([component for component, _ in views], np.int64),
             len(components),
         ),
-        np.array([*(hour.start_ms for hour in hours), hours[-1].end_ms], np.int64),
+        edges_ms,
         limit_ms,
         np.array([component in open_before for component in components], np.bool_),
     )
     rows = _rows(table, components, [*(collector for _, collector in views), None])
+    for number, shape in shapes_of(table, edges_ms).items():
+        rows[number] = rows[number]._replace(shape=shape)
     steps = steps_of(table.pieces)
     places_of = np.arange(len(hours) + 1)
     row_bounds = np.searchsorted(table.hours, places_of).tolist()

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import sha256
-from typing import Protocol
+from typing import Literal, Protocol
 
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.merkle import root_of
@@ -73,7 +73,7 @@ class MeterRow:
     quantity: int
     observed_ms: int
     missing_ms: int
-    estimated_ms: int  # of `observed_ms`, what a gap policy filled in
+    estimated_ms: int  # of `missing_ms`, what a gap policy filled in; `quantity` holds it
     sources: tuple[str, ...]
 
 
@@ -104,13 +104,41 @@ class MeterUsage:
     sealed: bool
 
 
+GapPolicy = Literal["not-billed", "hold-last", "estimate"]
+
+
+@dataclass(frozen=True, slots=True)
+class GapRule:
+    """A policy, and for how long from its beginning a gap is filled."""
+
+    policy: GapPolicy
+    most_ms: int
+
+    def reach(self, gap: UsageGap) -> Window | None:
+        """The part of a gap that may be filled."""
+        end_ms = min(gap.window.end_ms, gap.since_ms + self.most_ms)
+        if self.policy == "not-billed" or end_ms <= gap.window.start_ms:
+            return None
+        return Window(gap.window.start_ms, end_ms)
+
+
+NOT_BILLED = GapRule("not-billed", 0)
+
+
 class UsageReader(Protocol):
     """Where billing gets usage from. Methods block."""
 
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
         """The licence usage of `window`, which is cut at quarters of an hour."""
 
-    def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
+    def meter(
+        self,
+        organization: OrganizationId,
+        meter: str,
+        window: Window,
+        group_by: str | None,
+        gaps: GapRule = NOT_BILLED,
+    ) -> MeterUsage:
         """The usage of one meter, `group_by` cluster, project or None. Raises NotFound for an unknown meter."""
 
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:

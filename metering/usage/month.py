@@ -17,9 +17,11 @@ from metering.usage.models import usage_hours, usage_rows
 from metering.usage.pieces import Figures, cut, parse_pieces
 
 
-def newest_revisions(organization: OrganizationId, window: Window) -> sa.Select[Any]:
-    """Start and newest revision of each hour that begins in `window`."""
-    return (
+def newest_revisions(
+    organization: OrganizationId, window: Window, sealed_by_ms: int | None = None
+) -> sa.Select[Any]:
+    """Start and newest revision of each hour that begins in `window` (of those sealed by a moment of the vendor)."""
+    query = (
         sa.select(usage_hours.c.hour_ms, sa.func.max(usage_hours.c.revision).label("revision"))
         .where(
             usage_hours.c.organization == organization,
@@ -28,16 +30,19 @@ def newest_revisions(organization: OrganizationId, window: Window) -> sa.Select[
         )
         .group_by(usage_hours.c.hour_ms)
     )
+    return query if sealed_by_ms is None else query.where(usage_hours.c.sealed_ms <= sealed_by_ms)
 
 
-def read_month(connection: sa.Connection, organization: OrganizationId, window: Window) -> UsageMonth:
-    """The newest revision of every hour that touches `window`.
+def read_month(
+    connection: sa.Connection, organization: OrganizationId, window: Window, sealed_by_ms: int | None = None
+) -> UsageMonth:
+    """The newest revision (of those sealed by a moment of the vendor) of every hour that touches `window`.
 
     Raises InvalidInput: it is not cut at quarters of hours, or inside an hour of which too little was kept.
     """
     if window.start_ms % QUARTER_MS or window.end_ms % QUARTER_MS:
         raise InvalidInput.single("usage", "window", str(window), "edges at whole quarters of an hour")
-    newest = newest_revisions(organization, whole_hours(window)).subquery()
+    newest = newest_revisions(organization, whole_hours(window), sealed_by_ms).subquery()
     hours = connection.execute(
         sa.select(usage_hours)
         .join(newest, (usage_hours.c.hour_ms == newest.c.hour_ms) & (usage_hours.c.revision == newest.c.revision))

@@ -7,13 +7,11 @@ them, because a contract may have them filled. An hour that is one level through
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, QUARTER_MS, Window
-from metering.usage.hours import ComponentHour
 from metering.usage.model import UsageGap
+from metering.usage.shapes import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """`last`: the level at the end of the hour, or before the gap that reaches it."""
+    """`last`: the last level that was held by the end of the hour, None if none is known."""
 
     quarters: tuple[Figures, ...]  # four
     gaps: tuple[UsageGap, ...]
@@ -54,30 +52,17 @@ def is_one_level(whole: Figures) -> bool:
     return whole.observed_ms == HOUR_MS and whole.milli_vcpu_ms == whole.peak_milli_vcpu * HOUR_MS
 
 
-def pieces_of(found: ComponentHour, hour: Window, before: Before | None) -> Pieces | None:
-    """What to keep of it; None where its integers say all. `before` is how the hour began, None: not known."""
-    whole = Figures(found.milli_vcpu_ms, found.observed_ms, found.missing_ms, found.peak_milli_vcpu)
-    if is_one_level(whole):
-        return None
-    step = StepFunction.of(found.points)
+def pieces_of(shape: Shape, hour: Window, before: Before | None) -> Pieces:
+    """What to keep of it. `before` is how the hour began, None: not known."""
     at_start = before or Before(None, hour.start_ms)
     gaps = tuple(
-        UsageGap(gap, at_start.since_ms, at_start.milli_vcpu)
-        if gap.start_ms == hour.start_ms
-        else UsageGap(gap, gap.start_ms, step.at(gap.start_ms - 1))
-        for gap in found.gaps
+        UsageGap(Window(start, end), at_start.since_ms, at_start.milli_vcpu)
+        if start == hour.start_ms
+        else UsageGap(Window(start, end), start, level)
+        for start, end, level in shape.gaps
     )
-    last = gaps[-1].milli_vcpu if gaps and gaps[-1].window.end_ms == hour.end_ms else step.at(hour.end_ms - 1)
-    quarters = tuple(
-        Figures(
-            milli_vcpu_ms=step.integral(quarter),
-            observed_ms=QUARTER_MS - _inside(found.gaps, quarter) - _inside(found.absent, quarter),
-            missing_ms=_inside(found.gaps, quarter),
-            peak_milli_vcpu=step.maximum(quarter),
-        )
-        for quarter in hour.split(list(range(hour.start_ms, hour.end_ms, QUARTER_MS)))
-    )
-    return Pieces(quarters, gaps, last)
+    last = at_start.milli_vcpu if shape.last is None else shape.last
+    return Pieces(tuple(Figures(*quarter) for quarter in shape.quarters), gaps, last)
 
 
 def cut(whole: Figures, pieces: Pieces | None, hour: Window, inside: Window) -> Figures | None:
@@ -113,8 +98,3 @@ def parse_pieces(text: str) -> Pieces:
     stored = json.loads(text)
     gaps = (UsageGap(Window(start, end), since, level) for start, end, since, level in stored["gaps"])
     return Pieces(tuple(Figures(*each) for each in stored["quarters"]), tuple(gaps), stored["last"])
-
-
-def _inside(parts: Sequence[Window], window: Window) -> int:
-    overlaps = (part.intersection(window) for part in parts)
-    return sum(each.length_ms for each in overlaps if each)

@@ -10,10 +10,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kernel.ids import OrganizationId
-from kernel.window import Window
+from kernel.ids import ClusterId, OrganizationId, ProjectId
+from kernel.window import HOUR_MS, Window
 from metering.usage.hours import ComponentHour
+from metering.usage.meter import Component
 from metering.usage.models import usage_checks, usage_hours, usage_rows
+from metering.usage.month import figures_of, newest_revisions
+from metering.usage.pieces import Before, Pieces, is_one_level, parse_pieces, pieces_of, render_pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,36 +33,22 @@ class HourToSeal:
     reason: str  # watermark, deadline or late
 
 
-def newest_of(organization: OrganizationId, window: Window, sealed_by_ms: int | None = None) -> sa.Select[Any]:
-    """The newest revision of each closed hour of the window (of those sealed by a moment of the vendor)."""
-    query = (
-        sa.select(usage_hours.c.hour_ms, sa.func.max(usage_hours.c.revision).label("revision"))
-        .where(
-            usage_hours.c.organization == organization,
-            usage_hours.c.hour_ms >= window.start_ms,
-            usage_hours.c.hour_ms < window.end_ms,
-        )
-        .group_by(usage_hours.c.hour_ms)
-    )
-    return query if sealed_by_ms is None else query.where(usage_hours.c.sealed_ms <= sealed_by_ms)
-
-
 def seal_hours(connection: sa.Connection, hours: Sequence[HourToSeal], sealed_ms: int) -> int:
     """See `UsageStore.seal`: `hours` are of one organization, in order of time. Returns how many were written."""
     if not hours:
         return 0
     organization, span = hours[0].organization, Window(hours[0].hour.start_ms, hours[-1].hour.end_ms)
-    revisions = {row.hour_ms: row.revision for row in connection.execute(newest_of(organization, span))}
+    revisions = {row.hour_ms: row.revision for row in connection.execute(newest_revisions(organization, span))}
     stored = _stored_figures(connection, organization, span, revisions)
     written: list[dict[str, Any]] = []
     rows: list[tuple[Any, ...]] = []
-    for hour in hours:
+    for hour, pieces in zip(hours, pieces_of_hours(connection, hours), strict=True):
         step = json.dumps(hour.step)
         before = revisions.get(hour.hour.start_ms, 0)
-        if before and stored[hour.hour.start_ms] == _figures(step, map(_compared, hour.components)):
+        if before and _is_same(stored[hour.hour.start_ms], _figures(step, _compared(hour, pieces))):
             continue
         written.append(_hour_values(hour, before + 1, step, sealed_ms))
-        rows += _row_values(hour, before + 1)
+        rows += _row_values(hour, pieces, before + 1)
     _note_checks(connection, hours, {values["hour_ms"] for values in written})
     if written:
         connection.execute(usage_hours.insert(), written)
@@ -101,10 +90,10 @@ def _hour_values(hour: HourToSeal, revision: int, step: str, sealed_ms: int) -> 
     }
 
 
-def _row_values(hour: HourToSeal, revision: int) -> Iterator[tuple[Any, ...]]:
+def _row_values(hour: HourToSeal, pieces: Mapping[Component, str], revision: int) -> Iterator[tuple[Any, ...]]:
     """In the order of the table's columns."""
     organization, hour_ms = hour.organization, hour.hour.start_ms
-    for component, collector, *figures in hour.components:
+    for component, collector, *figures, _ in hour.components:
         yield (
             organization,
             hour_ms,
@@ -114,6 +103,7 @@ def _row_values(hour: HourToSeal, revision: int) -> Iterator[tuple[Any, ...]]:
             component.name,
             collector,
             *figures,
+            pieces.get(component),
         )
 
 
@@ -134,9 +124,18 @@ def _figures(step: str, rows: Iterable[tuple[Any, ...]]) -> _Figures:
     return step, sorted(rows)
 
 
-def _compared(found: ComponentHour) -> tuple[Any, ...]:
-    component, _, *figures = found
-    return (component.project, component.cluster, component.name, *figures)
+def _compared(hour: HourToSeal, pieces: Mapping[Component, str]) -> Iterator[tuple[Any, ...]]:
+    for component, _, *figures, _ in hour.components:
+        yield (component.project, component.cluster, component.name, *figures, pieces.get(component))
+
+
+def _is_same(stored: _Figures, now: _Figures) -> bool:
+    """Hours that were sealed before `pieces` were kept have none, which is no difference."""
+    if stored == now:
+        return True
+    is_alike = stored[0] == now[0] and len(stored[1]) == len(now[1])
+    pairs = zip(stored[1], now[1], strict=False)
+    return is_alike and all(old[:-1] == new[:-1] and old[-1] in (None, new[-1]) for old, new in pairs)
 
 
 def _stored_figures(
@@ -145,7 +144,7 @@ def _stored_figures(
     """By start of the hour, what its newest revision says."""
     if not revisions:
         return {}
-    newest = newest_of(organization, span).subquery()
+    newest = newest_revisions(organization, span).subquery()
 
     def of_newest(table: sa.Table) -> sa.Select[Any]:
         is_newest = (table.c.hour_ms == newest.c.hour_ms) & (table.c.revision == newest.c.revision)
@@ -153,7 +152,51 @@ def _stored_figures(
 
     rows: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
     for row in connection.execute(of_newest(usage_rows)):
-        rows[row.hour_ms].append((row.project, row.cluster, row.component, *row[-5:]))
+        rows[row.hour_ms].append((row.project, row.cluster, row.component, *row[-6:]))
     return {
         hour.hour_ms: _figures(hour.step, rows[hour.hour_ms]) for hour in connection.execute(of_newest(usage_hours))
     }
+
+
+def pieces_of_hours(connection: sa.Connection, hours: Sequence[HourToSeal]) -> Iterator[dict[Component, str]]:
+    """What each hour keeps of its components that were not one level throughout, as text."""
+    before: HourToSeal | None = None
+    known: dict[Component, Pieces] = {}
+    for hour in hours:
+        start_ms = hour.hour.start_ms
+        shapes = [(found.component, found.shape) for found in hour.components if found.shape]
+        beginnings: dict[Component, Before] = {}
+        if any(shape.gaps and shape.gaps[0][0] == start_ms for _, shape in shapes):
+            if before is not None and before.hour.end_ms == start_ms:
+                beginnings = {
+                    found.component: known[found.component].before(before.hour)
+                    if found.shape
+                    else Before(found.peak_milli_vcpu, start_ms)
+                    for found in before.components
+                }
+            else:
+                beginnings = _stored_beginnings(connection, hour.organization, start_ms)
+        known = {name: pieces_of(shape, hour.hour, beginnings.get(name)) for name, shape in shapes}
+        before = hour
+        yield {name: render_pieces(pieces) for name, pieces in known.items()}
+
+
+def _stored_beginnings(
+    connection: sa.Connection, organization: OrganizationId, start_ms: int
+) -> dict[Component, Before]:
+    """How an hour begins for the components of the stored hour before it."""
+    earlier = Window(start_ms - HOUR_MS, start_ms)
+    newest = newest_revisions(organization, earlier).subquery()
+    query = (
+        sa.select(usage_rows)
+        .join(newest, (usage_rows.c.hour_ms == newest.c.hour_ms) & (usage_rows.c.revision == newest.c.revision))
+        .where(usage_rows.c.organization == organization)
+    )
+    found = {}
+    for row in connection.execute(query):
+        component = Component(ProjectId(row.project), ClusterId(row.cluster), row.component)
+        if row.pieces is not None:
+            found[component] = parse_pieces(row.pieces).before(earlier)
+        elif is_one_level(figures_of(row)):
+            found[component] = Before(row.peak_milli_vcpu, start_ms)
+    return found

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import Any
 
 import sqlalchemy as sa
 
 from kernel.database import Database
-from kernel.errors import InvalidInput, NotFound, Retry, truncate
+from kernel.errors import NotFound, Retry, truncate
 from kernel.ids import ClusterId, OrganizationId, ProjectId
-from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
 from metering.meters.models import meter_hours
 from metering.meters.reading import MeterRequest, read_meter
 from metering.usage.meter import Component
-from metering.usage.model import MeterUsage, UsageMonth, UsageRow, digest_of
+from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth
 from metering.usage.models import usage_checks, usage_hours, usage_rows
-from metering.usage.sealing import HourToSeal, newest_of, seal_hours
+from metering.usage.month import newest_revisions, read_month
+from metering.usage.sealing import HourToSeal, seal_hours
 
 MOST_MOMENTS = 100  # of sealing, that `month_of` looks back over
 
@@ -59,10 +57,8 @@ class UsageStore:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(key)))
 
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
-        """The newest revision of every hour of `window`. Raises InvalidInput unless it is cut at hour edges."""
-        if window.start_ms % HOUR_MS or window.end_ms % HOUR_MS:
-            raise InvalidInput.single("usage", "window", str(window), "edges at whole UTC hours")
-        return self._database.read(partial(_read_month, organization, window, None))
+        """The newest revision of every hour of `window`, which is cut at quarters of hours. Raises InvalidInput."""
+        return self._database.read(lambda connection: read_month(connection, organization, window))
 
     def month_of(self, organization: OrganizationId, window: Window, digest: str, until_ms: int) -> UsageMonth:
         """The revisions of a window that have that digest, as they stood at some moment up to `until_ms`.
@@ -74,7 +70,7 @@ class UsageStore:
             .distinct()
             .where(
                 usage_hours.c.organization == organization,
-                usage_hours.c.hour_ms >= window.start_ms,
+                usage_hours.c.hour_ms > window.start_ms - HOUR_MS,
                 usage_hours.c.hour_ms < window.end_ms,
                 usage_hours.c.sealed_ms <= until_ms,
             )
@@ -83,14 +79,21 @@ class UsageStore:
         )
         sealed = self._database.read(lambda connection: connection.execute(moments).scalars().all())
         for moment_ms in sealed:
-            found = self._database.read(partial(_read_month, organization, window, moment_ms))
+            found = self._database.read(partial(read_month, organization=organization, window=window, sealed_by_ms=moment_ms))
             if found.revision_digest == digest:
                 return found
         raise NotFound(f"{organization}: no revisions of {window} have the digest {truncate(digest)}")
 
-    def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
+    def meter(
+        self,
+        organization: OrganizationId,
+        meter: str,
+        window: Window,
+        group_by: str | None,
+        gaps: GapRule = NOT_BILLED,
+    ) -> MeterUsage:
         """See `UsageReader.meter`; `window` is cut at quarters of hours. Raises NotFound, InvalidInput."""
-        request = MeterRequest(organization, meter, window, group_by)
+        request = MeterRequest(organization, meter, window, group_by, gaps)
         return self._database.read(lambda connection: read_meter(connection, request))
 
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
@@ -112,7 +115,7 @@ class UsageStore:
 
     def open_components(self, organization: OrganizationId, before_ms: int) -> frozenset[Component]:
         """The components that existed at `before_ms`, by the newest revision of the hour that ends there."""
-        newest = newest_of(organization, Window(before_ms - HOUR_MS, before_ms)).subquery()
+        newest = newest_revisions(organization, Window(before_ms - HOUR_MS, before_ms)).subquery()
         query = (
             sa.select(usage_rows)
             .join(
@@ -156,59 +159,3 @@ def _check_unmoved(connection: sa.Connection, hours: Sequence[HourToSeal], expec
     for hour in hours:
         if now.get(hour.hour.start_ms) != expected.get(hour.hour.start_ms):
             raise HoursMoved(f"{hour.organization}: {hour.hour} was sealed by another closer meanwhile")
-
-
-def _read_month(
-    organization: OrganizationId, window: Window, sealed_by_ms: int | None, connection: sa.Connection
-) -> UsageMonth:
-    newest = newest_of(organization, window, sealed_by_ms).subquery()
-    hours = connection.execute(
-        sa.select(usage_hours)
-        .join(newest, (usage_hours.c.hour_ms == newest.c.hour_ms) & (usage_hours.c.revision == newest.c.revision))
-        .where(usage_hours.c.organization == organization)
-        .order_by(usage_hours.c.hour_ms)
-    ).all()
-    sources = {hour.hour_ms: tuple(json.loads(hour.sources)) for hour in hours}
-    rows = tuple(
-        _usage_row(row, sources[row.hour_ms])
-        for row in connection.execute(
-            sa.select(usage_rows)
-            .join(newest, (usage_rows.c.hour_ms == newest.c.hour_ms) & (usage_rows.c.revision == newest.c.revision))
-            .where(usage_rows.c.organization == organization)
-            .order_by(usage_rows.c.hour_ms, usage_rows.c.project, usage_rows.c.cluster, usage_rows.c.component)
-        )
-    )
-    step = StepFunction.of(
-        (at_ms, level) for hour in hours for at_ms, level in _cut(json.loads(hour.step), hour.hour_ms)
-    )
-    return UsageMonth(
-        organization=organization,
-        window=window,
-        rows=rows,
-        step=step,
-        observed_ms=sum(row.observed_ms for row in rows),
-        missing_ms=sum(row.missing_ms for row in rows),
-        revision_digest=digest_of(rows),
-        sealed=len(hours) * HOUR_MS == window.length_ms,
-    )
-
-
-def _cut(points: list[tuple[int, int]], hour_ms: int) -> list[tuple[int, int]]:
-    """An hour's points, zero from its start unless they say otherwise: hours are concatenated."""
-    return [(hour_ms, 0), *points] if not points or points[0][0] != hour_ms else points
-
-
-def _usage_row(row: Any, sources: tuple[str, ...]) -> UsageRow:
-    return UsageRow(
-        organization=OrganizationId(row.organization),
-        project=ProjectId(row.project),
-        cluster=ClusterId(row.cluster),
-        component=row.component,
-        hour=Window(row.hour_ms, row.hour_ms + HOUR_MS),
-        revision=row.revision,
-        milli_vcpu_ms=row.milli_vcpu_ms,
-        observed_ms=row.observed_ms,
-        missing_ms=row.missing_ms,
-        peak_milli_vcpu=row.peak_milli_vcpu,
-        sources=sources,
-    )

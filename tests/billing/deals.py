@@ -20,7 +20,7 @@ from kernel.errors import NotFound
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import Window, hours_in
-from metering.usage.model import MeterPart, MeterUsage, UsageMonth, UsageRow, digest_of
+from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterUsage, UsageMonth, UsageRow, digest_of
 
 ACME = OrganizationId("acme")
 NOVEMBER_3 = datetime(2026, 11, 3, 9, 30, tzinfo=UTC)
@@ -80,7 +80,14 @@ class RecordedUsage:
     rows: tuple[UsageRow, ...] = ()
     meters: dict[str, dict[str, dict[int, Fraction]]] = field(default_factory=dict)  # meter, group, hour ms
 
-    def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
+    def meter(
+        self,
+        organization: OrganizationId,
+        meter: str,
+        window: Window,
+        group_by: str | None,
+        gaps: GapRule = NOT_BILLED,
+    ) -> MeterUsage:
         if meter not in self.meters:
             raise NotFound(f"there is no meter {meter}")
         groups: dict[str, list[Fraction]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kernel.ids import ClusterId, CollectorId, OrganizationId, ProjectId
@@ -12,6 +12,7 @@ from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
 from metering.usage.model import UsageMonth, UsageRow, digest_of
 from metering.usage.sealing import HourToSeal
+from metering.usage.shapes import Shape
 
 ACME = OrganizationId("acme")
 Change = tuple[int, int | None]  # ms since the start of the month, milli-vCPU or None for missing
@@ -64,22 +65,64 @@ class Seen:
     points: tuple[tuple[int, int], ...]
 
 
+def shape_of(hour: Window, held: Sequence[tuple[int, int, int]], gaps: Sequence[Window]) -> Shape | None:
+    """The shape of an hour with these stretches (start, end, level) and gaps; None when it is of one level."""
+    if len(held) == 1 and held[0][1] - held[0][0] == hour.length_ms:
+        return None
+    quarters = []
+    for quarter in hour.split([hour.start_ms + hour.length_ms // 4 * at for at in range(4)]):
+        inside = list(_parts(quarter, held))
+        lost = [part for gap in gaps if (part := quarter.intersection(gap))]
+        quarters.append(
+            (
+                sum(part.length_ms * level for part, level in inside),
+                sum(part.length_ms for part, _ in inside),
+                sum(part.length_ms for part in lost),
+                max((level for _, level in inside), default=0),
+            )
+        )
+    levels: dict[int, int] = {end: level for _, end, level in held}
+    known = tuple((gap.start_ms, gap.end_ms, levels.get(gap.start_ms)) for gap in gaps)
+    return Shape(tuple(quarters), known, held[-1][2] if held else None)
+
+
+def _parts(window: Window, held: Sequence[tuple[int, int, int]]) -> Iterator[tuple[Window, int]]:
+    for start, end, level in held:
+        part = window.intersection(Window(start, end))
+        if part:
+            yield part, level
+
+
 def seen(
     hour: Window, milli_vcpu: int = 4000, *, until_ms: int | None = None, after_ms: int = 0, cluster: str = "orders"
 ) -> Seen:
     """A query component held at one level from `after_ms` to `until_ms` of the hour; the rest is missing."""
     start, end = hour.start_ms + after_ms, hour.start_ms + (HOUR_MS if until_ms is None else until_ms)
+    return seen_at(hour, [(start, end, milli_vcpu)], cluster)
+
+
+def nothing_seen(hour: Window) -> Seen:
+    """The same component, of which nobody heard in the hour."""
+    return seen_at(hour, [])
+
+
+def seen_at(hour: Window, held: Sequence[tuple[int, int, int]], cluster: str = "orders") -> Seen:
+    """The same component held at these levels (start, end, milli-vCPU); the rest of the hour is missing."""
+    observed_ms = sum(end - start for start, end, _ in held)
+    edges = [hour.start_ms, *(at for start, end, _ in held for at in (start, end)), hour.end_ms]
+    gaps = [Window(*pair) for pair in zip(edges[::2], edges[1::2], strict=True) if pair[0] < pair[1]]
     row = ComponentHour(
         component=Component(ProjectId("prod"), ClusterId(cluster), "query"),
-        collector=CollectorId("col-a"),
-        milli_vcpu_ms=milli_vcpu * (end - start),
-        observed_ms=end - start,
-        missing_ms=HOUR_MS - (end - start),
-        peak_milli_vcpu=milli_vcpu,
+        collector=CollectorId("col-a") if held else None,
+        milli_vcpu_ms=sum((end - start) * level for start, end, level in held),
+        observed_ms=observed_ms,
+        missing_ms=hour.length_ms - observed_ms,
+        peak_milli_vcpu=max((level for _, _, level in held), default=0),
         open_at_end=True,
-        gaps=tuple(Window(*gap) for gap in ((hour.start_ms, start), (end, hour.end_ms)) if gap[0] < gap[1]),
+        shape=shape_of(hour, held, gaps),
     )
-    return Seen(row, ((start, milli_vcpu), (end, 0)))
+    points = {end: 0 for _, end, _ in held} | {start: level for start, _, level in held}
+    return Seen(row, tuple(sorted(points.items())))
 
 
 def to_seal(hour: Window, *components: Seen, files: str = "a") -> HourToSeal:

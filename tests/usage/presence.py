@@ -8,7 +8,7 @@ neither like zero usage nor like full usage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,13 +60,17 @@ class Held:
         inside = (self.starts < window.end_ms) & (self.ends > window.start_ms)
         return int(self.levels[inside].max()) if inside.any() else 0
 
-    def points(self, window: Window) -> list[tuple[int, int]]:
-        """Breakpoints (ms, level) inside the window, level 0 where nothing is held."""
+    def within(self, window: Window) -> tuple[tuple[int, int, int], ...]:
+        """Start, end and level of the stretches, cut to the window."""
         inside = (self.starts < window.end_ms) & (self.ends > window.start_ms)
         starts = np.maximum(self.starts[inside], window.start_ms).tolist()
         ends = np.minimum(self.ends[inside], window.end_ms).tolist()
+        return tuple(zip(starts, ends, self.levels[inside].tolist(), strict=True))
+
+    def points(self, window: Window) -> list[tuple[int, int]]:
+        """Breakpoints (ms, level) inside the window, level 0 where nothing is held."""
         points: list[tuple[int, int]] = []
-        for start, end, level in zip(starts, ends, self.levels[inside].tolist(), strict=True):
+        for start, end, level in self.within(window):
             if points and points[-1][0] == start:
                 points.pop()  # contiguous: the level changes without touching zero
             points += [(start, level), (end, 0)]
@@ -119,18 +123,6 @@ def missing(held: Held, ended_ms: Iterable[int], span: Window, *, open_before: b
                 gaps.append(Window(at, gap_end))
         at, is_open = max(at, end), True
     return gaps
-
-
-def absent(held: Held, gaps: Iterable[Window], span: Window) -> Iterator[Window]:
-    """The windows of `span` that are neither held nor in `gaps`, in order."""
-    cut = held.cut(span)
-    known = [(gap.start_ms, gap.end_ms) for gap in gaps]
-    known += zip(cut.starts.tolist(), cut.ends.tolist(), strict=True)
-    at = span.start_ms
-    for start, end in [*sorted(known), (span.end_ms, span.end_ms)]:
-        if start > at:
-            yield Window(at, start)
-        at = max(at, end)
 
 
 def open_at(held: Held, ended_ms: Iterable[int], moment_ms: int, *, open_before: bool) -> bool:

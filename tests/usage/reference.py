@@ -31,6 +31,8 @@ class ComponentHour:
     peak_milli_vcpu: int
     points: tuple[tuple[int, int], ...]  # breakpoints of its level inside the hour
     open_at_end: bool
+    held: tuple[tuple[int, int, int], ...] = ()  # start, end, level
+    gaps: tuple[Window, ...] = ()
 
 
 @dataclass(slots=True)
@@ -103,7 +105,7 @@ def _best(component: Component, views: Sequence[_View], hour: Window, *, open_be
         return chosen if chosen.observed_ms or chosen.missing_ms or open_before else None
     if not open_before:
         return None
-    return ComponentHour(component, None, 0, 0, hour.length_ms, 0, (), open_at_end=True)
+    return ComponentHour(component, None, 0, 0, hour.length_ms, 0, (), open_at_end=True, gaps=(hour,))
 
 
 def _seen(component: Component, view: _View, hour: Window, *, open_before: bool) -> ComponentHour:
@@ -118,6 +120,8 @@ def _seen(component: Component, view: _View, hour: Window, *, open_before: bool)
         peak_milli_vcpu=view.held.peak(hour),
         points=tuple(view.held.points(hour)),
         open_at_end=open_at(view.held, ended_ms, hour.end_ms, open_before=open_before),
+        held=view.held.within(hour),
+        gaps=tuple(gaps),
     )
 
 

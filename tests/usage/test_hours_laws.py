@@ -13,6 +13,7 @@ from kernel.window import Window
 from metering.usage.hours import ComponentHour, UsageHour, component_hours
 from metering.usage.meter import LICENCE_METER, Component
 from tests.usage import reference
+from tests.usage.months import shape_of
 from tests.usage.oracle import Key
 from tests.usage.scrapes import STALE, TENANT, Row, gauge, lake_table, reading, scrape
 
@@ -76,6 +77,7 @@ def test_hours_are_those_of_the_reference(rows: list[Row], before: frozenset[Key
                 each.missing_ms,
                 each.peak_milli_vcpu,
                 each.open_at_end,
+                shape_of(hour, each.held, each.gaps),
             )
             for each in expected[hour]
         ]
