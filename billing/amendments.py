@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 
 from billing.contract import Contract
 from billing.licence import Licence
 from kernel.errors import Finding
 from kernel.quantity import render_fraction
+from kernel.steps import StepFunction
 
 # What an amendment may not touch: invoices of the term were computed from it.
 _FIXED = (
@@ -24,6 +25,9 @@ _FIXED = (
     "overage_basis",
     "gap_policy",
     "gap_hours",
+    "capacity_true_up",
+    "trial",
+    "renews",
 )
 
 
@@ -65,21 +69,59 @@ def licence_findings(
     if contract is None or contract.organization != licence.organization:
         allowed = f"a stored contract of organization {licence.organization}"
         yield Finding(source, "contract", licence.contract, allowed)
-    elif not contract.on_demand:
-        yield from _beyond_commitment(licence, contract, source)
-    for other in others:
-        if other.licence == licence.licence:
-            if other.organization != licence.organization:
-                yield Finding(source, "organization", licence.organization, f"{other.organization}, as before")
-        elif other.window.intersection(licence.window):
+    others = tuple(others)
+    before = [other for other in others if other.licence == licence.licence]
+    beside = [other for other in others if other.licence != licence.licence]
+    if contract is not None and not contract.on_demand:
+        together = [other for other in beside if other.contract == contract.contract]
+        yield from _beyond_commitment([licence, *together], contract, source)
+    for other in before:
+        if other.organization != licence.organization:
+            yield Finding(source, "organization", licence.organization, f"{other.organization}, as before")
+    if licence.adds_to is not None:
+        yield from _addition(licence, beside, source)
+    for other in beside:
+        if other.window.intersection(licence.window) and not _stack(licence, other):
             found = f"{licence.valid.start} to {licence.valid.end}"
-            allowed = f"no overlap with licence {other.licence}, {other.valid.start} to {other.valid.end}"
+            allowed = (
+                f"no overlap with licence {other.licence}, {other.valid.start} to {other.valid.end}, unless one of "
+                "the two has `stacks: true` or adds to the other"
+            )
             yield Finding(source, "valid", found, allowed)
 
 
-def _beyond_commitment(licence: Licence, contract: Contract, source: str) -> Iterator[Finding]:
-    """Without on-demand, what the licence gives above the commitment would be used and never billed."""
-    excess = (licence.timeline - contract.timeline).positive_part()
+def _stack(licence: Licence, other: Licence) -> bool:
+    """Whether both may be valid at once."""
+    return (
+        licence.stacks
+        or other.stacks
+        or licence.adds_to == other.licence
+        or other.adds_to == licence.licence
+        or (licence.adds_to is not None and licence.adds_to == other.adds_to)
+    )
+
+
+def _addition(licence: Licence, beside: Iterable[Licence], source: str) -> Iterator[Finding]:
+    """An addition is co-termed: it begins in the validity of what it adds to, and ends with it."""
+    main = next((other for other in beside if other.licence == licence.adds_to), None)
+    if main is None or main.organization != licence.organization or main.adds_to is not None:
+        allowed = f"a stored licence of organization {licence.organization} that adds to no other"
+        yield Finding(source, "adds_to", str(licence.adds_to), allowed)
+        return
+    if licence.contract != main.contract:
+        yield Finding(source, "contract", licence.contract, f"{main.contract}, as licence {main.licence}")
+    if licence.window.end_ms != main.window.end_ms:
+        allowed = f"{main.valid.end} in {main.time_zone}, as licence {main.licence}"
+        yield Finding(source, "valid.end", str(licence.valid.end), allowed)
+    if licence.window.start_ms < main.window.start_ms:
+        allowed = f"{main.valid.start} or later, as licence {main.licence}"
+        yield Finding(source, "valid.start", str(licence.valid.start), allowed)
+
+
+def _beyond_commitment(licences: Sequence[Licence], contract: Contract, source: str) -> Iterator[Finding]:
+    """Without on-demand, what licences give together above the commitment would be used and never billed."""
+    given = StepFunction.sum_of(licence.timeline for licence in licences)
+    excess = (given - contract.timeline).positive_part()
     if excess.points:
         allowed = f"at most the commitment of contract {contract.contract}, which has no on-demand, at any time"
         most = render_fraction(Fraction(max(value for _, value in excess.points), 1000), 3)

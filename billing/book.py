@@ -14,6 +14,7 @@ from billing.documents import Snapshot, render_content
 from billing.licence import Licence, capacity_of, parse_licence
 from billing.models import contracts, invoices, licences, price_books
 from billing.prices import PriceBook, parse_price_book
+from billing.renewing import renewed_contract, renewed_licences
 from billing.store import (
     add_snapshot,
     agree_stored,
@@ -88,6 +89,17 @@ class ContractBook:
 
         self.database.transact(add)
         return licence
+
+    def renew(self, contract: str, actor: str) -> Contract:
+        """Store the contract and licences of the next term; again changes nothing. Raises NotFound, Conflict."""
+        agreed = self.contract(contract)
+        old, now_ms = agreed.contract, self.clock.now_ms()
+        following, text = renewed_contract(old, agreed.snapshot.text, now_ms)
+        renewed = self.add_contract(text, following, actor)
+        licences = self.licences(OrganizationId(old.organization))
+        for name, licence in renewed_licences(old, licences, renewed.term.end):
+            self.add_licence(licence, name, actor)
+        return renewed
 
     def contract(self, contract: str) -> AgreedContract:
         """The newest version of a contract. Raises NotFound."""

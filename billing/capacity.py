@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from billing.errors import CapacityRefused
-from billing.licence import Licence, capacity_of
+from billing.licence import Licence, capacity_of, counting_at
 from billing.models import reservations
 from billing.rating.fact import render_vcpu
 from billing.store import load_contracts, load_licences, lock_organization
@@ -76,10 +76,10 @@ class LicenceCapacity:
     ) -> None:
         now_ms = self.clock.now_ms()
         licences = load_licences(connection, organization)
-        valid = [licence for licence in licences if now_ms in licence.window]
+        valid = counting_at(licences, now_ms)
         if not valid:
             raise CapacityRefused(f"{organization}: {_why_none(licences, now_ms)}, so nothing may grow")
-        capacity = capacity_of(valid).at(now_ms)
+        capacity = capacity_of(licences).at(now_ms)
         if others + wanted <= capacity or _has_on_demand(connection, organization, valid):
             return
         raise CapacityRefused(

@@ -36,6 +36,7 @@ from billing.prices import VCPU_YEAR
 from billing.pricing.discounts import Discount
 from billing.pricing.spend import SpendBounds, SpendCommitment
 from billing.tax import TaxRule
+from billing.terms import CapacityTrueUpTerms, Renewal, term_findings
 from kernel.errors import Finding, raise_findings
 from kernel.settings import Section
 from kernel.steps import StepFunction
@@ -145,6 +146,16 @@ class Contract(Section):
         default=24, ge=1, le=744, description="for how many hours from its beginning a gap is filled by that policy"
     )
 
+    capacity_true_up: CapacityTrueUpTerms | None = Field(
+        default=None,
+        description="use above the commitment is bought as capacity when a period ends, not by minutes",
+    )
+    trial: StrictBool = Field(
+        default=False, description="true: nothing of the term is billed, neither commitment nor usage above it"
+    )
+    renewal: Renewal | None = Field(default=None, description="none: the contract ends with its term")
+    renews: Id | None = Field(default=None, description="the contract that this one renews")
+
     @property
     def window(self) -> Window:
         """The term."""
@@ -171,6 +182,7 @@ def parse_contract(text: str, source: str) -> Contract:
             *_price_findings(contract, source),
             *charge_findings(contract.charges, contract.term.start, source),
             *_discount_findings(contract, source),
+            *term_findings(contract, source),
         ]
     )
     raise_findings(_edge_findings(contract, source))

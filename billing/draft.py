@@ -20,7 +20,8 @@ from billing.corrections import Correction
 from billing.document import render_document
 from billing.rating import rate
 from billing.rating.commitment import CommitmentCharge, commitment
-from billing.rating.line import Line, RatingInput
+from billing.rating.line import CapacityPeak, Line, RatingInput
+from billing.rating.true_up import CAPACITY_TRUE_UP
 from billing.tax import TaxGroup, tax_groups
 from billing.thresholds import THRESHOLD, credit_lines, threshold_lines
 from kernel.errors import truncate
@@ -102,6 +103,7 @@ class MeasuredPeriod:
     thresholds: tuple[Mapping[str, Any], ...] = ()  # standing threshold invoices of the month
     threshold_issue: int = 1  # which the next one would be
     corrections: tuple[Correction, ...] = ()  # of earlier months, each of a positive sum
+    capacity_peaks: tuple[CapacityPeak, ...] = ()  # what a capacity true-up that is due is made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ def rated_lines(agreed: AgreedContract, period: Window, measured: MeasuredPeriod
             spent_before=measured.spent_before or Money.zero(unit),
             charges=agreed.charges,
             meters=measured.meters,
+            capacity_peaks=measured.capacity_peaks,
         )
     )
 
@@ -159,7 +162,7 @@ def threshold_draft(agreed: AgreedContract, month: str, period: Window, measured
     threshold, unit = agreed.contract.threshold, currency(agreed.contract.currency)
     if threshold is None:
         return None
-    rated = rated_lines(agreed, period, measured)
+    rated = [line for line in rated_lines(agreed, period, measured) if line.kind != CAPACITY_TRUE_UP]
     lines = threshold_lines(rated, measured.thresholds, threshold, period, unit)
     if not lines:
         return None

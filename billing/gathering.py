@@ -20,9 +20,13 @@ from billing.draft import (
     needed_meters,
     rated_lines,
 )
+from billing.fields import midnight_ms
 from billing.invoices import Invoice, Issued, find_issues, load_issued
 from billing.issuing import creditable
 from billing.proof.rows import render_steps
+from billing.rating.bases import excess_of
+from billing.rating.line import CapacityPeak
+from billing.rating.true_up import due_periods
 from billing.spent import spent_before
 from billing.thresholds import THRESHOLD
 from kernel.clock import Clock
@@ -30,6 +34,7 @@ from kernel.database import Database
 from kernel.ids import OrganizationId
 from kernel.money import Money, currency
 from kernel.window import DAY_MS, Window
+from metering.usage.filling import fill
 from metering.usage.model import UsageReader
 
 MARGIN_MS = DAY_MS  # a revision may be sealed between the reading of a draft and its number
@@ -61,6 +66,7 @@ class Gathering:
             thresholds=tuple(each for one, each in of_month if one.kind == THRESHOLD),
             threshold_issue=issued.issues(THRESHOLD, month) + 1,
             corrections=tuple(corrections),
+            capacity_peaks=measured.capacity_peaks,
         )
 
     def credits_due(self, contract: str, issued: Issued | None = None) -> list[Draft]:
@@ -88,7 +94,10 @@ class Gathering:
                 continue
             document = original.document
             period = _window(document)
-            if not self.usage.revised_since(original.organization, period, original.issued_ms - MARGIN_MS):
+            reach = (
+                _reach(agreed_on(document), period) if "capacity_true_up" in _contract_text(document) else period
+            )
+            if not self.usage.revised_since(original.organization, reach, original.issued_ms - MARGIN_MS):
                 continue
             found = self._correction(original, document, period, issued)
             if found is not None:
@@ -142,7 +151,33 @@ class Gathering:
             for piece in needed_meters(agreed, period)
         }
         spent = spent_before(agreed.contract, period, (one.document for one in issued if one.kind == USAGE))
-        return MeasuredPeriod(self.usage.month(organization, period), meters, spent)
+        usage = self.usage.month(organization, period)
+        peaks, is_sealed = self._peaks(agreed, period)
+        return MeasuredPeriod(
+            usage if is_sealed else replace(usage, sealed=False), meters, spent, capacity_peaks=peaks
+        )
+
+    def _peaks(self, agreed: AgreedContract, period: Window) -> tuple[tuple[CapacityPeak, ...], bool]:
+        """What a capacity true-up that is due rests on, and whether all hours of it are sealed."""
+        contract, found, is_sealed = agreed.contract, [], True
+        for start, end in due_periods(contract, period):
+            window = Window(midnight_ms(start, contract.time_zone), midnight_ms(end, contract.time_zone))
+            usage = self.usage.month(OrganizationId(contract.organization), window)
+            above = excess_of(fill(usage, contract.gap_rule).step, contract.timeline, window).maximum(window)
+            found.append(CapacityPeak(start, end, window, above))
+            is_sealed = is_sealed and usage.sealed
+        return tuple(found), is_sealed
+
+
+def _reach(agreed: AgreedContract, period: Window) -> Window:
+    """All that a monthly invoice rests on: with a capacity true-up, the term's year so far."""
+    due = due_periods(agreed.contract, period)
+    first_ms = midnight_ms(due[0][0], agreed.contract.time_zone) if due else period.start_ms
+    return Window(min(first_ms, period.start_ms), period.end_ms)
+
+
+def _contract_text(document: Mapping[str, Any]) -> str:
+    return str(document["contract"]["snapshot"])
 
 
 def _window(document: Mapping[str, Any]) -> Window:

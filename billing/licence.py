@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
-from pydantic import Field
+from pydantic import Field, StrictBool, StrictInt
 
 from billing.contract import CapacityStep, Term, rising_dates
 from billing.documents import parse_document
@@ -28,6 +29,16 @@ class Licence(Section):
         min_length=1, max_length=400, description="licensed vCPU; the first step begins with the validity"
     )
 
+    stacks: StrictBool = Field(
+        default=False, description="true: valid beside other licences of the organization, their capacities add"
+    )
+    adds_to: Id | None = Field(
+        default=None, description="the licence that this one adds capacity to; it ends on the same day"
+    )
+    grace_days: StrictInt = Field(
+        default=0, ge=0, le=90, description="days after its end in which it still counts, flagged, if none follows"
+    )
+
     @property
     def window(self) -> Window:
         """When it is valid."""
@@ -48,8 +59,33 @@ def parse_licence(text: str, source: str) -> Licence:
 
 
 def capacity_of(licences: Sequence[Licence]) -> StepFunction:
-    """The milli-vCPU that these licences give together over time."""
-    return StepFunction.sum_of(licence.timeline for licence in licences)
+    """The milli-vCPU that these licences give together over time, in the grace after their end too."""
+    graces = (
+        StepFunction.constant(grace, licence.capacity[-1].milli_vcpu)
+        for licence in licences
+        if (grace := grace_of(licence, licences))
+    )
+    return StepFunction.sum_of((*(licence.timeline for licence in licences), *graces))
+
+
+def grace_of(licence: Licence, licences: Sequence[Licence]) -> Window | None:
+    """When it still counts after its end: for its days of grace, until another licence begins, if one does."""
+    end_ms = licence.window.end_ms
+    until_ms = midnight_ms(licence.valid.end + timedelta(days=licence.grace_days), licence.time_zone)
+    followed_ms = min(
+        (other.window.start_ms for other in licences if other.window.start_ms >= end_ms), default=until_ms
+    )
+    until_ms = min(until_ms, followed_ms)
+    return Window(end_ms, until_ms) if until_ms > end_ms else None
+
+
+def counting_at(licences: Sequence[Licence], now_ms: int) -> list[Licence]:
+    """The licences that are valid at a moment, or in grace."""
+    return [
+        licence
+        for licence in licences
+        if now_ms in licence.window or ((grace := grace_of(licence, licences)) and now_ms in grace)
+    ]
 
 
 def covered_until_ms(licences: Sequence[Licence], now_ms: int) -> int:
@@ -76,3 +112,8 @@ def _findings(licence: Licence, source: str) -> Iterator[Finding]:
     if steps[0].start != valid.start:
         yield Finding(source, "capacity[0].start", str(steps[0].start), f"valid.start, {valid.start}")
     yield from rising_dates(steps, source, "capacity")
+    if licence.adds_to == licence.licence:
+        yield Finding(source, "adds_to", licence.licence, "another licence")
+    for index, step in enumerate(steps):
+        if step.start >= valid.end:
+            yield Finding(source, f"capacity[{index}].start", str(step.start), f"before valid.end, {valid.end}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from billing.licence import Licence, capacity_of, covered_until_ms
+from billing.licence import Licence, capacity_of, covered_until_ms, grace_of
 from kernel.steps import StepFunction
 from kernel.window import DAY_MS, Window
 
@@ -25,8 +25,9 @@ class LicenceState:
     capacity: int
     used: int
     until_ms: int  # end of the validity that holds now, through licences that follow without a gap
-    crossed: tuple[str, ...]  # "70 %", "30 days"
+    crossed: tuple[str, ...]  # "70 %", "30 days", "in grace"
     exhausted_ms: int | None
+    grace_until_ms: int | None = None  # None: not in grace
 
     @property
     def remaining(self) -> int:
@@ -39,12 +40,15 @@ def licence_state(licences: Sequence[Licence], usage: StepFunction, now_ms: int)
     capacity = capacity_of(licences)
     until_ms = covered_until_ms(licences, now_ms)
     licensed, used = capacity.at(now_ms), usage.at(now_ms)
+    graces = [grace for licence in licences if (grace := grace_of(licence, licences)) and now_ms in grace]
+    is_expired = now_ms >= until_ms
     return LicenceState(
         capacity=licensed,
         used=used,
         until_ms=until_ms,
-        crossed=tuple(_crossed(licensed, used, until_ms - now_ms)),
+        crossed=(*_crossed(licensed, used, until_ms - now_ms), *(("in grace",) if graces and is_expired else ())),
         exhausted_ms=forecast(capacity, usage, now_ms, until_ms),
+        grace_until_ms=max(grace.end_ms for grace in graces) if graces and is_expired else None,
     )
 
 

@@ -23,6 +23,7 @@ from billing.commands.context import (
     write_file,
 )
 from billing.document import utc_text
+from billing.licence import grace_of
 from billing.licence_file import key_id, parse_public_key, read_signed_licence, sign_licence
 from billing.licence_state import FORECAST_DAYS, licence_state
 from billing.prices import parse_price_book
@@ -123,6 +124,15 @@ def list_contracts(ctx: typer.Context, organization: OnlyOrganization = None) ->
         )
 
 
+@contract_app.command("renew")
+def renew_contract(
+    ctx: typer.Context, contract: Annotated[str, typer.Argument(help="Id of the contract.")]
+) -> None:
+    """Store the contract and licences of the next term, once notice can't be given any more. Repeatable."""
+    renewed = book_of(ctx).renew(contract, ACTOR)
+    typer.echo(f"{renewed.contract}  {renewed.term.start} to {renewed.term.end}, renews {renewed.renews}")
+
+
 @licence_app.command("add")
 def add_licence(ctx: typer.Context, file: File) -> None:
     """Store a licence, or an amendment as its next version."""
@@ -160,7 +170,9 @@ def check_licence_file(
     typer.echo(
         f"valid {licence.valid.start} to {licence.valid.end}, now {render_vcpu(licence.timeline.at(now_ms))} vCPU"
     )
-    if now_ms not in licence.window:
+    if grace := next((each for each in [grace_of(licence, [licence])] if each and now_ms in each), None):
+        typer.echo(f"expired, and in grace until {utc_text(grace.end_ms)}: renew it")
+    elif now_ms not in licence.window:
         raise Refuse(f"{file}: not valid now: {'expired' if now_ms >= licence.window.end_ms else 'not begun'}")
 
 
@@ -179,6 +191,8 @@ def show_licence_status(ctx: typer.Context, organization: Organization) -> None:
         f"{render_vcpu(state.used)} of {render_vcpu(state.capacity)} vCPU, {render_vcpu(state.remaining)} left"
     )
     typer.echo(f"valid until {utc_text(state.until_ms)}")
+    if state.grace_until_ms is not None:
+        typer.echo(f"expired, and in grace until {utc_text(state.grace_until_ms)}: renew it")
     if state.crossed:
         typer.echo(f"crossed: {', '.join(state.crossed)}")
     if state.exhausted_ms is not None:

@@ -69,12 +69,12 @@ def commitment_period(commitment: SpendCommitment, term_start: date, day: date) 
     step = MONTHS[commitment.every]
     elapsed = (day.year - term_start.year) * 12 + day.month - term_start.month
     index = elapsed // step
-    if _months_after(term_start, index * step) > day:
+    if months_after(term_start, index * step) > day:
         index -= 1
-    return _months_after(term_start, index * step), _months_after(term_start, (index + 1) * step)
+    return months_after(term_start, index * step), months_after(term_start, (index + 1) * step)
 
 
-def _months_after(start: date, months: int) -> date:
+def months_after(start: date, months: int) -> date:
     """The same day of a later month, or its last day where it has no such day."""
     year, month = start.year + (start.month - 1 + months) // 12, (start.month - 1 + months) % 12 + 1
     following = date(year + month // 12, month % 12 + 1, 1)

@@ -25,7 +25,8 @@ def currency_of(document: Mapping[str, Any]) -> Currency:
 
 def is_whole(agreed: AgreedContract) -> bool:
     """Whether licence usage and contract are all that a month's lines are made of."""
-    return not (agreed.contract.charges or agreed.contract.spend_commitment)
+    contract = agreed.contract
+    return not (contract.charges or contract.spend_commitment or contract.capacity_true_up)
 
 
 def rated_again(document: Mapping[str, Any], agreed: AgreedContract, usage: UsageMonth) -> tuple[Line, ...]:

@@ -9,6 +9,7 @@ from billing.rating.charges import charge_lines, pieces_of
 from billing.rating.commitment import commitment_information
 from billing.rating.line import Line, RatingInput
 from billing.rating.overage import overage
+from billing.rating.true_up import capacity_true_up_lines
 
 Stage = Callable[[RatingInput, Sequence[Line]], Iterable[Line]]
 
@@ -18,7 +19,8 @@ MONTHLY_STAGES: tuple[Stage, ...] = (
     lambda rated, _: charge_lines(rated),
     spend_lines,  # of what was charged, before any discount
     true_up_lines,
-    discount_lines,  # last, of all that is above
+    discount_lines,  # of all that is above
+    capacity_true_up_lines,  # capacity counts towards no bound and no discount, as the committed one does not
 )
 
 __all__ = ["MONTHLY_STAGES", "pieces_of", "rate"]

@@ -30,9 +30,9 @@ class CommitmentCharge:
 
 
 def charges_of(contract: Contract) -> Iterator[CommitmentCharge]:
-    """The charges of a contract's commitment, one for each step that adds capacity, by date."""
+    """The charges of a contract's commitment, one for each step that adds capacity, by date; none of a trial."""
     before = 0
-    for step in contract.commitment:
+    for step in contract.commitment if not contract.trial else ():
         if step.milli_vcpu > before:
             window = Window(midnight_ms(step.start, contract.time_zone), contract.window.end_ms)
             yield CommitmentCharge(step.start, window, step.milli_vcpu - before)
@@ -73,7 +73,12 @@ def commitment_information(rated: RatingInput) -> Line:
     priced = Priced(
         quantity=Fraction(contract.timeline.integral(rated.period), 1000 * 3_600_000),
         unit="vCPU-hour",
-        rate=Rate(Fraction(0), "charged once at the start of the term, on its own invoice"),
+        rate=Rate(
+            Fraction(0),
+            "not billed: a trial"
+            if contract.trial
+            else "charged once at the start of the term, on its own invoice",
+        ),
         facts=(
             usage_fact("committed_milli_vcpu_ms", "Committed", contract.timeline.integral(rated.period)),
             *_term_facts(contract),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from fractions import Fraction
 
 from billing.charges import AgreedCharges
@@ -14,6 +15,16 @@ from billing.tax import TaxRule
 from kernel.money import Currency, Money
 from kernel.window import Window
 from metering.usage.model import MeterUsage, UsageMonth
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityPeak:
+    """The highest use above the commitment in one period of a capacity true-up."""
+
+    start: date
+    end: date  # first day after
+    window: Window
+    above_milli_vcpu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +41,7 @@ class RatingInput:
     meters: Mapping[tuple[str, Window], MeterUsage] = field(
         default_factory=dict
     )  # by charge and part of the period
+    capacity_peaks: tuple[CapacityPeak, ...] = ()  # of the term's year so far, when the last of them is due
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from billing.contract import DAYS_IN_A_PRICED_YEAR
+from billing.contract import DAYS_IN_A_PRICED_YEAR, Contract
 from billing.rating.bases import BASIS_TEXT, excess_of, overage_of
 from billing.rating.coverage import coverage_facts, coverage_notes
 from billing.rating.fact import text_fact, usage_fact, vcpu_fact
@@ -21,7 +21,6 @@ from kernel.window import Window
 from metering.usage.filling import fill
 
 MINUTES_IN_A_PRICED_YEAR = DAYS_IN_A_PRICED_YEAR * 24 * 60
-_NOT_BILLED = Rate(Fraction(0), "not billed: the contract has no on-demand")
 
 
 def overage_rate(price_per_vcpu_year: Fraction, currency: str) -> Rate:
@@ -32,8 +31,9 @@ def overage_rate(price_per_vcpu_year: Fraction, currency: str) -> Rate:
 
 
 def overage(rated: RatingInput) -> Line:
-    """The overage line. Without on-demand it is informational: such usage is stated, not billed."""
-    contract, billed = rated.contract, rated.contract.on_demand
+    """The overage line. Without on-demand, in a trial, or beside a true-up it is stated, not billed."""
+    contract = rated.contract
+    unbilled = _why_not_billed(contract)
     filled = fill(rated.usage, contract.gap_rule)
     usage, basis = filled.step, contract.overage_basis
     excess = excess_of(usage, contract.timeline, rated.period)
@@ -41,7 +41,9 @@ def overage(rated: RatingInput) -> Line:
     priced = Priced(
         quantity=above / VCPU_MINUTE_IN_MILLI_VCPU_MS,
         unit="vCPU-minute",
-        rate=overage_rate(rated.price_per_vcpu_year, rated.currency.code) if billed else _NOT_BILLED,
+        rate=overage_rate(rated.price_per_vcpu_year, rated.currency.code)
+        if unbilled is None
+        else Rate(Fraction(0), f"not billed: {unbilled}"),
         facts=(
             text_fact("overage_basis", "Basis", BASIS_TEXT[basis]),
             usage_fact("used_milli_vcpu_ms", "Used", usage.integral(rated.period)),
@@ -56,15 +58,23 @@ def overage(rated: RatingInput) -> Line:
     return Line(
         kind="overage",
         description="On-demand usage above the commitment"
-        if billed
-        else "Usage above the commitment (the contract has no on-demand: not billed)",
+        if unbilled is None
+        else f"Usage above the commitment ({unbilled}: not billed)",
         period=rated.period,
         amount=amount,
         derivation=derivation,
         tax=contract.tax,
-        informational=not billed,
+        informational=unbilled is not None,
         notes=coverage_notes(rated, filled),
     )
+
+
+def _why_not_billed(contract: Contract) -> str | None:
+    if contract.trial:
+        return "a trial"
+    if contract.capacity_true_up is not None:
+        return f"capacity is trued up by the {contract.capacity_true_up.every}"
+    return None if contract.on_demand else "the contract has no on-demand"
 
 
 def _by_day(excess: StepFunction, period: Window, zone: str) -> Iterator[tuple[str, Fraction]]:

@@ -17,6 +17,7 @@ from billing.corrections import CORRECTION, CREDIT, THRESHOLD_CREDIT
 from billing.document import utc_ms, utc_text
 from billing.draft import CREDIT_NOTE
 from billing.rating.adjusting import DISCOUNT, MAXIMUM, MINIMUM, TRUE_UP
+from billing.rating.true_up import CAPACITY_TRUE_UP
 from kernel.clock import from_ms
 from kernel.quantity import render_fraction
 from kernel.window import Window, month, month_name
@@ -176,7 +177,7 @@ def _shared(document: Mapping[str, Any], charge: Charge) -> Row:
 
 def _category(kind: str) -> str:
     original = kind.removeprefix(f"{CORRECTION}:").removeprefix(f"{CREDIT}:")
-    if original in {COMMITMENT, TRUE_UP}:
+    if original in {COMMITMENT, TRUE_UP, CAPACITY_TRUE_UP}:
         return "Purchase"
     if original in {MINIMUM, MAXIMUM} or original.startswith(f"{DISCOUNT}:"):
         return "Adjustment"
