@@ -39,20 +39,21 @@ def _filled(quarters: Mapping[int, Piece], window: Window, rule: GapRule) -> Ite
             yield at
 
 
-def _observed_hours(quarters: Mapping[int, Piece]) -> dict[int, Piece]:
-    hours: dict[int, Piece] = {}
+def _observed_hours(quarters: Mapping[int, Piece]) -> dict[int, tuple[int, int]]:
+    """Quantity and observed time of each hour with any, by its start."""
+    hours: dict[int, tuple[int, int]] = {}
     for at, piece in quarters.items():
         if piece.observed_ms:
-            start = at - at % HOUR_MS
-            hours[start] = hours.get(start, Piece()) + piece
+            quantity, observed_ms = hours.get(at - at % HOUR_MS, (0, 0))
+            hours[at - at % HOUR_MS] = quantity + piece.quantity, observed_ms + piece.observed_ms
     return hours
 
 
-def _estimate(at: int, piece: Piece, hours: Mapping[int, Piece], starts: list[int]) -> int:
+def _estimate(at: int, piece: Piece, hours: Mapping[int, tuple[int, int]], starts: list[int]) -> int:
     hour = at - at % HOUR_MS
     earlier, later = bisect_right(starts, hour), bisect_left(starts, hour)
     chosen = {*starts[max(0, earlier - 1) : earlier], *starts[later : later + 1]}
-    known = sum((hours[start] for start in chosen), Piece())
-    if not known.observed_ms:
+    quantity, observed_ms = (sum(hours[start][which] for start in chosen) for which in (0, 1))
+    if not observed_ms:
         return piece.held_on
-    return (2 * piece.missing_ms * known.quantity + known.observed_ms) // (2 * known.observed_ms)
+    return (2 * piece.missing_ms * quantity + observed_ms) // (2 * observed_ms)

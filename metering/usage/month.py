@@ -20,7 +20,7 @@ from metering.usage.pieces import Figures, cut, parse_pieces
 def newest_revisions(
     organization: OrganizationId, window: Window, sealed_by_ms: int | None = None
 ) -> sa.Select[Any]:
-    """Start and newest revision of each hour that begins in `window` (of those sealed by a moment of the vendor)."""
+    """Start and newest revision of each hour that begins in `window` (of those sealed by then)."""
     query = (
         sa.select(usage_hours.c.hour_ms, sa.func.max(usage_hours.c.revision).label("revision"))
         .where(

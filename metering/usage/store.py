@@ -79,7 +79,9 @@ class UsageStore:
         )
         sealed = self._database.read(lambda connection: connection.execute(moments).scalars().all())
         for moment_ms in sealed:
-            found = self._database.read(partial(read_month, organization=organization, window=window, sealed_by_ms=moment_ms))
+            found = self._database.read(
+                partial(read_month, organization=organization, window=window, sealed_by_ms=moment_ms)
+            )
             if found.revision_digest == digest:
                 return found
         raise NotFound(f"{organization}: no revisions of {window} have the digest {truncate(digest)}")

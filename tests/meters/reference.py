@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from kernel.window import DAY_MS, Window
+from kernel.window import DAY_MS, QUARTER_MS, Window
 from metering.meters.arithmetic import Int64, increments, integral_by_piece, summed_by_piece
 from metering.meters.catalogue import Kind, Meter
-from metering.meters.hours import FORGOTTEN_MS, QUARTER_MS, QUARTERS, MeterHour, Piece, RowHour, RowKey
+from metering.meters.hours import FORGOTTEN_MS, QUARTERS, MeterHour, Piece, RowHour, RowKey
 from metering.meters.levels import Level
 from metering.meters.series import Carry, MeterSeries, Seen, SeriesKey, see
 from tests.usage.presence import Held, missing, union
