@@ -84,6 +84,7 @@ def build_gateway(parts: GatewayParts) -> web.Application:
     write = WriteEndpoint(intake, Remembered(tenants, groups, refused), receipts, watch.notices)
     # aiohttp's own limit never acts: bodies are read as streams with limits of their own.
     app = web.Application(middlewares=[guard.middleware()], client_max_size=settings.body.body_bytes)
+    app.on_cleanup.append(intake.close)
     app[INSIDE] = Inside(metrics, tenants, groups, connections, refused)
     app.add_routes(
         [

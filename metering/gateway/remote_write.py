@@ -5,7 +5,6 @@ What is decided, in this order: the size, the content, the limits; then the appe
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -91,7 +90,7 @@ class RemoteWrite:
             usual = _USUAL_SECONDS
             try:
                 async with intake.decode_turn(state):
-                    prepared = await asyncio.to_thread(timed.run)
+                    prepared = await intake.decode(timed.run)
                 batch = prepared.admission.batch
                 usual += batch.rows * _USUAL_SECONDS_PER_SAMPLE
                 positions = await intake.append(lane_of(push).topic, prepared.records, state, cost_of(batch))

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from collector.native import KeyTable
+from metering.gateway.native import Reader
 from tests.collector.world import Page, ScriptedGateway, run_gateway, run_target, static_job, until, write_config
 
 pytestmark = pytest.mark.slow
@@ -72,9 +73,12 @@ def scraped(gateway: ScriptedGateway) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_it_has_the_compiled_kernel_where_there_is_a_compiler(byoc: Path, tmp_path: Path) -> None:
-    code = "from collector.native import KeyTable; print(KeyTable is not None)"
-    assert run(byoc.with_name("python"), "-c", code, cwd=tmp_path).strip() == str(KeyTable is not None)
+def test_it_has_the_compiled_kernels_where_there_is_a_compiler(byoc: Path, tmp_path: Path) -> None:
+    code = (
+        "from collector.native import KeyTable; from metering.gateway.native import Reader; print(KeyTable, Reader)"
+    )
+    found = run(byoc.with_name("python"), "-c", code, cwd=tmp_path).strip()
+    assert found == f"{KeyTable} {Reader}"
 
 
 @pytest.mark.slow
