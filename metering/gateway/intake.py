@@ -108,7 +108,7 @@ class Intake:
             yield
 
     async def decode(self, work: Callable[[], T]) -> T:
-        """`work()` in a thread that gives way to the loop; the caller has a `decode_turn`. Raises what work does."""
+        """`work()` in a thread that gives way to the loop; the caller has a `decode_turn`. Raises what it does."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: context.run(work))
 
