@@ -7,17 +7,18 @@ frame with the batches; each hour with the row. The first difference is raised w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from billing.proof.columns import Columns, computed_hours
 from billing.proof.compared import LOOK_BACK_MS, Compared, Given, Kept
 from billing.proof.evidence import Evidence
 from billing.proof.rows import ROWS
 from kernel.errors import InvalidInput
-from kernel.window import Window, hours_in
+from kernel.window import Window, hour_of, hours_in
 from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
 from metering.usage.model import UsageRow
+from metering.usage.pieces import Figures, cut, pieces_of
 
 HISTORY_LANE = "history"
 
@@ -57,7 +58,7 @@ class _Rows:
         self._given, self._absent = given, absent
         self._rows: dict[tuple[Component, int], tuple[int, UsageRow]] = {}
         for line, row in enumerate(given.usage.rows, 1):
-            key = Component(row.project, row.cluster, row.component), row.hour.start_ms
+            key = Component(row.project, row.cluster, row.component), hour_of(row.hour.start_ms).start_ms
             if key in self._rows:
                 raise given.wrong(
                     ROWS, f"line {line}", "a component and hour twice", f"line {self._rows[key][0]} alone"
@@ -78,7 +79,7 @@ class _Rows:
 
     def compare(self, hour: Window, found: Sequence[ComponentHour]) -> None:
         """Raises InvalidInput for the first row that is not what was computed."""
-        for one in found:
+        for one in self._in_period(hour, found):
             known = self._rows.pop((one.component, hour.start_ms), None)
             if known is None:
                 where = f"{one.component.cluster} {one.component.name}, hour of {hour.start.isoformat()}"
@@ -89,6 +90,23 @@ class _Rows:
             elif not self._excuse(row, one.observed_ms):
                 found_text, allowed = _figures(row), f"{_figures(one)}, by the kept frames"
                 raise self._given.wrong(ROWS, f"line {line}", found_text, allowed)
+
+    def _in_period(self, hour: Window, found: Sequence[ComponentHour]) -> Iterator[ComponentHour]:
+        """What was computed of an hour, cut to the period, which may begin inside it."""
+        inside = hour.intersection(self._given.usage.window)
+        for one in found:
+            if inside is None or inside == hour:
+                yield one
+                continue
+            whole = Figures(one.milli_vcpu_ms, one.observed_ms, one.missing_ms, one.peak_milli_vcpu)
+            part = cut(whole, pieces_of(one.shape, hour, None) if one.shape else None, hour, inside)
+            if part and (part.observed_ms or part.missing_ms):
+                yield one._replace(
+                    milli_vcpu_ms=part.milli_vcpu_ms,
+                    observed_ms=part.observed_ms,
+                    missing_ms=part.missing_ms,
+                    peak_milli_vcpu=part.peak_milli_vcpu,
+                )
 
     def conclude(self) -> None:
         """What is left are rows of which no frame was seen."""

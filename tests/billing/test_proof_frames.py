@@ -22,11 +22,14 @@ from collector.spool.frame import Frame, encode_frame
 from collector.spool.kept import KeptLane, read_keys
 from collector.spool.segment import list_segments, scan
 from console.commands import register
+from console.wiring import Vendor
 from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
 from kernel.steps import StepFunction
+from kernel.window import HOUR_MS, Window
 from metering.usage.meter import LICENCE_METER, TARGET_UP
 from metering.usage.model import UsageMonth, UsageRow
+from metering.usage.store import UsageStore
 from tests.billing.billed_world import Billed, bill
 
 BOTH = ("spool-a", "spool-b")
@@ -88,6 +91,18 @@ def test_every_row_follows_from_the_kept_frames(original: Billed) -> None:
     rows = given(original).usage.rows
     assert {row.missing_ms for row in rows} > {0, 3_600_000}  # of an hour of silence too
     assert any("compacted-" in source for row in rows for source in row.sources)
+
+
+def test_a_period_that_begins_and_ends_inside_hours_is_proved_too(original: Billed) -> None:
+    """As a month of Asia/Kolkata does: the rows at its edges are of half an hour."""
+    base = given(original)
+    period = Window(original.period.start_ms + HOUR_MS // 2, original.period.end_ms - HOUR_MS // 2)
+    vendor = Vendor.embedded(original.folder, SystemClock())
+    usage = UsageStore(vendor.database()).month(base.usage.organization, period)
+    assert {row.hour.length_ms for row in usage.rows} == {HOUR_MS, HOUR_MS // 2}
+    proved, unproved = recompute(replace(base, usage=usage), [lane(original, name) for name in BOTH])
+    assert f"hours: {len(usage.rows)} of {len(usage.rows)} rows recomputed" in proved[-1]
+    assert unproved == []
 
 
 def test_a_collector_whose_spool_is_not_given_is_not_proved(original: Billed) -> None:
