@@ -66,11 +66,9 @@ class MeterStore:
         """By meter what is carried out of the hour that ends then; nothing of one that is not closed."""
 
         def read(connection: sa.Connection) -> dict[str, dict[SeriesKey, Carry]]:
-            found = {}
-            for meter in meters:
-                row = _newest_row(connection, organization, meter, before_ms - HOUR_MS)
-                found[meter] = {} if row is None else _parse_state(row.state)
-            return found
+            newest = _newest_rows(connection, organization, meters, Window(before_ms - HOUR_MS, before_ms))
+            found = {meter: newest.get((meter, before_ms - HOUR_MS)) for meter in meters}
+            return {meter: {} if row is None else _parse_state(row.state) for meter, row in found.items()}
 
         return self._database.transact(read)
 
@@ -95,48 +93,65 @@ class MeterStore:
             for each in hours:
                 if now.get(each.hour.start_ms) != expected.get(each.hour.start_ms):
                     raise HoursMoved(f"{organization}: another closer sealed meters of {each.hour} meanwhile")
-            return sum(_seal_hour(connection, organization, catalogue, each, sealed_ms) for each in hours)
+            return _Sealing(connection, organization, catalogue, sealed_ms).seal(hours)
 
         return self._database.transact(write) if hours else 0
 
 
-def _seal_hour(
-    connection: sa.Connection,
-    organization: OrganizationId,
-    catalogue: Catalogue,
-    hour: MetersOfHour,
-    sealed_ms: int,
-) -> int:
-    check = {"organization": organization, "hour_ms": hour.hour.start_ms}
-    connection.execute(sa.delete(meter_checks).filter_by(**check))
-    connection.execute(meter_checks.insert().values(**check, digest=hour.digest))
-    written = 0
-    for meter, found in hour.meters.items():
-        newest = _newest_row(connection, organization, meter, hour.hour.start_ms)
-        rows, state = [_row(row) for row in found.rows], _render_state(found.state)
-        if newest is not None and _same(connection, newest, rows, state):
-            continue
-        key = {**check, "meter": meter, "revision": 1 if newest is None else newest.revision + 1}
-        connection.execute(
-            meter_hours.insert().values(
-                **key,
-                catalogue=catalogue.name,
-                code=CODE,
-                sources=json.dumps(hour.sources),
-                snapshot_id=hour.snapshot_id,
-                reason=hour.reason if newest is None else "late",
-                sealed_ms=sealed_ms,
-                state=zlib.compress(state),
-            )
-        )
-        if rows:
-            numbered = [{**key, "number": number, **row} for number, row in enumerate(rows)]
-            connection.execute(meter_rows.insert(), numbered)
-        written += 1
-    if written:  # what is carried into the next hour may be another
-        following = {"organization": organization, "hour_ms": hour.hour.end_ms}
-        connection.execute(sa.delete(meter_checks).filter_by(**following))
-    return written
+@dataclass(frozen=True, slots=True)
+class _Sealing:
+    """Hours of one call, compared and written together."""
+
+    connection: sa.Connection
+    organization: OrganizationId
+    catalogue: Catalogue
+    sealed_ms: int
+
+    def seal(self, hours: Sequence[MetersOfHour]) -> int:
+        span = Window(hours[0].hour.start_ms, hours[-1].hour.end_ms)
+        newest = _newest_rows(self.connection, self.organization, hours[0].meters, span)
+        written: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
+        changed_ms: set[int] = set()
+        for each in hours:
+            for meter, found in each.meters.items():
+                before = newest.get((meter, each.hour.start_ms))
+                of_meter, state = [_row(row) for row in found.rows], _render_state(found.state)
+                if before is not None and _same(self.connection, before, of_meter, state):
+                    continue
+                values = self._values(each, meter, 1 if before is None else before.revision + 1)
+                written.append({**values, "state": zlib.compress(state)})
+                key = {name: values[name] for name in ("organization", "meter", "hour_ms", "revision")}
+                rows += [{**key, "number": number, **row} for number, row in enumerate(of_meter)]
+                changed_ms.add(each.hour.end_ms)
+        self._note(hours, changed_ms)
+        for table, values_of in ((meter_hours, written), (meter_rows, rows)):
+            if values_of:
+                self.connection.execute(table.insert(), values_of)
+        return len(written)
+
+    def _values(self, hour: MetersOfHour, meter: str, revision: int) -> dict[str, Any]:
+        return {
+            "organization": self.organization,
+            "meter": meter,
+            "hour_ms": hour.hour.start_ms,
+            "revision": revision,
+            "catalogue": self.catalogue.name,
+            "code": CODE,
+            "sources": json.dumps(hour.sources),
+            "snapshot_id": hour.snapshot_id,
+            "reason": hour.reason if revision == 1 else "late",
+            "sealed_ms": self.sealed_ms,
+        }
+
+    def _note(self, hours: Sequence[MetersOfHour], changed_ms: set[int]) -> None:
+        """What each hour was computed from. What follows a change and is not among them is looked at again."""
+        digests = {each.hour.start_ms: each.digest for each in hours}
+        is_theirs = meter_checks.c.organization == self.organization
+        among = meter_checks.c.hour_ms.in_(sorted(digests.keys() | changed_ms))
+        self.connection.execute(sa.delete(meter_checks).where(is_theirs, among))
+        rows = [{"organization": self.organization, "hour_ms": at, "digest": each} for at, each in digests.items()]
+        self.connection.execute(meter_checks.insert(), rows)
 
 
 def _checked(connection: sa.Connection, organization: OrganizationId, window: Window) -> dict[int, str]:
@@ -148,14 +163,18 @@ def _checked(connection: sa.Connection, organization: OrganizationId, window: Wi
     return {row.hour_ms: row.digest for row in connection.execute(query)}
 
 
-def _newest_row(connection: sa.Connection, organization: OrganizationId, meter: str, hour_ms: int) -> Any:
-    query = (
-        sa.select(meter_hours)
-        .filter_by(organization=organization, meter=meter, hour_ms=hour_ms)
-        .order_by(meter_hours.c.revision.desc())
-        .limit(1)
+def _newest_rows(
+    connection: sa.Connection, organization: OrganizationId, meters: Iterable[str], span: Window
+) -> dict[tuple[str, int], Any]:
+    """The newest revision of each meter and hour of the span."""
+    query = sa.select(meter_hours).where(
+        meter_hours.c.organization == organization,
+        meter_hours.c.meter.in_(sorted(meters)),
+        meter_hours.c.hour_ms >= span.start_ms,
+        meter_hours.c.hour_ms < span.end_ms,
     )
-    return connection.execute(query).one_or_none()
+    rows = connection.execute(query.order_by(meter_hours.c.revision))
+    return {(row.meter, row.hour_ms): row for row in rows}
 
 
 def _same(connection: sa.Connection, newest: Any, rows: Iterable[Mapping[str, Any]], state: bytes) -> bool:
