@@ -70,6 +70,7 @@ def run_kafka(folder: Path, *, settings: Mapping[str, str] | None = None) -> Ite
         command=[*java, "kafka.Kafka", str(properties)],
         folder=folder,
         probe=lambda: _probe(broker_port),
+        ready_timeout_seconds=180,  # a JVM that is killed again and again on a busy machine
     )
     with ServiceProcess(spec) as process:
         yield KafkaServer(process, f"127.0.0.1:{broker_port}")
