@@ -21,7 +21,8 @@ from billing.proof.loading import load_rows, load_usage, parse_json, read_file
 from billing.proof.rows import BILLED, CORRECTED, COUNTED, INVOICE, NOW, ROWS, SIGNATURE, STEPS, now_steps
 from billing.proof.statement import check_statement, open_signed
 from kernel.errors import InvalidInput, truncate
-from metering.usage.model import UsageMonth, canonical_line, digest_of, tree_root
+from kernel.merkle import root_of
+from metering.usage.model import UsageMonth, digest_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def _agreed(document: Mapping[str, Any], folder: Path) -> AgreedContract:
 
 def _usage(folder: Path, document: Mapping[str, Any]) -> UsageMonth:
     rows, stated = load_rows(folder), document["usage"]["merkle_root"]
-    root = tree_root(canonical_line(row) for row in rows).hex()
+    root = root_of(read_file(folder / ROWS).splitlines(keepends=True)).hex()  # canonical lines, sorted
     if root != stated:
         raise InvalidInput.single(str(folder / ROWS), "Merkle root", root, f"the invoice's, {stated}")
     rows = with_gaps(rows, document["usage"].get("gaps", ()), str(folder / INVOICE))

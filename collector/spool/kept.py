@@ -17,9 +17,10 @@ from collector.push.groups import GroupDecoder, Undecodable
 from collector.spool.frame import Frame, PayloadKind
 from collector.spool.gaps import GapReason, GapRecords
 from collector.spool.receipts import ReceiptDamage, read_receipts
-from collector.spool.segment import Damage, SegmentName, list_segments, scan
+from collector.spool.segment import Damage, SegmentName, list_segments, scan, scan_whole
 from collector.wire.errors import WireError
-from collector.wire.frames import GroupReader, UnknownState
+from collector.wire.frames import GroupReader, Rows, UnknownState
+from collector.wire.frames.body import PATCH, ROOT, block_streams
 from collector.wire.frames.model import Bools, Floats, Integers
 from collector.wire.receipt import KeySet, Receipt, parse_key_set, parse_refusal, verify
 from kernel.errors import InvalidInput
@@ -138,25 +139,22 @@ class KeptLane:
 
     def _read(self, name: SegmentName) -> Iterator[tuple[KeptFrame, KeptRows]]:
         path = self._path(name)
-        reader = GroupReader(self._assign, keep_entries=False, wants=self._wants)
-        at = 0
-        for found in scan(path, name, path.stat().st_size):
+        group = _Group(GroupReader(self._assign, keep_entries=False, wants=self._wants))
+        for at, found in scan_whole(path, name):
             if isinstance(found, Damage):
                 if not found.torn:
-                    self.damage.append(f"{path}: byte {found.offset}: {found.reason}")
-                at = found.offset + found.length
+                    self.damage.append(f"{path}: byte {at}: {found.reason}")
                 continue
-            rows, error = self._rows(reader, found)
+            rows, error = self._rows(group, found)
             digest = sha256(found.payload).hexdigest()
             yield KeptFrame(found.epoch, found.sequence, digest, f"{path}: byte {at}", error), rows
-            at += found.stored_bytes
 
-    def _rows(self, reader: GroupReader, frame: Frame) -> tuple[KeptRows, str]:
+    def _rows(self, group: _Group, frame: Frame) -> tuple[KeptRows, str]:
         try:
             if frame.kind is PayloadKind.RW2:
                 return self._decoded(frame), ""
             parts = []
-            for one in reader.read(frame.payload):
+            for one in group.read(frame.payload):
                 chosen = one.series >= 0
                 if chosen.any():
                     parts.append((one.series[chosen], one.timestamps_ms[chosen], one.values[chosen]))
@@ -216,6 +214,32 @@ class KeptLane:
 
     def _receipt_files(self, lane: str) -> list[Path]:
         return sorted((self.spool / lane / "receipts").glob("*.rcp"))
+
+
+class _Group:
+    """The state of a segment's frames. Bodies of streams that nobody wants are passed over till one is built on."""
+
+    def __init__(self, reader: GroupReader) -> None:
+        self._reader = reader
+        self._passed: list[bytes] = []
+        self._streams: set[int] = set()  # of those bodies
+
+    def read(self, body: bytes) -> Sequence[Rows]:
+        """Raises UnknownState, WireError."""
+        try:
+            blocks = block_streams(body)
+        except IndexError:
+            return self._reader.read(body)  # it says what is wrong
+        if not any(flags & (ROOT | PATCH) or self._reader.is_wanted(stream) for flags, stream in blocks):
+            self._passed.append(body)
+            self._streams.update(stream for _, stream in blocks)
+            return ()
+        if any(stream in self._streams for _, stream in blocks):
+            for passed in self._passed:
+                self._reader.read(passed, samples=False)
+            self._passed.clear()
+            self._streams.clear()
+        return self._reader.read(body)
 
 
 def read_keys(content: bytes, files: Iterable[Path], authority_pem: bytes) -> KeySet:

@@ -110,6 +110,26 @@ def scan(path: Path, name: SegmentName, end: int) -> Iterator[Frame | Damage]:
         yield frame
 
 
+def scan_whole(path: Path, name: SegmentName) -> Iterator[tuple[int, Frame | Damage]]:
+    """As `scan`, with the byte at which each begins; the file is in memory meanwhile. Raises OSError."""
+    content, offset = path.read_bytes(), 0
+    while offset < len(content):
+        begin = offset + PREFIX.size
+        try:
+            length, checksum = parse_prefix(content[offset:begin])
+            frame = parse_rest(content[begin : begin + length], length, checksum, name.salt, name.number)
+            if frame.epoch != name.epoch:
+                raise BadFrame(f"a frame of epoch {frame.epoch}")
+        except BadFrame as bad:
+            found = next_valid(path, name, offset, len(content))
+            until = len(content) if found is None else found[1]
+            yield offset, Damage(offset, until - offset, str(bad), bad.torn and found is None)
+            offset = until
+            continue
+        yield offset, frame
+        offset = begin + length
+
+
 def _magics(path: Path, offset: int, end: int) -> Iterator[int]:
     with path.open("rb") as file:
         while offset < end:

@@ -115,6 +115,25 @@ def join_blocks(group: int, blocks: Sequence[Block]) -> bytes:
     return header + struct.pack("<I", zlib.crc32(content, zlib.crc32(header))) + content
 
 
+def block_streams(body: bytes) -> list[tuple[int, int]]:
+    """Flags and stream of each block, and nothing checked: for whoever may pass a body over. Raises IndexError."""
+    found, at, size = [], _HEADER.size, len(body)
+    while at < size:
+        length, at = _leading_varint(body, at)
+        stream, _ = _leading_varint(body, at + 1)
+        found.append((body[at], stream))
+        at += length
+    return found
+
+
+def _leading_varint(content: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while content[at] & 0x80:
+        value |= (content[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+    return value | content[at] << shift, at + 1
+
+
 def body_group(body: bytes) -> int:
     """The group of a body, from its header alone. Raises WireError."""
     return _parse_header(body)[0]

@@ -137,6 +137,11 @@ class GroupReader:
             raise failure
         return rows
 
+    def is_wanted(self, stream: int) -> bool:
+        """Whether rows come of a stream, as far as is known."""
+        known = self._streams.get(stream)
+        return known is None or known.is_wanted
+
     def close(self) -> None:
         """Forget everything; `release` hears of it."""
         for number in list(self._streams):
