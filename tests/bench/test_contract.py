@@ -30,12 +30,14 @@ def test_every_name_of_the_design_is_measured_or_says_why_not(capsys: pytest.Cap
     assert not BENCHMARKS.keys() & UNMEASURED.keys()
 
 
-@pytest.mark.parametrize("name", sorted(UNMEASURED))
-def test_what_is_not_measured_prints_no_figure(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name]) == NOT_MEASURED
+def test_what_is_not_measured_prints_no_figure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.__main__.UNMEASURED", {"later": "it is not written"})
+    assert main(["later"]) == NOT_MEASURED
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert f"{name}: not measured yet: {UNMEASURED[name]}" in captured.err
+    assert "later: not measured yet: it is not written" in captured.err
 
 
 def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
