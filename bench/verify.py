@@ -39,7 +39,7 @@ from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import DAY_MS, HOUR_MS, Window, hours_in
 from metering.usage.meter import LICENCE_METER, TARGET_UP
-from metering.usage.model import MeterUsage, UsageMonth, UsageRow, digest_of
+from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth, UsageRow, digest_of
 from tests.billing.deals import Office, contract_text
 
 MONTH = "2026-10"
@@ -73,7 +73,14 @@ class Rows:
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
         return False
 
-    def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
+    def meter(
+        self,
+        organization: OrganizationId,
+        meter: str,
+        window: Window,
+        group_by: str | None,
+        gaps: GapRule = NOT_BILLED,
+    ) -> MeterUsage:
         raise NotImplementedError("the contract has no charges")
 
 

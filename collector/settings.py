@@ -109,8 +109,8 @@ class SpoolSettings(Section):
     keep: Duration = Field(
         400 * 86_400.0,
         ge=0,
-        description="How long billing frames and all receipts are kept, to prove what was billed; default 400d. 1,000"
-        " series that change at every scrape take 10 MB a day.",
+        description="How long billing frames and all receipts are kept, to prove what was billed; default 400d."
+        " 1,000 series that change at every scrape take 10 MB a day.",
     )
     keep_bytes: Size = Field(
         16 * 1024**3,

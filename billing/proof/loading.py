@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import Window, hours_in
-from metering.usage.model import UsageMonth, UsageRow, digest_of
+from metering.usage.model import UsageMonth, UsageRow
 
 
 def load_rows(folder: Path) -> tuple[UsageRow, ...]:
@@ -22,7 +23,7 @@ def load_rows(folder: Path) -> tuple[UsageRow, ...]:
 
 
 def load_usage(folder: Path, document: Mapping[str, Any], rows: tuple[UsageRow, ...]) -> UsageMonth:
-    """A document's rows with the steps in a folder, hour for hour of one sum. Raises InvalidInput."""
+    """A document's rows with the steps in the folder of both, hour for hour of one sum. Raises InvalidInput."""
     period = Window(utc_ms(document["period"]["start"]), utc_ms(document["period"]["end"]))
     organization = OrganizationId(document["customer"]["organization"])
     points = parse_json(read_file(folder / STEPS), folder / STEPS)
@@ -39,7 +40,7 @@ def load_usage(folder: Path, document: Mapping[str, Any], rows: tuple[UsageRow, 
         step=step,
         observed_ms=sum(row.observed_ms for row in rows),
         missing_ms=sum(row.missing_ms for row in rows),
-        revision_digest=digest_of(rows),
+        revision_digest=sha256(read_file(folder / ROWS)).hexdigest(),  # its lines are canonical and sorted
         sealed=True,
     )
 
