@@ -38,7 +38,11 @@ def with_gaps(
         by_component[str(each["project"]), str(each["cluster"]), str(each["component"])].append(gap)
     found = []
     for row in rows:
-        gaps = tuple(_inside(by_component.get((row.project, row.cluster, row.component), ()), row.hour))
+        of_component = by_component.get((row.project, row.cluster, row.component))
+        if not of_component and not row.gaps:
+            found.append(row)
+            continue
+        gaps = tuple(_inside(of_component or (), row.hour))
         if sum(gap.window.length_ms for gap in gaps) not in (0, row.missing_ms):
             where, allowed = (
                 f"usage.gaps of {row.cluster} {row.component}, {row.hour}",
