@@ -48,6 +48,7 @@ class SeriesRuns:
 
     series: pa.Table
     files: Sequence[FileRuns]
+    snapshot_id: int | None = None  # of the lake that was read
 
 
 def row_order(files: Sequence[FileRuns]) -> Integers | slice | None:

@@ -148,7 +148,7 @@ def scan_runs(tables: Tables, request: ScanRequest) -> SeriesRuns:
     series = read_series(tables, request.organization, request.names, request.project)
     with translated_errors("reading samples"):
         reader = _FileReader(state.table, id_bytes(series.column("series_id")), request)
-        return SeriesRuns(series, _read_all(reader.runs, state, request))
+        return SeriesRuns(series, _read_all(reader.runs, state, request), state.snapshot_id)
 
 
 def _read_all(read: Callable[[Any], T], state: SamplesState, request: ScanRequest) -> list[T]:

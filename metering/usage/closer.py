@@ -23,7 +23,8 @@ from kernel.logs import logger
 from kernel.window import DAY_MS, HOUR_MS, Window, day_of, hour_of, hours_in, whole_hours
 from metering.usage.hours import component_hours
 from metering.usage.meter import LICENCE_METER, GaugeMeter
-from metering.usage.read_ahead import GaugeSource, Read, ReadAhead
+from metering.usage.read_ahead import GaugeSource, ReadAhead
+from metering.usage.reading import GaugeReading
 from metering.usage.sealing import HourToSeal
 from metering.usage.settings import UsageSettings
 from metering.usage.store import HoursMoved, UsageStore
@@ -167,10 +168,10 @@ class HourCloser:
                 run = hours if is_changed else due.touched(number)
                 if not run:
                     continue
-                read = await reader.of(_span(run))
+                reading = await reader.of(_span(run))
                 if number + 1 < len(due.days) and (following := due.touched(number + 1)):
                     reader.begin(_span(following))
-                sealed = await asyncio.to_thread(self._compute_and_seal, due, run, read)
+                sealed = await asyncio.to_thread(self._compute_and_seal, due, run, reading)
                 is_changed = sealed > 0
                 if is_changed:
                     await self._forget_as_the_store_did(due.organization, hour_of(run[-1].end_ms), due.checked)
@@ -193,9 +194,9 @@ class HourCloser:
         due_ms = max(now_ms - round(self._settings.close_deadline_seconds * 1000), watermark_ms)
         return min(due_ms - due_ms % HOUR_MS, reach.end_ms), watermark_ms
 
-    def _compute_and_seal(self, due: _Due, run: Sequence[Window], read: Read) -> int:
+    def _compute_and_seal(self, due: _Due, run: Sequence[Window], reading: GaugeReading) -> int:
         open_before = self._store.open_components(due.organization, run[0].start_ms)
-        found = component_hours(read.reading, run, self._limit_ms, open_before)
+        found = component_hours(reading, run, self._limit_ms, open_before)
         to_seal = [
             HourToSeal(
                 organization=due.organization,
@@ -204,7 +205,7 @@ class HourCloser:
                 step=each.step,
                 sources=due.files.sources(hour),
                 files_digest=due.files.digest(hour),
-                snapshot_id=read.snapshot_id,
+                snapshot_id=reading.snapshot_id,
                 reason="watermark" if hour.end_ms <= due.watermark_ms else "deadline",
             )
             for hour, each in zip(run, found, strict=True)

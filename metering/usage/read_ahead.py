@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Protocol
 
 from kernel.ids import OrganizationId
@@ -20,17 +19,6 @@ class GaugeSource(Protocol):
     ) -> GaugeReading:
         """What the meter counts of the window's samples."""
 
-    async def snapshot_id(self) -> int | None:
-        """The lake snapshot that reads see now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A reading, and the snapshot that was the newest when it began."""
-
-    reading: GaugeReading
-    snapshot_id: int | None
-
 
 class ReadAhead:
     """One organization's readings. A run that follows the one before gets its last samples from there, not again.
@@ -44,9 +32,9 @@ class ReadAhead:
         self._meter = meter
         self._limit_ms = limit_ms
         self._tail: tuple[int, GaugeReading] | None = None  # what may hold on, and from when on
-        self._coming: tuple[Window, asyncio.Task[Read]] | None = None
+        self._coming: tuple[Window, asyncio.Task[GaugeReading]] | None = None
 
-    async def of(self, span: Window) -> Read:
+    async def of(self, span: Window) -> GaugeReading:
         """Everything that holds in the span. Raises what the source raises."""
         self.begin(span)
         assert self._coming is not None
@@ -54,13 +42,12 @@ class ReadAhead:
         if coming.start_ms > span.start_ms or coming.end_ms != span.end_ms:
             await self.close()
             return await self.of(span)
-        found = await task
+        reading = await task
         self._coming = None
-        reading = found.reading
         if self._tail is not None and self._tail[0] == coming.start_ms:
             reading = reading.after(self._tail[1])
         self._tail = span.end_ms, reading.tail(span.end_ms - self._limit_ms)
-        return Read(reading, found.snapshot_id)
+        return reading
 
     def begin(self, span: Window) -> None:
         """Start to read a span that may be asked for next; nothing if one is being read."""
@@ -76,6 +63,5 @@ class ReadAhead:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _read(self, window: Window) -> Read:
-        snapshot_id = await self._source.snapshot_id()
-        return Read(await self._source.gauges(self._organization, window, self._meter, self._limit_ms), snapshot_id)
+    async def _read(self, window: Window) -> GaugeReading:
+        return await self._source.gauges(self._organization, window, self._meter, self._limit_ms)

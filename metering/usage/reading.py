@@ -46,6 +46,7 @@ class GaugeReading:
 
     series: tuple[GaugeSeries, ...]  # by number
     segments: Segments
+    snapshot_id: int | None = None  # of the lake that was read
 
     def tail(self, since_ms: int) -> GaugeReading:
         """The last sample of each series, if it is a quantity and from after that time: what may hold on."""
@@ -63,7 +64,7 @@ class GaugeReading:
         renumbered = np.array([numbers.get(series, -1) for series in earlier.series], np.int64)
         before = earlier.segments
         moved = Segments(renumbered[before.series], before.first_ms, before.last_ms, before.levels)
-        return GaugeReading(tuple(numbers), Segments.joined([moved, self.segments]))
+        return GaugeReading(tuple(numbers), Segments.joined([moved, self.segments]), self.snapshot_id)
 
 
 def read_gauges(found: SeriesRuns, meter: GaugeMeter, limit_ms: int) -> GaugeReading:
@@ -78,7 +79,7 @@ def read_gauges(found: SeriesRuns, meter: GaugeMeter, limit_ms: int) -> GaugeRea
         rows, times, values = _rows(found.files, slots)
         mended = segments_of(known.number_of[rows], times, _levels(values, meter.scale), limit_ms)
         segments = Segments.joined([apart, mended])
-    return GaugeReading(known.series, _marked(segments, known, found.files))
+    return GaugeReading(known.series, _marked(segments, known, found.files), found.snapshot_id)
 
 
 def read_samples(
