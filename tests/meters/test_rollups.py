@@ -27,7 +27,7 @@ from metering.meters.models import meter_catalogues, meter_hours, meter_rows
 from metering.meters.store import MeterStore
 from metering.record import canonical_labels, series_id
 from metering.usage.closer import HourCloser
-from metering.usage.model import MeterUsage
+from metering.usage.model import NOT_BILLED, GapRule, MeterUsage
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 from tests.effort import costly
@@ -252,6 +252,35 @@ async def test_a_window_may_begin_inside_a_utc_hour_and_the_parts_are_the_whole(
     assert acme.quantity("searches", Window(T0, cut)) == 29 * 7
     with pytest.raises(InvalidInput, match="quarters"):
         acme.usage("searches", Window(T0 + 1, cut))
+
+
+async def test_gaps_of_a_gauge_are_filled_when_they_are_read_and_a_counter_needs_none(empty: Path) -> None:
+    """
+    18:00-18:59  3 vCPU, held to 19:04; then nothing for two hours; 21:04-21:59 at 5 vCPU
+    """
+    acme = vendor(empty)
+    acme.lake.add([row for at in range(60) for row in (gauge(T0 + at * MINUTE, 3.0), scrape(T0 + at * MINUTE))])
+    acme.lake.add(
+        [row for at in range(184, 240) for row in (gauge(T0 + at * MINUTE, 5.0), scrape(T0 + at * MINUTE))]
+    )
+    acme.lake.add(counted((0, 0.0), (239, 70.0)))
+    four = Window(T0, T0 + 4 * HOUR_MS)
+    await acme.closer.close_window(ACME, four)
+    rule, plain = GapRule("hold-last", 24 * HOUR_MS), acme.usage("licence-vcpu", four)
+    assert (plain.estimated_ms, plain.missing_ms) == (0, 120 * MINUTE)
+    held = acme.store.meter(ACME, "licence-vcpu", four, None, rule)
+    assert held.parts[0].quantity == plain.parts[0].quantity + 2 * 3
+    assert (held.estimated_ms, held.missing_ms) == (120 * MINUTE, 120 * MINUTE)
+    assert held.revision_digest != plain.revision_digest
+    split = [Window(T0, T0 + HOUR_MS * 5 // 2), Window(T0 + HOUR_MS * 5 // 2, four.end_ms)]
+    parts = [acme.store.meter(ACME, "licence-vcpu", part, None, rule).parts[0].quantity for part in split]
+    assert sum(parts) == held.parts[0].quantity
+    short = acme.store.meter(ACME, "licence-vcpu", split[1], None, GapRule("hold-last", HOUR_MS))
+    assert short.estimated_ms == 0, "its hour was over before the window began"
+    estimated = acme.store.meter(ACME, "licence-vcpu", four, None, GapRule("estimate", 24 * HOUR_MS))
+    assert plain.parts[0].quantity + 2 * 3 < estimated.parts[0].quantity < plain.parts[0].quantity + 2 * 5
+    searches = (acme.store.meter(ACME, "searches", four, None, each) for each in (NOT_BILLED, rule))
+    assert len({usage.parts[0].quantity for usage in searches}) == 1
 
 
 async def test_an_unknown_meter_is_not_found(empty: Path) -> None:
