@@ -18,7 +18,7 @@ from kernel.clock import from_ms, to_ms
 from kernel.money import Money
 from kernel.quantity import render_fraction
 from kernel.window import Window
-from metering.usage.model import canonical_line, tree_root
+from metering.usage.model import MeterUsage, canonical_line, tree_root
 
 if TYPE_CHECKING:
     from billing.draft import Draft
@@ -181,6 +181,20 @@ def _usage(draft: Draft) -> dict[str, Any] | None:
         "sealed": usage.sealed,
         "days": usage_by_day(usage, contract.timeline, draft.period, contract.time_zone),
         "clusters": usage_by_cluster(usage.rows),
+        **({"meters": [_meter(charge, measured) for charge, measured in draft.meters]} if draft.meters else {}),
+    }
+
+
+def _meter(charge: str, measured: MeterUsage) -> dict[str, str]:
+    return {
+        "charge": charge,
+        "meter": measured.meter,
+        "catalogue": measured.catalogue,
+        "definition": measured.definition,
+        **_window(measured.window),
+        "rows": str(len(measured.leaves)),
+        "merkle_root": tree_root(measured.leaves).hex(),
+        "revision_digest": measured.revision_digest,
     }
 
 

@@ -46,7 +46,7 @@ class Draft:
     lines: tuple[Line, ...]
     taxes: tuple[TaxGroup, ...]
     usage: UsageMonth | None  # None: a commitment needs none
-    meters: tuple[MeterUsage, ...] = ()  # of the charges
+    meters: tuple[tuple[str, MeterUsage], ...] = ()  # of the charges, each with its id
     corrections: tuple[Correction, ...] = ()
     issue: int | None = None
     reference: str | None = None  # number of the invoice that a credit note is for
@@ -73,7 +73,7 @@ class Draft:
     @property
     def sealed(self) -> bool:
         """No hour that it rests on can still change."""
-        return (self.usage is None or self.usage.sealed) and all(usage.sealed for usage in self.meters)
+        return (self.usage is None or self.usage.sealed) and all(usage.sealed for _, usage in self.meters)
 
     def document(self) -> dict[str, Any]:
         """The invoice as JSON values: strings for all amounts and quantities."""
@@ -131,7 +131,7 @@ def usage_draft(agreed: AgreedContract, month: str, period: Window, measured: Me
         *(line for correction in measured.corrections for line in correction.lines),
         *credit_lines(measured.thresholds, period, unit),
     )
-    meters = tuple(measured.meters[key] for key in sorted(measured.meters))
+    meters = tuple((key[0], measured.meters[key]) for key in sorted(measured.meters))
     taxes = _taxes(lines, unit)
     return Draft(agreed, USAGE, month, period, lines, taxes, measured.usage, meters, measured.corrections)
 

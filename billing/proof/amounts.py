@@ -13,9 +13,11 @@ from billing.rating import rate
 from billing.rating.commitment import commitment_information
 from billing.rating.line import Line, RatingInput
 from billing.rating.overage import overage
+from billing.spent import spent_before
 from kernel.errors import InvalidInput, truncate
 from kernel.money import Currency, Money
-from metering.usage.model import UsageMonth
+from kernel.window import Window
+from metering.usage.model import MeterUsage, UsageMonth
 
 
 def currency_of(document: Mapping[str, Any]) -> Currency:
@@ -29,8 +31,17 @@ def is_whole(agreed: AgreedContract) -> bool:
     return not (contract.charges or contract.spend_commitment or contract.capacity_true_up)
 
 
-def rated_again(document: Mapping[str, Any], agreed: AgreedContract, usage: UsageMonth) -> tuple[Line, ...]:
-    """The lines of a month; only those of the commitment and its overage unless the contract `is_whole`."""
+def rated_again(
+    document: Mapping[str, Any],
+    agreed: AgreedContract,
+    usage: UsageMonth,
+    meters: Mapping[tuple[str, Window], MeterUsage] | None,
+    earlier: Iterable[dict[str, Any]] = (),
+) -> tuple[Line, ...]:
+    """The lines of a month; without the meters of its charges only those of the commitment and its overage.
+
+    `earlier`: the monthly invoices that count for a spend commitment.
+    """
     unit = currency_of(document)
     rated = RatingInput(
         contract=agreed.contract,
@@ -38,9 +49,11 @@ def rated_again(document: Mapping[str, Any], agreed: AgreedContract, usage: Usag
         currency=unit,
         period=usage.window,
         usage=usage,
-        spent_before=Money.zero(unit),
+        spent_before=spent_before(agreed.contract, usage.window, earlier) or Money.zero(unit),
+        charges=agreed.charges,
+        meters=meters or {},
     )
-    return rate(rated) if is_whole(agreed) else (commitment_information(rated), overage(rated))
+    return rate(rated) if meters is not None else (commitment_information(rated), overage(rated))
 
 
 def check_lines(

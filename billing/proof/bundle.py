@@ -21,15 +21,16 @@ def render_bundle(
     sign: Sign,
     *,
     corrected_steps: Mapping[str, bytes] | None = None,
+    tied: Mapping[str, bytes] | None = None,
     checkpoints: bytes | None = None,
 ) -> dict[str, bytes]:
     """The bundle's files by name. `sign` gives what was signed at issue, or signs now what never was.
 
-    `corrected_steps`: the levels that earlier invoices were rated again from, by name of the file; `checkpoints`:
-    the proof that a checkpoint holds the document, where one does. Raises Conflict when `usage` is not what the
-    document was made from.
+    `corrected_steps`: the levels that earlier invoices were rated again from, by name of the file; `tied`: files
+    that the document itself ties, such as the rows of its meters; `checkpoints`: the proof that a checkpoint holds
+    the document, where one does. Raises Conflict when `usage` is not what the document was made from.
     """
-    files = {INVOICE: encoded, **({CHECKPOINTS: checkpoints} if checkpoints else {})}
+    files = {INVOICE: encoded, **(tied or {}), **({CHECKPOINTS: checkpoints} if checkpoints else {})}
     signed = dict(corrected_steps or {})
     stated = json.loads(encoded)["usage"]
     if stated is not None:

@@ -12,6 +12,7 @@ from metering.usage.model import UsageMonth, UsageRow, canonical_line
 
 INVOICE, ROWS, STEPS, SIGNATURE = "invoice.json", "rows.tsv", "steps.json", "signature.json"  # of a bundle
 CORRECTED, BILLED, NOW, COUNTED = "corrects", "billed", "now", "counted"  # folders of a bundle
+METERS, EARLIER = "meters", "earlier"
 _FIELDS = 12
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -18,8 +18,10 @@ from billing.proof.amounts import check_lines, is_whole, rated_again
 from billing.proof.checkpoint import CHECKPOINTS, check_proof
 from billing.proof.held import Held, prove_held
 from billing.proof.loading import load_rows, load_usage, parse_json, read_file
-from billing.proof.rows import BILLED, CORRECTED, COUNTED, INVOICE, NOW, ROWS, SIGNATURE, STEPS, now_steps
+from billing.proof.metered import load_meters
+from billing.proof.rows import BILLED, CORRECTED, COUNTED, EARLIER, INVOICE, NOW, ROWS, SIGNATURE, STEPS, now_steps
 from billing.proof.statement import check_statement, open_signed
+from billing.rating.true_up import due_periods
 from kernel.errors import InvalidInput, truncate
 from kernel.merkle import root_of
 from metering.usage.model import UsageMonth, digest_of
@@ -68,7 +70,15 @@ def verify_bundle(folder: Path, authority_pem: bytes, held: Held | None = None) 
             proved += shown
             unproved += left
         if document["kind"] == USAGE:
-            again, others = _recompute(document, agreed, usage, folder)
+            earlier = [_signed(path, authority_pem) for path in sorted((folder / EARLIER).glob("*"))]
+            for one in earlier:
+                if one["contract"]["id"] != document["contract"]["id"] or one["kind"] != USAGE:
+                    allowed = f"a monthly invoice of {document['contract']['id']}"
+                    raise _wrong(folder / EARLIER / one["number"], "contract.id", one["contract"]["id"], allowed)
+            again, others = _recompute(document, agreed, usage, folder, earlier)
+            if earlier:
+                named = ", ".join(str(one["number"]) for one in earlier)
+                unproved.append(f"that no other invoices count for the spend commitment than {named}")
             proved.append(f"amounts: {again} of {again + len(others)} lines recomputed from rows and contract")
             unproved += [f"the quantity of line {position}, {kind}" for position, kind in others]
         elif not document.get("corrections"):
@@ -153,13 +163,17 @@ def _correction(
         return [], [f"the lines that correct {number}: its contract charges for other meters, or spend"]
     if agreed.contract.gap_policy != "not-billed":
         return [], [f"the lines that correct {number}: the gaps of its rows as they are now are not in the bundle"]
-    counted = [original if one == number else _counted(within, one, authority_pem) for one in each["counted"]]
+    counted = [
+        original if one == number else _signed(within / COUNTED / one, authority_pem) for one in each["counted"]
+    ]
     latest = folder if document["kind"] == CREDIT_NOTE else within / NOW
     rows, stated_digest = load_rows(latest), each["revision_digest"]
     if digest_of(rows) != stated_digest:
         raise InvalidInput.single(str(latest / ROWS), "sha256", digest_of(rows), f"the document's, {stated_digest}")
     now = load_usage(latest, original, rows)
-    expected = corrected_lines(document, original, counted, rated_again(original, agreed, now), now.revision_digest)
+    expected = corrected_lines(
+        document, original, counted, rated_again(original, agreed, now, {}), now.revision_digest
+    )
     stated = [(at, line) for at, line in enumerate(document["lines"], 1) if line.get("corrects") == number]
     if len(stated) != len(expected):
         raise _wrong(
@@ -170,23 +184,29 @@ def _correction(
     return proved, [f"of {number}, which is corrected: {text}" for text in billed.unproved]
 
 
-def _counted(within: Path, number: str, authority_pem: bytes) -> Mapping[str, Any]:
-    """A document that billed the same period, with its signature."""
-    folder = within / COUNTED / number
+def _signed(folder: Path, authority_pem: bytes) -> dict[str, Any]:
+    """Another document that counts, with its signature; the folder has its number."""
     encoded, source = read_file(folder / INVOICE), str(folder / SIGNATURE)
     statement = open_signed(read_file(folder / SIGNATURE), authority_pem, source)
-    for name, value in (("number", number), ("sha256", sha256(encoded).hexdigest())):
+    for name, value in (("number", folder.name), ("sha256", sha256(encoded).hexdigest())):
         if statement[name] != value:
             raise InvalidInput.single(source, f"statement.{name}", repr(statement[name]), repr(value))
-    document: Mapping[str, Any] = parse_json(encoded, folder / INVOICE)
+    document: dict[str, Any] = parse_json(encoded, folder / INVOICE)
     return document
 
 
 def _recompute(
-    document: Mapping[str, Any], agreed: AgreedContract, usage: UsageMonth, folder: Path
+    document: Mapping[str, Any],
+    agreed: AgreedContract,
+    usage: UsageMonth,
+    folder: Path,
+    earlier: Sequence[dict[str, Any]],
 ) -> tuple[int, list[tuple[int, str]]]:
     """How many lines came out as they stand, and those that need more than rows and contract."""
-    lines, expected = document["lines"], rated_again(document, agreed, usage)
+    lines, meters = document["lines"], load_meters(folder, document, agreed, usage.window)
+    if due_periods(agreed.contract, usage.window):
+        meters = None  # what a capacity true-up rests on is not in the bundle
+    expected = rated_again(document, agreed, usage, meters, earlier)
     stated = [(at + 1, lines[at] if at < len(lines) else None) for at in range(len(expected))]
     again = check_lines(expected, stated, str(folder / INVOICE), "rows and contract")
     left = [(at, line["kind"]) for at, line in enumerate(lines, 1) if at > again and not line.get("corrects")]

@@ -102,6 +102,8 @@ class MeterUsage:
     estimated_ms: int
     revision_digest: str
     sealed: bool
+    definition: str = ""  # JSON of the meter in that catalogue
+    leaves: tuple[bytes, ...] = ()  # the stored rows as canonical lines, sorted: all that `parts` were made from
 
 
 GapPolicy = Literal["not-billed", "hold-last", "estimate"]

@@ -13,7 +13,8 @@ from kernel.errors import NotFound, Retry, truncate
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import HOUR_MS, Window
 from metering.meters.models import meter_hours
-from metering.meters.reading import MeterRequest, read_meter
+from metering.meters.parts import MeterRequest
+from metering.meters.reading import read_meter, sealing_moments
 from metering.usage.meter import Component
 from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth
 from metering.usage.models import usage_checks, usage_hours, usage_rows
@@ -97,6 +98,17 @@ class UsageStore:
         """See `UsageReader.meter`; `window` is cut at quarters of hours. Raises NotFound, InvalidInput."""
         request = MeterRequest(organization, meter, window, group_by, gaps)
         return self._database.read(lambda connection: read_meter(connection, request))
+
+    def meter_of(self, request: MeterRequest, digest: str, until_ms: int) -> MeterUsage:
+        """As `month_of`, of a meter. Raises NotFound."""
+        moments = sealing_moments(request, until_ms).limit(MOST_MOMENTS)
+        for moment_ms in self._database.read(lambda connection: connection.execute(moments).scalars().all()):
+            found = self._database.read(partial(read_meter, request=request, sealed_by_ms=moment_ms))
+            if found.revision_digest == digest:
+                return found
+        raise NotFound(
+            f"{request.organization}: no revisions of {request.meter} have the digest {truncate(digest)}"
+        )
 
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
         """Whether any hour of `window`, of whichever meter, was sealed or sealed again after that moment."""

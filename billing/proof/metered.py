@@ -1,0 +1,54 @@
+"""The meters that charges used, made again from the rows in a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from billing.agreed import AgreedContract
+from billing.document import utc_ms
+from billing.draft import needed_meters
+from billing.proof.loading import read_file
+from billing.proof.rows import INVOICE, METERS
+from kernel.errors import InvalidInput
+from kernel.ids import OrganizationId
+from kernel.window import HOUR_MS, Window, whole_hours
+from metering.meters.catalogue import Meter
+from metering.meters.parts import MeterRequest, parse_leaves, usage_of
+from metering.usage.model import MeterUsage, tree_root
+
+Meters = dict[tuple[str, Window], MeterUsage]  # by charge and part of the period
+
+
+def load_meters(folder: Path, document: Mapping[str, Any], agreed: AgreedContract, period: Window) -> Meters | None:
+    """Every meter that the contract charges for, from its rows; None where the document ties no rows of meters.
+
+    Raises InvalidInput: other rows than the document's, or other meters than the contract's.
+    """
+    stated = document["usage"].get("meters")
+    needed = {(one.charge.charge, one.window): one.charge for one in needed_meters(agreed, period)}
+    if stated is None:
+        return None if needed else {}
+    found: Meters = {}
+    for number, each in enumerate(stated, start=1):
+        key = each["charge"], Window(utc_ms(each["start"]), utc_ms(each["end"]))
+        meter = Meter.model_validate_json(each["definition"])
+        if key not in needed or needed[key].meter != each["meter"] or meter.meter != each["meter"]:
+            where, allowed = f"usage.meters[{number}]", "a charge of the contract, and its meter"
+            raise InvalidInput.single(str(folder / INVOICE), where, f"{each['charge']}, {each['meter']}", allowed)
+        owner = OrganizationId(document["customer"]["organization"])
+        request = MeterRequest(owner, each["meter"], key[1], needed[key].group_by, agreed.contract.gap_rule)
+        found[key] = _measured(folder / METERS / f"{number}.tsv", each, meter, request)
+    if found.keys() != needed.keys():
+        missing = ", ".join(sorted(charge for charge, _ in needed.keys() - found.keys()))
+        raise InvalidInput.single(str(folder / INVOICE), "usage.meters", f"none of {missing}", "every charge's")
+    return found
+
+
+def _measured(path: Path, stated: Mapping[str, Any], meter: Meter, request: MeterRequest) -> MeterUsage:
+    rows = parse_leaves(content := read_file(path), request, str(path))
+    root = tree_root(content.splitlines(keepends=True)).hex()
+    if root != stated["merkle_root"]:
+        raise InvalidInput.single(str(path), "Merkle root", root, f"the invoice's, {stated['merkle_root']}")
+    return usage_of(meter, stated["catalogue"], request, rows, whole_hours(request.window).length_ms // HOUR_MS)
