@@ -20,9 +20,9 @@ from billing.issuing import Issued, counted_documents, creditable, store_issued
 from billing.life import Phase, State, phase_of
 from billing.models import approvals, contracts
 from billing.numbers import CREDIT_NOTES, Number, take_numbers
-from billing.prepaid import load_grants
+from billing.prepaid import Wallets
 from billing.prepared import Prepared
-from billing.pricing.credits import Draw, draw
+from billing.pricing.credits import Draw
 from billing.proof.statement import InvoiceSigner, statement_of
 from billing.store import lock_organizations
 from kernel.audit import AuditLog
@@ -109,12 +109,13 @@ class Finalizer:
     def _issue_all(self, connection: sa.Connection, due: list[tuple[int, Prepared, int]]) -> dict[int, Invoice]:
         """Numbers by series, in the order given, then all rows."""
         found: dict[int, Invoice] = {}
+        wallets = Wallets(connection, (draft.organization for _, draft, _ in due))
         for series, same in groupby(sorted(due, key=lambda one: _series(one[1])), key=lambda one: _series(one[1])):
             ours = list(same)
             entity = ours[0][1].legal_entity
             numbers = take_numbers(connection, entity, series, self.clock.now_ms(), len(ours))
             issued = [
-                self._issued(connection, draft, number, issue)
+                self._issued(wallets, draft, number, issue)
                 for (_, draft, issue), number in zip(ours, numbers, strict=True)
             ]
             store_issued(connection, issued)
@@ -125,12 +126,11 @@ class Finalizer:
                 found[place] = invoice
         return found
 
-    def _issued(self, connection: sa.Connection, draft: Prepared, number: Number, issue: int) -> Issued:
+    def _issued(self, wallets: Wallets, draft: Prepared, number: Number, issue: int) -> Issued:
         drawn: tuple[Draw, ...] = ()
         due = draft.gross
         if not draft.is_credit_note:
-            grants = load_grants(connection, draft.organization, due.currency)
-            drawn, due = draw(grants, due, number.issued_ms)
+            drawn, due = wallets.draw(draft.organization, due, number.issued_ms)
         document = _document(draft, number, issue, drawn, due)
         encoded = canonical(document)
         is_first = issue == 1 and draft.issue is None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from billing.models import draws, grants
-from billing.pricing.credits import Grant
+from billing.pricing.credits import Draw, Grant, after, draw
 from billing.store import lock_organization
 from kernel.audit import AuditLog
 from kernel.clock import Clock
@@ -61,6 +62,35 @@ class Prepaid:
             self.audit.append(connection, self.actor, "credit.grant", grant, {"amount": str(amount)})
 
         self.database.transact(write)
+
+
+class Wallets:
+    """What organizations have left, as the documents of one transaction draw on it one after the other."""
+
+    def __init__(self, connection: sa.Connection, organizations: Iterable[OrganizationId]) -> None:
+        self._connection = connection
+        self._owners = _with_grants(connection, organizations)
+        self._left: dict[tuple[OrganizationId, Currency], Sequence[Grant]] = {}
+
+    def draw(self, organization: OrganizationId, due: Money, moment_ms: int) -> tuple[tuple[Draw, ...], Money]:
+        """What is taken for `due`, and what remains to be paid; the next draw finds what is left."""
+        if organization not in self._owners:
+            return (), due
+        key = organization, due.currency
+        if key not in self._left:
+            self._left[key] = load_grants(self._connection, organization, due.currency)
+        drawn, remains = draw(self._left[key], due, moment_ms)
+        self._left[key] = after(self._left[key], drawn)
+        return drawn, remains
+
+
+def _with_grants(connection: sa.Connection, organizations: Iterable[OrganizationId]) -> frozenset[str]:
+    found: set[str] = set()
+    ordered = sorted(set(organizations))
+    for start in range(0, len(ordered), 500):
+        part = grants.c.organization.in_(ordered[start : start + 500])
+        found.update(connection.execute(sa.select(grants.c.organization).distinct().where(part)).scalars())
+    return frozenset(found)
 
 
 def load_grants(connection: sa.Connection, organization: OrganizationId, unit: Currency) -> list[Grant]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import pytest
 from billing.batch import MonthDone, MonthRun
 from billing.errors import NoContract, UsageNotSealed
 from billing.invoices import Invoice
+from billing.prepaid import GrantTerms, load_grants
 from kernel.database import Database
 from kernel.ids import OrganizationId
+from kernel.money import Money, currency
 from kernel.window import month
 from metering.usage.model import UsageReader
 from tests.billing.deals import Office, RecordedUsage, contract_text, ten_vcpu_above_for_an_hour
@@ -61,6 +64,22 @@ def test_a_batch_gives_what_one_by_one_gives_and_gives_it_again(office: Office) 
     assert len(office.run.invoices()) == 10
     assert office.balance() == 0
     assert not office.audit.verify()
+
+
+def test_documents_of_one_transaction_draw_each_credit_once(small_office: Office) -> None:
+    """Commitment and month are numbered together; what the first draws is gone for the second."""
+    book(small_office)
+    usd = currency("USD")
+    small_office.prepaid.add("wire", CUSTOMERS[0], Money(Decimal("14400.50"), usd), GrantTerms("wire-1"))
+    issued = [one for one in documents(close(small_office)) if one.organization == CUSTOMERS[0]]
+    drawn = [(one.kind, one.document["payment"]["prepaid"]) for one in issued]
+    assert drawn == [
+        ("commitment", [{"grant": "wire", "amount": "14400.00"}]),
+        ("usage", [{"grant": "wire", "amount": "0.50"}]),
+    ]
+    [left] = small_office.database.read(lambda connection: load_grants(connection, CUSTOMERS[0], usd))
+    assert left.balance == Money.zero(usd)
+    assert small_office.balance() == 0
 
 
 def test_what_is_not_sealed_is_refused_and_holds_up_nothing(office: Office) -> None:
