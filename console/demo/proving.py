@@ -21,6 +21,7 @@ async def prove(stage: Stage) -> None:
     for text in reasons:
         stage.say(text)
     stage.say(f"and {len(lines) - len(reasons)} lines of hours and files: explained.txt")
+    await succeed(stage.config, "invoice", "checkpoint", "--out", str(stage.out / "checkpoint.json"))
     await succeed(stage.config, "invoice", "bundle", number, "--out", str(stage.out / "bundle"))
     verified = await succeed(None, *_verification(stage))
     (stage.out / "verified.txt").write_text(verified + "\n", encoding="utf-8")
@@ -28,9 +29,13 @@ async def prove(stage: Stage) -> None:
 
 
 def _verification(stage: Stage) -> list[str]:
-    """The customer's command: the bundle, and the certificate that its collector got at enrolment."""
+    """The customer's command: bundle, checkpoint, and the certificate that its collector got at enrolment.
+
+    No `--spool`: the month is simulated history, and only frames of the billing lane are kept.
+    """
     authority = stage.customer_folder(FLEXIBLE.organization) / "ca.pem"
-    return ["verify-invoice", str(stage.out / "bundle"), "--ca", str(authority)]
+    kept = stage.out / "checkpoint.json"
+    return ["verify-invoice", str(stage.out / "bundle"), "--ca", str(authority), "--checkpoint", str(kept)]
 
 
 def _judge(stage: Stage, number: str, verified: str) -> None:
