@@ -23,6 +23,7 @@ from collector.wire.frames.model import (
     Slots,
     Tick,
 )
+from collector.wire.frames.rearrange import some
 from collector.wire.frames.sections import Patch, render_columns
 from collector.wire.frames.starts import StartsSent
 from collector.wire.frames.table import EntryTable
@@ -199,9 +200,8 @@ class StreamEncoder:
             return self._mirror.order(cell), None
         slots = self._mirror.slots(cell)
         present = tick.present[slots]
-        if present.all():
-            return self._mirror.order(cell), None
-        return self._mirror.order_of(slots[present]), present
+        order = self._mirror.order(cell)
+        return (order, None) if present.all() else (some(order, tick.present[order.slots]), present)
 
     def _deltas(self, tick: Tick, order: Order) -> bytes | None:
         """Values against the bases; None when so many don't fit their class that new bases are cheaper."""

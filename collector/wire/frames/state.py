@@ -10,6 +10,7 @@ import numpy.typing as npt
 from collector.wire.distinct import distinct
 from collector.wire.frames.dictionary import Dictionary, Digests, Total
 from collector.wire.frames.model import CELL, Bools, Integers
+from collector.wire.frames.rearrange import Change, rearranged
 from collector.wire.frames.sections import Patch
 from collector.wire.frames.values import Bases, Classes, Indices, Order, arrange, grown
 
@@ -30,14 +31,19 @@ class StreamState:
 
     def apply(self, patch: Patch, added: Digests, total: Total) -> None:
         """Take in a checked patch: `added` are the digests of its entries, `total` is what it leads to."""
+        self.dictionary.apply(patch.born, added, total)
+        self.take_in(patch)
+
+    def take_in(self, patch: Patch) -> None:
+        """The slots and bases of a checked patch, whose entries are taken in apart."""
         freed, born = patch.freed, patch.born
         if len(born):
             self.grow(int(born[-1]) + 1)
-        self.dictionary.apply(born, added, total)
+        self._rearrange(patch)
         self.live[freed] = False
         self.live[born] = True
-        self.set_bases(born, patch.classes, patch.coded)
-        self._touch(freed)
+        self.bases.classes[born] = patch.classes
+        self.bases.coded[born] = patch.coded
 
     def grow(self, capacity: int) -> None:
         """Room for slots below `capacity`."""
@@ -65,6 +71,22 @@ class StreamState:
     def order_of(self, slots: npt.NDArray[Any]) -> Order:
         """Some slots, ascending, in coding order."""
         return arrange(slots, self.bases.classes[slots], self.bases.coded[slots])
+
+    def _rearrange(self, patch: Patch) -> None:
+        """The orders of the cells that a patch changes follow it; called before it is taken in."""
+        for cell in distinct(np.concatenate([patch.freed, patch.born]) // CELL).tolist():
+            order = self._orders.get(cell)
+            if order is None:
+                continue
+            bounds = [cell * CELL, (cell + 1) * CELL]
+            freed = slice(*np.searchsorted(patch.freed, bounds).tolist())
+            born = slice(*np.searchsorted(patch.born, bounds).tolist())
+            gone, come = patch.freed[freed], patch.born[born]
+            if len(gone) + len(come) > len(order) // 4:
+                del self._orders[cell]  # it is made anew when it is asked for
+                continue
+            change = Change(gone, self.bases.classes[gone], come, patch.classes[born], patch.coded[born])
+            self._orders[cell] = rearranged(order, change)
 
     def _touch(self, slots: npt.NDArray[Any]) -> None:
         for cell in distinct(slots // CELL).tolist():

@@ -1,0 +1,93 @@
+"""The coding order of a cell after some of its slots changed, without a look at the classes of those that stay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from collector.wire.frames.model import Bools, Integers
+from collector.wire.frames.values import BITS, POWERS, Classes, Indices, Order
+
+_KINDS = 3  # 0: integers, 1: decimals, 2: bits; an order has them one behind the other
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Slots of one cell that left an order, with the classes they had; and those that came, with their bases.
+
+    Each ascending; a slot may be in both.
+    """
+
+    gone: npt.NDArray[Any]
+    had: Classes
+    come: npt.NDArray[Any]
+    classes: Classes
+    coded: Integers
+
+
+def rearranged(order: Order, change: Change) -> Order:
+    """The order after a change, as `arrange` makes it. Whoever has the old one may go on using it.
+
+    A slot that goes and comes in the same kind keeps its place.
+    """
+    had, kinds = _kinds(change.had), _kinds(change.classes)
+    again, at_gone, at_come = np.intersect1d(change.gone, change.come, assume_unique=True, return_indices=True)
+    is_same = had[at_gone] == kinds[at_come]
+    places, same = _places(order, again[is_same], kinds[at_come[is_same]]), at_come[is_same]
+    coded, scale = order.coded.copy(), order.scale
+    coded[places] = change.coded[same]
+    decimals = np.flatnonzero(kinds[same] == 1)
+    if len(decimals):
+        scale = scale.copy()
+        scale[places[decimals] - order.integers] = POWERS[change.classes[same[decimals]]]
+    order = Order(order.slots, order.integers, order.decimals, coded, scale)
+    left = np.delete(np.arange(len(change.gone)), at_gone[is_same])
+    if len(left):
+        kept = np.ones(len(order), np.bool_)
+        kept[_places(order, change.gone[left], had[left])] = False
+        order = some(order, kept)
+    new = np.delete(np.arange(len(change.come)), same)
+    return _with(order, change, new, kinds[new]) if len(new) else order
+
+
+def some(order: Order, kept: Bools) -> Order:
+    """The slots at these places of an order, alone."""
+    integers, decimals = np.count_nonzero(kept[: order.integers]), np.count_nonzero(kept[: order.decimals])
+    scale = order.scale[kept[order.integers : order.decimals]]
+    return Order(order.slots[kept], int(integers), int(decimals), order.coded[kept], scale)
+
+
+def _kinds(classes: Classes) -> Classes:
+    kinds: Classes = (classes > 0).view(np.uint8) + (classes == BITS).view(np.uint8)
+    return kinds
+
+
+def _places(order: Order, slots: npt.NDArray[Any], kinds: Classes) -> Indices:
+    """Where slots of these kinds stand in an order, or belong."""
+    found = np.empty(len(slots), np.intp)
+    bounds = (0, order.integers, order.decimals, len(order))
+    for kind in range(_KINDS):
+        ours = np.flatnonzero(kinds == kind)
+        part = order.slots[bounds[kind] : bounds[kind + 1]]
+        found[ours] = np.searchsorted(part, slots[ours]) + bounds[kind]
+    return found
+
+
+def _with(order: Order, change: Change, new: Indices, kinds: Classes) -> Order:
+    """An order with slots that are not in it: those of the change at the places `new`, of these kinds."""
+    by_kind = np.argsort(kinds, kind="stable")
+    new, kinds = new[by_kind], kinds[by_kind]
+    slots = change.come[new]
+    places = _places(order, slots, kinds)
+    integers, decimals = (int(np.count_nonzero(kinds == kind)) for kind in (0, 1))
+    ours = slice(integers, integers + decimals)
+    return Order(
+        np.insert(order.slots, places, slots),
+        order.integers + integers,
+        order.decimals + integers + decimals,
+        np.insert(order.coded, places, change.coded[new]),
+        np.insert(order.scale, places[ours] - order.integers, POWERS[change.classes[new[ours]]]),
+    )
