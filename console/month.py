@@ -6,14 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from billing.api import CheckpointStore, Closed, ContractBook, InvoiceRun, invoice_pdf, open_signer
+from billing.api import CheckpointStore, Closed, InvoiceRun, invoice_pdf, open_signer
 from console.up import open_lake, open_meters
 from console.wiring import Vendor
 from kernel.ids import OrganizationId
 from kernel.window import month
 from metering.lake.settings import LakeSettings
-from metering.usage.api import HourCloser, LakeSource, UsageMonth, UsageSettings, UsageStore
-from metering.usage.report import monthly_report
+from metering.usage.api import HourCloser, LakeSource, Reconciler, UsageMonth, UsageSettings, UsageStore
+from metering.usage.report import MonthlyReport, monthly_report
 from metering.usage.report_files import render_all
 
 
@@ -36,9 +36,14 @@ async def close_month(vendor: Vendor, organization: OrganizationId, name: str, o
     revisions = await close_hours(vendor, organization, name, zone)
     store = UsageStore(vendor.database())
     usage = await asyncio.to_thread(store.month, organization, window)
+    settings = vendor.section("usage", UsageSettings)
+    reconciler = Reconciler(vendor.database(), vendor, settings, vendor.clock)
+    compared = await asyncio.to_thread(reconciler.reconcile, organization, window)
     invoices = await asyncio.to_thread(_invoice, vendor, store, organization, name)
     await asyncio.to_thread(_checkpoint, vendor, name)
-    files = await asyncio.to_thread(_write, vendor, usage, name, zone, invoices, out)
+    capacity = await asyncio.to_thread(vendor.capacity_of, organization)
+    report = monthly_report(usage, capacity, name, zone, compared)
+    files = await asyncio.to_thread(_write, vendor, report, usage, invoices, out)
     return ClosedMonth(revisions, usage, invoices, tuple(files))
 
 
@@ -67,10 +72,9 @@ def _checkpoint(vendor: Vendor, name: str) -> None:
     CheckpointStore(vendor.database(), vendor.clock, vendor.audit(), signer, "cli").make(name)
 
 
-def _write(vendor: Vendor, usage: UsageMonth, name: str, zone: str, closed: Closed, out: Path) -> list[Path]:
+def _write(vendor: Vendor, report: MonthlyReport, usage: UsageMonth, closed: Closed, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
-    capacity = ContractBook(vendor.database(), vendor.clock, vendor.audit()).capacity(usage.organization)
-    files = [*render_all(monthly_report(usage, capacity, name, zone), usage, out)]
+    files = [*render_all(report, usage, out)]
     for file_name, content in (
         ("invoice.json", closed.invoice.json),
         ("invoice.pdf", invoice_pdf(vendor.folder / "logos").render(closed.invoice.json)),

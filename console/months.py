@@ -30,7 +30,7 @@ from kernel.ids import OrganizationId
 from kernel.money import Money, currency
 from kernel.window import Window, month
 from metering.lake.settings import LakeSettings
-from metering.usage.api import HourCloser, LakeSource, UsageSettings, UsageStore
+from metering.usage.api import HourCloser, LakeSource, Reconciler, UsageSettings, UsageStore
 
 Progress = Callable[[str, int, int], None]  # stage, done, of how many
 
@@ -49,6 +49,7 @@ class Summary:
 
     month: str
     revisions: int = 0
+    differing: int = 0  # cluster-hours whose usage is not what the provisioner declared
     documents: list[Invoice] = field(default_factory=list)
     checkpoints: list[Checkpoint] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
@@ -63,6 +64,7 @@ class Summary:
         content = {
             "month": self.month,
             "hour_revisions": str(self.revisions),
+            "unreconciled_cluster_hours": str(self.differing),
             "documents": {kind: str(count) for kind, count in Counter(one.kind for one in self.documents).items()},
             "gross": {key: f"{amount.amount:f}" for key, amount in sorted(sums.items())},
             "checkpoints": {one.legal_entity: f"{one.size} documents, root {one.root}" for one in self.checkpoints},
@@ -109,9 +111,12 @@ async def _close_hours(
         settings = vendor.section("usage", UsageSettings)
         meters = open_meters(vendor, source, settings)
         closer = HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock, meters=meters)
+        reconciler = Reconciler(vendor.database(), vendor, settings, vendor.clock)
         for number, (owner, window) in enumerate(sorted(owners.items()), start=1):
             try:
                 summary.revisions += await closer.close_window(owner, window)
+                compared = await asyncio.to_thread(reconciler.reconcile, owner, window)
+                summary.differing += compared.differing
             except ByocError as error:
                 summary.refused.append(Refused(owner, error))
             progress("hours", number, len(owners))

@@ -36,7 +36,7 @@ from metering.meters.catalogue import default_catalogue, parse_catalogue
 from metering.meters.closer import MeterCloser
 from metering.meters.store import MeterStore
 from metering.record import HISTORY_TOPIC, LIVE_TOPIC
-from metering.usage.api import HourCloser, LakeSource, UsageSettings, UsageStore
+from metering.usage.api import HourCloser, LakeSource, Reconciler, UsageSettings, UsageStore
 from provisioner.api import Provisioner
 from provisioner.cli import CUSTOMER_FOLDER
 from provisioner.engines.durable import DurableEngine
@@ -83,6 +83,10 @@ async def _start(service: Service, vendor: Vendor, sections: Sections, parts: fr
             meters = open_meters(vendor, source, sections.usage)
             closer = HourCloser(source, store, sections.usage, vendor.clock, service.registry, meters)
             service.spawn("usage", closer.run())
+            reconciler = Reconciler(vendor.database(), vendor, sections.usage, vendor.clock)
+            usage_writer = await log.writer()
+            service.on_close("usage-log", usage_writer.close)
+            service.spawn("reconciliation", reconciler.run(usage_writer, service.registry))
     if Part.LICENCES in parts:
         await _start_gauges(service, vendor, sections, log)
     if Part.ALERTS in parts:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kernel.log import Log
     from kernel.objects import ObjectStore
     from metering.usage.model import UsageRow
+    from metering.usage.reconciliation import DeclaredCluster
 
 
 class NoVendorSide(NotFound):
@@ -57,6 +58,13 @@ class Vendor(Deployment):
         from console.evidence import load_evidence_of
 
         return load_evidence_of(self, organization, rows)
+
+    def declared(self, organization: OrganizationId) -> Sequence[DeclaredCluster]:
+        """The provisioner's answer to reconciliation's: what was each cluster declared to run, and when?"""
+        from console.declared import declared_clusters
+        from provisioner.api import list_transitions
+
+        return declared_clusters(self.database().read(lambda one: list_transitions(one, organization)))
 
     def database(self) -> Database:
         """The database, with the newest schema."""

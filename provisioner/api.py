@@ -25,6 +25,7 @@ from provisioner.ports import Audit, Capacity, Engine, Placement, Provider
 from provisioner.records import Cluster, Job, JobState, Organization, Project
 from provisioner.requests import Desk, Request, scaled
 from provisioner.spec import ClusterSpec, parse_name
+from provisioner.transitions import Transition, list_transitions
 
 _log = logger("provisioner")
 T = TypeVar("T")
@@ -228,4 +229,16 @@ class Provisioner:
         return result
 
 
-__all__ = ["Cluster", "ClusterSpec", "Job", "JobState", "NewCluster", "Organization", "Project", "Provisioner"]
+__all__ = [
+    "Cluster",
+    "ClusterSpec",
+    "Job",
+    "JobState",
+    "NewCluster",
+    "Organization",
+    "Project",
+    "Provisioner",
+    "State",
+    "Transition",
+    "list_transitions",
+]

@@ -14,6 +14,7 @@ from provisioner.ports import Audit, Capacity, Observation
 from provisioner.records import Cluster, Job, JobState
 from provisioner.requests import details_of, peak_milli_vcpu
 from provisioner.spec import ClusterSpec
+from provisioner.transitions import Transition, insert_transition
 
 SYSTEM_ACTOR = "provisioner"
 
@@ -41,6 +42,9 @@ def declare(
     desired = job.spec if succeeded or job.former_spec is None else job.former_spec
     _settle(connection, cluster, state, desired, declaration, now_ms)
     remaining = _remaining_milli_vcpu(job, declaration.seen)
+    # A running server that can't be read may be anything up to what it may hold.
+    least = remaining if declaration.seen.allocation or not remaining else 0
+    insert_transition(connection, Transition(cluster.placement, state, least, remaining, now_ms))
     capacity.release(connection, cluster.placement.organization, cluster.id, remaining)
     final = JobState.SUCCEEDED if succeeded else JobState.FAILED
     store.change_job(
@@ -68,7 +72,9 @@ def declare_lost(
         return False
     reason = f"its server ended by itself: {seen.detail}"
     declaration = Declaration(JobId(""), Outcome.LOST, seen, reason)
-    _settle(connection, cluster, transition(cluster.state, Outcome.LOST), cluster.desired, declaration, now_ms)
+    state = transition(cluster.state, Outcome.LOST)
+    _settle(connection, cluster, state, cluster.desired, declaration, now_ms)
+    insert_transition(connection, Transition(cluster.placement, state, 0, 0, now_ms))
     capacity.release(connection, cluster.placement.organization, cluster.id, 0)
     audit.append(connection, SYSTEM_ACTOR, "cluster.lost", cluster.id, {"reason": reason})
     return True

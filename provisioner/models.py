@@ -75,3 +75,16 @@ jobs = sa.Table(
 )
 sa.Index("ix_provisioner_jobs_cluster", jobs.c.cluster)
 sa.Index("ix_provisioner_jobs_state", jobs.c.state)
+
+# What a cluster was declared to be, and since when: append-only. Its licensed milli-vCPU lay between the two
+# figures, which differ while an operation runs.
+transitions = sa.Table(
+    "provisioner_transitions",
+    metadata,
+    sa.Column("cluster", sa.String(63), sa.ForeignKey("provisioner_clusters.id"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),  # from 1
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("least_milli_vcpu", sa.BigInteger, nullable=False),
+    sa.Column("most_milli_vcpu", sa.BigInteger, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+)

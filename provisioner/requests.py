@@ -17,6 +17,7 @@ from provisioner.lifecycle import Operation, State, allowed_operations, transiti
 from provisioner.ports import Audit, Capacity, Engine, Placement
 from provisioner.records import Cluster, Job, JobState
 from provisioner.spec import ClusterSpec
+from provisioner.transitions import Transition, insert_transition
 
 _NEEDS_CAPACITY = {Operation.CREATE, Operation.SCALE, Operation.RESUME}
 
@@ -112,6 +113,9 @@ class Desk:
             organization = cluster.placement.organization
             self.capacity.reserve(connection, organization, cluster.id, peak_milli_vcpu(job), job.id)
         store.insert_job(connection, job)
+        state = transition(job.former_state, job.operation)
+        under_way = Transition(cluster.placement, state, 0, peak_milli_vcpu(job), job.created_ms)
+        insert_transition(connection, under_way)
         self.engine.enqueue(connection, job.id)
         self.audit.append(connection, job.actor, f"cluster.{job.operation}", cluster.id, details_of(job))
         crash_point("provisioner.reserved")

@@ -11,6 +11,7 @@ from metering.usage.model import (
     UsageRow,
     digest_of,
 )
+from metering.usage.reconciler import Reconciler
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 
@@ -20,6 +21,7 @@ __all__ = [
     "MeterPart",
     "MeterRow",
     "MeterUsage",
+    "Reconciler",
     "SampleFile",
     "SampleSource",
     "UsageMonth",

@@ -10,7 +10,7 @@ from typing import Annotated, Protocol
 
 import typer
 
-from kernel.clock import to_ms
+from kernel.clock import Clock, to_ms
 from kernel.database import Database
 from kernel.errors import ByocError, InvalidInput, NotFound
 from kernel.ids import OrganizationId, parse_id
@@ -18,8 +18,12 @@ from kernel.quantity import render_fraction, vcpu_hours
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window, month
 from metering.usage.model import UsageMonth
+from metering.usage.reconciler import Reconciler
+from metering.usage.reconciliation import Reconciliation, is_reconciled
+from metering.usage.reconciliation_store import ReconciliationStore
 from metering.usage.report import monthly_report
 from metering.usage.report_files import render_all, render_csv
+from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 
 MAX_HOURS = 24 * 400
@@ -30,10 +34,18 @@ Organization = Annotated[str, typer.Argument(metavar="ORG", help="The organizati
 
 
 class UsageDeployment(Protocol):
-    """What these commands need of the deployment. It may also have `capacity_of(organization) -> StepFunction`."""
+    """What these commands need of the deployment.
+
+    It may also have `capacity_of(organization) -> StepFunction`, and `declared(organization)` of `DeclaredUsage`.
+    """
+
+    clock: Clock
 
     def database(self) -> Database:
         """The database that holds the sealed hours."""
+
+    def section(self, name: str, model: type[UsageSettings]) -> UsageSettings:
+        """The settings of that section."""
 
 
 @app.command("report")
@@ -47,7 +59,8 @@ def write_report(
     """Write the monthly licence and usage report. Of an open month it is marked as provisional."""
     owner = OrganizationId(parse_id(organization, "organization"))
     usage = _usage(ctx, owner, month(month_name, zone))
-    report = monthly_report(usage, _capacity(ctx, owner), month_name, zone)
+    compared = _compared(ctx, owner, usage.window)
+    report = monthly_report(usage, _capacity(ctx, owner), month_name, zone, compared)
     try:
         written = render_all(report, usage, out)
     except OSError as error:
@@ -70,11 +83,31 @@ def list_hours(
     """List the newest revision of each hour, component by component."""
     owner = OrganizationId(parse_id(organization, "organization"))
     usage = _usage(ctx, owner, parse_hours(start, end))
+    compared = _compared(ctx, owner, usage.window)
     if as_csv:
-        typer.echo(render_csv(usage).decode(), nl=False)
+        typer.echo(render_csv(usage, compared).decode(), nl=False)
         return
-    for line in _table(usage):
+    for line in _table(usage, compared):
         typer.echo(line)
+
+
+@app.command("reconcile")
+def reconcile_hours(
+    ctx: typer.Context,
+    organization: Organization,
+    start: Annotated[str, typer.Option("--from", help="First hour, ISO 8601; UTC unless it says otherwise.")],
+    end: Annotated[str, typer.Option("--to", help="End (exclusive), ISO 8601.")],
+) -> None:
+    """Compare closed hours with what the provisioner declared. Exit status 1 when any differs."""
+    owner, window = OrganizationId(parse_id(organization, "organization")), parse_hours(start, end)
+    _usage(ctx, owner, window)
+    deployment: UsageDeployment = ctx.obj
+    settings = deployment.section("usage", UsageSettings)
+    found = Reconciler(deployment.database(), ctx.obj, settings, deployment.clock).reconcile(owner, window)
+    for line in _differences(found):
+        typer.echo(line)
+    if found.differing:
+        raise typer.Exit(1)
 
 
 def parse_hours(start: str, end: str) -> Window:
@@ -116,9 +149,28 @@ def _capacity(ctx: typer.Context, organization: OrganizationId) -> StepFunction 
     return capacity
 
 
-def _table(usage: UsageMonth) -> Iterator[str]:
-    layout = "{:<17} {:>3}  {:<40} {:>14} {:>10} {:>10} {:>10}"
-    yield layout.format("hour (UTC)", "rev", "component", "vCPU-hours", "peak vCPU", "observed s", "missing s")
+def _compared(ctx: typer.Context, organization: OrganizationId, window: Window) -> Reconciliation:
+    deployment: UsageDeployment = ctx.obj
+    return ReconciliationStore(deployment.database()).newest(organization, window)
+
+
+def _differences(found: Reconciliation) -> Iterator[str]:
+    layout = "{:<17} {:>5}  {:<40} {:<8} {:>14} {:>14} {:>14}"
+    if found.differing:
+        yield layout.format("from (UTC)", "hours", "cluster", "is", "scraped", "declared least", "most vCPU-h")
+    for span in found.spans():
+        quantities = (render_fraction(vcpu_hours(each), 4) for each in (span.scraped, span.least, span.most))
+        name = f"{span.project}/{span.cluster}"
+        start = f"{span.window.start:%Y-%m-%d %H:%M}"
+        yield layout.format(start, span.hours, name, span.difference.value, *quantities)
+    yield f"{len(found.hours)} cluster-hours compared, {found.differing} differ"
+
+
+def _table(usage: UsageMonth, compared: Reconciliation) -> Iterator[str]:
+    layout = "{:<17} {:>3}  {:<40} {:>14} {:>10} {:>10} {:>10} {:>10}"
+    names = ("hour (UTC)", "rev", "component", "vCPU-hours", "peak vCPU", "observed s", "missing s", "reconciled")
+    yield layout.format(*names)
+    flags = compared.flags()
     for row in usage.rows:
         yield layout.format(
             f"{row.hour.start:%Y-%m-%d %H:%M}",
@@ -128,6 +180,7 @@ def _table(usage: UsageMonth) -> Iterator[str]:
             _thousandths(row.peak_milli_vcpu),
             _thousandths(row.observed_ms),
             _thousandths(row.missing_ms),
+            {True: "yes", False: "no", None: "-"}[is_reconciled(row, flags)],
         )
     yield f"digest {usage.revision_digest}" + ("" if usage.sealed else "  (not every hour is closed)")
 

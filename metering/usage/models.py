@@ -49,3 +49,22 @@ usage_checks = sa.Table(
     sa.Column("hour_ms", sa.BigInteger, primary_key=True),
     sa.Column("files_digest", sa.String(64), nullable=False),
 )
+
+# How each cluster's hour compares with what the provisioner declared. Another outcome is the next position.
+usage_reconciliations = sa.Table(
+    "usage_reconciliations",
+    metadata,
+    sa.Column("organization", sa.String(63), primary_key=True),
+    sa.Column("hour_ms", sa.BigInteger, primary_key=True),
+    sa.Column("project", sa.String(63), primary_key=True),
+    sa.Column("cluster", sa.String(63), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),  # from 1
+    sa.Column("revision", sa.Integer, nullable=False),  # of the usage hour that was compared
+    sa.Column("scraped_milli_vcpu_ms", sa.BigInteger, nullable=False),
+    sa.Column("missing_ms", sa.BigInteger, nullable=False),
+    sa.Column("least_milli_vcpu_ms", sa.BigInteger, nullable=False),
+    sa.Column("most_milli_vcpu_ms", sa.BigInteger, nullable=False),
+    sa.Column("difference", sa.String(16), nullable=False),  # empty: reconciled
+    sa.Column("checked_ms", sa.BigInteger, nullable=False),
+)
+sa.Index("ix_usage_reconciliations_checked_ms", usage_reconciliations.c.checked_ms)

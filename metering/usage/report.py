@@ -20,6 +20,7 @@ from kernel.quantity import vcpu_hours, vcpu_minutes
 from kernel.steps import StepFunction
 from kernel.window import Window, month, parse_zone
 from metering.usage.model import UsageMonth, UsageRow
+from metering.usage.reconciliation import Reconciliation
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,7 @@ class MonthlyReport:
     peak: Peak | None  # None: nothing was used
     coverage: LicenceCoverage | None  # None: no capacity was given
     gaps: tuple[Gap, ...]
+    reconciliation: Reconciliation | None = None  # None: nothing was compared
 
     @property
     def milli_vcpu_ms(self) -> int:
@@ -129,8 +131,15 @@ class MonthlyReport:
         return sum(total.missing_ms for total in self.components)
 
 
-def monthly_report(usage: UsageMonth, capacity: StepFunction | None, name: str, zone: str) -> MonthlyReport:
-    """The report of month `name` (YYYY-MM in `zone`) from its usage and the licence capacity in milli-vCPU.
+def monthly_report(
+    usage: UsageMonth,
+    capacity: StepFunction | None,
+    name: str,
+    zone: str,
+    compared: Reconciliation | None = None,
+) -> MonthlyReport:
+    """The report of month `name` (YYYY-MM in `zone`) from its usage, the licence capacity in milli-vCPU, and how
+    the usage compares with what the provisioner declared.
 
     Raises InvalidInput when `usage` is of another window, Stop when its rows and its step function disagree.
     """
@@ -152,6 +161,7 @@ def monthly_report(usage: UsageMonth, capacity: StepFunction | None, name: str, 
         peak=_peak(usage.step, window),
         coverage=None if capacity is None else _coverage(usage.step, capacity, window),
         gaps=tuple(_gaps(usage.rows)),
+        reconciliation=compared if compared and compared.hours else None,
     )
 
 

@@ -19,6 +19,7 @@ from kernel.errors import Conflict
 from kernel.quantity import render_fraction, vcpu_hours, vcpu_minutes
 from kernel.window import Window
 from metering.usage.model import UsageMonth, UsageRow
+from metering.usage.reconciliation import DifferenceSpan, Reconciliation, is_reconciled
 from metering.usage.report import ComponentTotal, DayTotal, Gap, LicenceCoverage, MonthlyReport
 
 SCHEMA = "byoc.usage-report/1"
@@ -36,6 +37,7 @@ _CSV_COLUMNS = (
     "observed_ms",
     "missing_ms",
     "peak_milli_vcpu",
+    "reconciled",
 )
 _PARQUET_FIELDS: list[pa.Field[Any]] = [
     pa.field("organization", pa.string(), nullable=False),
@@ -49,6 +51,7 @@ _PARQUET_FIELDS: list[pa.Field[Any]] = [
     pa.field("observed_ms", pa.int64(), nullable=False),
     pa.field("missing_ms", pa.int64(), nullable=False),
     pa.field("peak_milli_vcpu", pa.int64(), nullable=False),
+    pa.field("reconciled", pa.bool_()),  # null: this revision of the hour was not compared
     pa.field("sources", pa.list_(pa.field("item", pa.string(), nullable=False)), nullable=False),
 ]
 
@@ -68,8 +71,8 @@ def render_all(report: MonthlyReport, usage: UsageMonth, folder: Path) -> tuple[
 
     contents = {
         "report.json": render_json(report),
-        "report.csv": render_csv(usage),
-        "report.parquet": render_parquet(usage),
+        "report.csv": render_csv(usage, report.reconciliation),
+        "report.parquet": render_parquet(usage, report.reconciliation),
         "report.pdf": render_pdf(report),
     }
     return _write_all(folder, contents)
@@ -95,12 +98,17 @@ def render_json(report: MonthlyReport) -> bytes:
         "peak": report.peak and {"milli_vcpu": str(report.peak.milli_vcpu), "at": _moment(report.peak.at_ms)},
         "licence": report.coverage and _licence(report.coverage),
         "gaps": [_gap(gap) for gap in report.gaps],
+        "reconciliation": report.reconciliation and _reconciliation(report.reconciliation),
     }
     return bytes(rfc8785.dumps(document))
 
 
-def render_csv(usage: UsageMonth) -> bytes:
-    """One row per hour, cluster and component, in order; UTF-8, line feeds, times in UTC."""
+def render_csv(usage: UsageMonth, compared: Reconciliation | None = None) -> bytes:
+    """One row per hour, cluster and component, in order; UTF-8, line feeds, times in UTC.
+
+    `reconciled` is true or false, and empty where this revision of the hour was not compared.
+    """
+    flags = (compared or Reconciliation()).flags()
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
@@ -119,13 +127,15 @@ def render_csv(usage: UsageMonth) -> bytes:
                 row.observed_ms,
                 row.missing_ms,
                 row.peak_milli_vcpu,
+                {True: "true", False: "false", None: ""}[is_reconciled(row, flags)],
             )
         )
     return text.getvalue().encode()
 
 
-def render_parquet(usage: UsageMonth) -> bytes:
+def render_parquet(usage: UsageMonth, compared: Reconciliation | None = None) -> bytes:
     """The same rows, typed, with the lake files each came from: enough to compute the revision digest again."""
+    flags = (compared or Reconciliation()).flags()
     rows = [
         {
             "organization": row.organization,
@@ -139,6 +149,7 @@ def render_parquet(usage: UsageMonth) -> bytes:
             "observed_ms": row.observed_ms,
             "missing_ms": row.missing_ms,
             "peak_milli_vcpu": row.peak_milli_vcpu,
+            "reconciled": is_reconciled(row, flags),
             "sources": list(row.sources),
         }
         for row in _ordered(usage)
@@ -227,6 +238,27 @@ def _gap(gap: Gap) -> dict[str, Any]:
         "component": gap.component,
         "window": _window(gap.window),
         "missing_ms": str(gap.missing_ms),
+    }
+
+
+def _reconciliation(compared: Reconciliation) -> dict[str, Any]:
+    return {
+        "cluster_hours": str(len(compared.hours)),
+        "differing": str(compared.differing),
+        "differences": [_difference(span) for span in compared.spans()],
+    }
+
+
+def _difference(span: DifferenceSpan) -> dict[str, Any]:
+    return {
+        "project": span.project,
+        "cluster": span.cluster,
+        "window": _window(span.window),
+        "difference": span.difference.value,
+        "hours": str(span.hours),
+        "scraped_milli_vcpu_ms": str(span.scraped),
+        "declared_least_milli_vcpu_ms": str(span.least),
+        "declared_most_milli_vcpu_ms": str(span.most),
     }
 
 

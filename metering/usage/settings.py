@@ -42,3 +42,28 @@ class UsageSettings(Section):
         "id and version stand on every row: another content needs a new version, which computes closed hours anew, "
         "`revision_days` back.",
     )
+    reconcile_vcpu_minutes: float = Field(
+        1.0,
+        ge=0,
+        description="vCPU-minutes by which a cluster's hour may differ from what the provisioner declared; default "
+        "1. A difference counts when it is above this and above `reconcile_ratio`.",
+    )
+    reconcile_ratio: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of what was declared by which a cluster's hour may differ; default 0.01.",
+    )
+    reconcile_edge_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="Seconds before and after a change of state in which either level counts as declared; default "
+        "60. At least one scrape interval and what the clocks of vendor and VPC differ, or changes are findings.",
+    )
+    reconcile_alert_hours: float = Field(
+        24.0,
+        gt=0,
+        description="Hours for which a difference that was found keeps the alert UsageDiffers firing; default 24. "
+        "The finding itself stays on the report.",
+    )

@@ -14,6 +14,8 @@ from tests.alerts.world import COLLECTOR, ORG_A, World
 
 VENDOR = Tenant(ORG_A.organization, ProjectId("vendor"))
 BILLING = CollectorId("vendor-billing")
+USAGE = CollectorId("vendor-usage")
+METRIC = "byoc_usage_unreconciled_hours"
 DAY_SECONDS = 86_400
 
 
@@ -61,6 +63,25 @@ async def test_a_tenant_cannot_speak_for_its_licence(make_world: MakeWorld, rece
         await published(world, "byoc_licence_used_ratio", 0.1, 5, ORG_A)
         await published(world, "byoc_licence_used_ratio", 1.2, 5)
     assert firing(world) == {("LicenceCores", "critical")}
+
+
+async def test_usage_that_differs_from_what_was_declared_is_told(make_world: MakeWorld, receiver: Receiver) -> None:
+    """The count goes to the webhook, and is resolved when nothing differs any more; a tenant can't hide it."""
+    world = await make_world(DEFAULT_RULES.read_text())
+
+    async def publish(hours: float, tenant: Tenant, collector: CollectorId) -> None:
+        await world.send(hours, room="", metric=METRIC, tenant=tenant, collector=collector)
+
+    for hours in (3.0, 0.0):
+        for _ in range(8):
+            await world.clock.advance(5)
+            await publish(hours, VENDOR, USAGE)
+            await publish(0.0, ORG_A, COLLECTOR)
+            await world.turn()
+        assert firing(world) == ({("UsageDiffers", "warning")} if hours else set())
+    first, last = receiver.taken[0].body, receiver.taken[-1].body
+    assert first["alerts"][0]["annotations"]["summary"].startswith("3 cluster-hours")
+    assert last["status"] == "resolved"
 
 
 async def test_a_silent_collector_is_told_on_the_clock(make_world: MakeWorld, receiver: Receiver) -> None:

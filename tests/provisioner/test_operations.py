@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from kernel.audit import AuditLog
 from kernel.database import Database
 from kernel.errors import Conflict, InvalidInput, Refuse, Retry
 from kernel.ids import ClusterId, ProjectId
-from provisioner.api import NewCluster
+from provisioner.api import NewCluster, list_transitions
 from provisioner.errors import JobUnfinished, NameTaken, OperationRunning, OverCapacity, StaleGeneration, Unknown
 from provisioner.lifecycle import IllegalTransition, State
 from provisioner.records import JobState
@@ -305,3 +308,38 @@ async def test_the_watch_goes_on_after_a_passing_fault(world: World) -> None:
     watch.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watch
+
+
+async def test_what_was_declared_over_a_life_is_kept_in_order(world: World) -> None:
+    """Between asking and declaring, anything from nothing to the most that may run; then what was seen."""
+    await world.create("1cu")
+    provisioner = world.provisioner
+    await world.finish(await provisioner.scale_cluster(CLUSTER, spec("4cu"), ACTOR))
+    await world.finish(await provisioner.suspend_cluster(CLUSTER, ACTOR))
+    await world.finish(await provisioner.resume_cluster(CLUSTER, ACTOR))
+    world.provider.die(CLUSTER)
+    assert await provisioner.observe() == [CLUSTER]
+    await world.finish(await provisioner.delete_cluster(CLUSTER, ACTOR))
+
+    kept = world.database.read(lambda connection: list_transitions(connection, ORGANIZATION))
+    assert [(one.state, one.least_milli_vcpu, one.most_milli_vcpu) for one in kept] == [
+        (State.CREATING, 0, 1000),
+        (State.RUNNING, 1000, 1000),
+        (State.MODIFYING, 0, 4000),
+        (State.RUNNING, 4000, 4000),
+        (State.SUSPENDING, 0, 4000),
+        (State.SUSPENDED, 0, 0),
+        (State.RESUMING, 0, 4000),
+        (State.RUNNING, 4000, 4000),
+        (State.FAILED, 0, 0),
+        (State.DELETING, 0, 4000),
+        (State.DELETED, 0, 0),
+    ]
+    assert [one.at_ms for one in kept] == sorted(one.at_ms for one in kept)
+    for change in ("UPDATE provisioner_transitions SET at_ms = 0", "DELETE FROM provisioner_transitions"):
+        with pytest.raises(DBAPIError, match="does not change"):
+            await world.database.run(partial(execute, statement=change))
+
+
+def execute(connection: sa.Connection, statement: str) -> None:
+    connection.execute(sa.text(statement))

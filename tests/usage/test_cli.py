@@ -6,21 +6,25 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from console.migrate import migrate
+from kernel.clock import VirtualClock
 from kernel.database import Database, sqlite_url
 from kernel.errors import ByocError, InvalidInput, NotFound
-from kernel.ids import OrganizationId
+from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, hours_in, month
 from metering.usage.cli import MAX_HOURS, app, parse_hours
+from metering.usage.reconciliation import DeclaredCluster, Level
+from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 from tests.usage.months import seen, to_seal
 
@@ -30,9 +34,18 @@ FEBRUARY = month("2026-02")
 @dataclass
 class Vendor:
     opened: Database
+    clock: VirtualClock = field(default_factory=lambda: VirtualClock(FEBRUARY.end))
 
     def database(self) -> Database:
         return self.opened
+
+    def section(self, name: str, model: type[UsageSettings]) -> UsageSettings:
+        return model()
+
+    def declared(self, organization: OrganizationId) -> list[DeclaredCluster]:
+        """A cluster of 4 vCPU that was scaled to 6 an hour after midnight."""
+        levels = (Level(0, 4000, 4000), Level(FEBRUARY.start_ms + HOUR_MS, 6000, 6000))
+        return [DeclaredCluster(ProjectId("prod"), ClusterId("orders"), levels)]
 
 
 class VendorWithLicences(Vendor):
@@ -51,9 +64,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     opened.close()
 
 
-def run(vendor: Vendor, *words: str) -> str:
+def run(vendor: Vendor, *words: str, status: int = 0) -> str:
     result = CliRunner().invoke(app, list(words), obj=vendor, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == status, result.output
     return result.output
 
 
@@ -106,6 +119,41 @@ def test_hours_as_a_table_and_as_csv(database: Database) -> None:
     assert "(not every hour is closed)" in table
     rows = list(csv.DictReader(io.StringIO(run(Vendor(database), *span, "--csv"))))
     assert [row["vcpu_hours"] for row in rows] == ["4.0000000000"] * 2
+
+
+def test_reconcile_names_the_hours_that_differ_and_flags_every_row(tmp_path: Path) -> None:
+    opened = Database(sqlite_url(tmp_path / "byoc.sqlite"))
+    migrate(opened)
+    hours = list(hours_in(FEBRUARY))[:2]
+    UsageStore(opened).seal([to_seal(hour, seen(hour, 4000)) for hour in hours], FEBRUARY.end_ms)
+    vendor = Vendor(opened)
+    span = ["acme", "--from", "2026-02-01", "--to", "2026-02-02"]
+    assert [row["reconciled"] for row in csv_rows(run(vendor, "hours", *span, "--csv"))] == ["", ""]
+
+    said = run(vendor, "reconcile", *span, status=1)
+    assert "2 cluster-hours compared, 1 differ" in said
+    [line] = [line for line in said.splitlines() if "prod/orders" in line]
+    assert line.split() == ["2026-02-01", "01:00", "1", "prod/orders", "less", "4.0000", "5.9667", "6.0000"]
+    assert [row["reconciled"] for row in csv_rows(run(vendor, "hours", *span, "--csv"))] == ["true", "false"]
+    assert [line.split()[-1] for line in run(vendor, "hours", *span).splitlines()[1:3]] == ["yes", "no"]
+
+    run(vendor, "report", "acme", "2026-02", "--out", str(tmp_path / "out"))
+    document = json.loads((tmp_path / "out" / "report.json").read_bytes())["reconciliation"]
+    assert (document["cluster_hours"], document["differing"]) == ("2", "1")
+    assert document["differences"][0]["window"]["start"] == "2026-02-01T01:00:00.000Z"
+    assert pq.read_table(tmp_path / "out" / "report.parquet")["reconciled"].to_pylist() == [True, False]
+    opened.close()
+
+
+def csv_rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_reconcile_refuses_bad_input(database: Database) -> None:
+    with pytest.raises(InvalidInput, match="--from"):
+        run(Vendor(database), "reconcile", "acme", "--from", "2026-02-01T00:01", "--to", "2026-02-02")
+    with pytest.raises(NotFound, match="no closed hour"):
+        run(Vendor(database), "reconcile", "nobody", "--from", "2026-02-01", "--to", "2026-02-02")
 
 
 def test_hours_take_an_offset() -> None:
