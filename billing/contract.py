@@ -18,7 +18,9 @@ from pydantic import Field, StrictBool, StrictInt
 
 from billing.charges import Charge, charge_findings
 from billing.documents import parse_document
+from billing.facturx.readiness import facturx_findings
 from billing.fields import (
+    CountryCode,
     CurrencyCode,
     Day,
     DecimalText,
@@ -55,6 +57,7 @@ class Party(Section):
     name: Text = Field(description="legal name")
     address: tuple[Text, ...] = Field(default=(), max_length=8, description="lines of the postal address")
     tax_id: Text | None = Field(default=None, description="tax or VAT number")
+    country: CountryCode | None = Field(default=None, description='ISO 3166 code in quotes, such as "DE"')
 
 
 class Logo(Section):
@@ -70,6 +73,7 @@ class LegalEntity(Party):
     id: Id = Field(description="id of the entity; its upper case begins each invoice number")
     time_zone: ZoneName = Field(default="Etc/UTC", description="IANA zone of issue dates and of the invoice year")
     logo: Logo | None = Field(default=None, description="printed at the top of its documents")
+    facturx: StrictBool = Field(default=False, description="true: its PDFs are Factur-X, with EN 16931 XML in them")
 
 
 class Term(Section):
@@ -183,6 +187,7 @@ def parse_contract(text: str, source: str) -> Contract:
             *charge_findings(contract.charges, contract.term.start, source),
             *_discount_findings(contract, source),
             *term_findings(contract, source),
+            *facturx_findings(contract, source),
         ]
     )
     raise_findings(_edge_findings(contract, source))

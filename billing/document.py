@@ -82,12 +82,14 @@ def _amount(money: Money) -> str:
 
 
 def _party(party: Party) -> dict[str, Any]:
-    return {"name": party.name, "address": list(party.address), "tax_id": party.tax_id}
+    country = {"country": party.country} if party.country else {}
+    return {"name": party.name, "address": list(party.address), "tax_id": party.tax_id} | country
 
 
 def _seller(entity: LegalEntity) -> dict[str, Any]:
     logo = {"file": entity.logo.file, "sha256": entity.logo.sha256} if entity.logo else None
-    return _party(entity) | {"id": entity.id} | ({"logo": logo} if logo else {})
+    facturx = {"facturx": True} if entity.facturx else {}
+    return _party(entity) | {"id": entity.id} | ({"logo": logo} if logo else {}) | facturx
 
 
 def _window(window: Window) -> dict[str, str]:

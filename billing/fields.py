@@ -23,6 +23,7 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MAX_TEXT = 200
 
 _LOGO = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}\.(png|jpg|jpeg)")
+_COUNTRY = re.compile(r"[A-Z]{2}")
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,6}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -115,6 +116,7 @@ LogoFile = Annotated[
 Email = Annotated[str, BeforeValidator(_matching(_EMAIL, "an e-mail address such as billing@example.com"))]
 Sha256 = Annotated[str, BeforeValidator(_matching(_SHA256, "a sha256: 64 hex digits in lower case"))]
 Id = Annotated[str, AfterValidator(_checked(lambda text: parse_id(text, "id")))]
+CountryCode = Annotated[str, BeforeValidator(_matching(_COUNTRY, 'an ISO 3166 code in quotes, such as "DE"'))]
 CurrencyCode = Annotated[str, AfterValidator(_checked(currency))]
 ZoneName = Annotated[str, AfterValidator(_checked(parse_zone))]
 Version = Annotated[StrictInt, AfterValidator(_version)]

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from billing.facturx import FILE_NAME, render_cii, with_facturx_metadata
 from billing.words import in_language
 from kernel.errors import InvalidInput
 
@@ -37,22 +38,40 @@ class InvoicePdf:
         self._lock = Lock()
         self._logos = logos
 
-    def render(self, document: bytes) -> bytes:
-        """The PDF of an invoice's canonical JSON. Blocking, about 20 ms. Raises InvalidInput for a wrong logo."""
-        invoice = json.loads(document)
-        pinned = datetime.fromisoformat(invoice["issued_at"] or invoice["period"]["end"])
-        printed = json.dumps(in_language(invoice), ensure_ascii=False)
-        inputs = {"document": printed} | self.logo(invoice["seller"])
-        return self.compile("invoice.typ", inputs, pinned)
+    def render(self, document: bytes, *, facturx: bool = False) -> bytes:
+        """The PDF of an invoice's canonical JSON. Blocking, about 20 ms.
 
-    def compile(self, template: str, inputs: dict[str, str], pinned: datetime) -> bytes:
-        """The PDF of one of our templates; `pinned` is its date."""
+        With `facturx`, or if its seller issues them so, a PDF/A-3b with the EN 16931 XML in it; a draft never is.
+        Raises InvalidInput for a wrong logo, and for what the XML needs and the document lacks.
+        """
+        invoice = json.loads(document)
+        if facturx or (invoice["seller"].get("facturx") and invoice["number"]):
+            return self._hybrid(invoice)
+        return self._plain(invoice)
+
+    def _plain(self, invoice: Mapping[str, Any]) -> bytes:
+        return self.compile("invoice.typ", self._inputs(invoice), _pinned(invoice))
+
+    def _hybrid(self, invoice: Mapping[str, Any]) -> bytes:
+        xml = render_cii(invoice).decode()
+        inputs = self._inputs(invoice) | {"facturx": xml, "facturx-name": FILE_NAME}
+        return with_facturx_metadata(self.compile("invoice.typ", inputs, _pinned(invoice), standard="a-3b"))
+
+    def _inputs(self, invoice: Mapping[str, Any]) -> dict[str, str]:
+        printed = json.dumps(in_language(invoice), ensure_ascii=False)
+        return {"document": printed} | self.logo(invoice["seller"])
+
+    def compile(
+        self, template: str, inputs: dict[str, str], pinned: datetime, *, standard: str | None = None
+    ) -> bytes:
+        """The PDF of one of our templates; `pinned` is its date, `standard` such as "a-3b"."""
         with self._lock:
             rendered: bytes = self._compiler.compile(
                 input=str(_TEMPLATES / template),
                 format="pdf",
                 sys_inputs=inputs,
                 timestamp=int(pinned.timestamp()),
+                pdf_standards=standard or [],
             )
         return rendered
 
@@ -62,6 +81,10 @@ class InvoicePdf:
         if named is None:
             return {}
         return {"logo": json.dumps(list(load_logo(self._logos, named["file"], named["sha256"])))}
+
+
+def _pinned(invoice: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(invoice["issued_at"] or invoice["period"]["end"])
 
 
 @cache

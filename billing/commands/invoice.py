@@ -112,9 +112,13 @@ def write_pdf(
     ctx: typer.Context,
     number: Number,
     out: Annotated[Path | None, typer.Option(help="Default: NUMBER.pdf here.")] = None,
+    *,
+    facturx: Annotated[
+        bool, typer.Option("--facturx", help="As Factur-X, also if the contract's legal entity does not say so.")
+    ] = False,
 ) -> None:
     """Render a final invoice as PDF; the same bytes each time."""
     invoice = run_of(ctx).invoice(number)
     target = out or Path(f"{invoice.number}.pdf")
-    write_file(target, pdf_of(ctx).render(invoice.json))
+    write_file(target, pdf_of(ctx).render(invoice.json, facturx=facturx))
     typer.echo(str(target))
