@@ -22,8 +22,10 @@ from kernel.window import HOUR_MS, Window, hour_of, hours_in, month
 from metering.meters.catalogue import default_catalogue
 from metering.meters.hours import MeterHour, Piece, RowHour, RowKey
 from metering.meters.store import MetersOfHour, MeterStore
-from metering.usage.hours import Component, ComponentHour
-from metering.usage.store import HourToSeal, UsageStore
+from metering.usage.hours import ComponentHour
+from metering.usage.meter import Component
+from metering.usage.sealing import HourToSeal
+from metering.usage.store import UsageStore
 from tests.billing.deals import ACME, contract_text
 from tests.billing.marketplace_emulator import PRODUCT
 from tests.billing.marketplace_emulator import Emulator as Marketplace

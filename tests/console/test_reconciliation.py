@@ -21,8 +21,8 @@ from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
 from metering.usage.reconciler import Reconciler
 from metering.usage.reconciliation import DeclaredCluster, Difference
-from metering.usage.settings import UsageSettings
 from metering.usage.sealing import HourToSeal
+from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 from provisioner.api import list_transitions
 from tests.provisioner.world import ACTOR, CLUSTER, ORGANIZATION, PROJECT, World, make_world, spec
