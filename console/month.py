@@ -74,7 +74,7 @@ def _checkpoint(vendor: Vendor, name: str) -> None:
 
 def _write(vendor: Vendor, report: MonthlyReport, usage: UsageMonth, closed: Closed, out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
-    files = [*render_all(report, usage, out)]
+    files = [*render_all(report, usage, out, vendor.language_of(usage.organization))]
     for file_name, content in (
         ("invoice.json", closed.invoice.json),
         ("invoice.pdf", invoice_pdf(vendor.folder / "logos").render(closed.invoice.json)),

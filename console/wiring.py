@@ -53,6 +53,14 @@ class Vendor(Deployment):
 
         return ContractBook(self.database(), self.clock, self.audit()).capacity(organization)
 
+    def language_of(self, organization: OrganizationId) -> str:
+        """Billing's answer to the usage report's: the language of the customer's last contract."""
+        from billing.book import ContractBook
+
+        agreed = ContractBook(self.database(), self.clock, self.audit()).contracts(organization)
+        latest = max((one.contract for one in agreed), key=lambda one: one.term.start, default=None)
+        return latest.language if latest else "en"
+
     def evidence_of(self, organization: OrganizationId, rows: Sequence[UsageRow]) -> Evidence:
         """The lake's answer to billing's: which pushes were these rows made from? Raises Conflict."""
         from console.evidence import load_evidence_of

@@ -36,7 +36,8 @@ Organization = Annotated[str, typer.Argument(metavar="ORG", help="The organizati
 class UsageDeployment(Protocol):
     """What these commands need of the deployment.
 
-    It may also have `capacity_of(organization) -> StepFunction`, and `declared(organization)` of `DeclaredUsage`.
+    It may also have `capacity_of(organization) -> StepFunction`, `language_of(organization) -> str`, and
+    `declared(organization)` of `DeclaredUsage`.
     """
 
     clock: Clock
@@ -55,6 +56,9 @@ def write_report(
     month_name: Annotated[str, typer.Argument(metavar="MONTH", help="YYYY-MM.")],
     out: Annotated[Path, typer.Option(help="Folder for report.json, .csv, .parquet and .pdf.")],
     zone: Annotated[str, typer.Option(help="IANA time zone of the month's and the days' edges.")] = "Etc/UTC",
+    language: Annotated[
+        str | None, typer.Option(help="Of the PDF: en or zh. Default: the language of the customer's contract.")
+    ] = None,
 ) -> None:
     """Write the monthly licence and usage report. Of an open month it is marked as provisional."""
     owner = OrganizationId(parse_id(organization, "organization"))
@@ -62,7 +66,7 @@ def write_report(
     compared = _compared(ctx, owner, usage.window)
     report = monthly_report(usage, _capacity(ctx, owner), month_name, zone, compared)
     try:
-        written = render_all(report, usage, out)
+        written = render_all(report, usage, out, language or _language(ctx, owner))
     except OSError as error:
         raise ByocError(f"the report can't be written to {out}: {error.strerror}; choose another --out") from error
     for path in written:
@@ -138,6 +142,11 @@ def _usage(ctx: typer.Context, organization: OrganizationId, window: Window) -> 
     if not usage.rows and not usage.sealed:
         raise NotFound(f"no closed hour of {organization} in {window}; `byoc lake info` says what has arrived")
     return usage
+
+
+def _language(ctx: typer.Context, organization: OrganizationId) -> str:
+    language_of = getattr(ctx.obj, "language_of", None)
+    return str(language_of(organization)) if language_of else "en"
 
 
 def _capacity(ctx: typer.Context, organization: OrganizationId) -> StepFunction | None:

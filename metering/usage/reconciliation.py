@@ -17,7 +17,7 @@ from typing import Protocol
 
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
-from kernel.window import Window, hours_in
+from kernel.window import Window, hour_of
 from metering.usage.model import UsageRow
 
 
@@ -137,7 +137,8 @@ class Reconciliation:
 
 def is_reconciled(row: UsageRow, flags: Mapping[tuple[ProjectId, ClusterId, int], tuple[int, bool]]) -> bool | None:
     """The flag of a usage row; None while this revision of its hour was not compared."""
-    revision, agreed = flags.get((row.project, row.cluster, row.hour.start_ms), (0, False))
+    start_ms = hour_of(row.hour.start_ms).start_ms  # a month may begin inside an hour, and its row is then a piece
+    revision, agreed = flags.get((row.project, row.cluster, start_ms), (0, False))
     return agreed if revision == row.revision else None
 
 
@@ -183,7 +184,7 @@ def _compare(
     for start_ms, revision in sorted(revisions.items()):
         if start_ms < declared.known_from_ms:
             continue
-        hour = next(hours_in(Window(start_ms, start_ms + 1)))
+        hour = hour_of(start_ms)
         here = _Range(least.integral(hour), most.integral(hour), most.maximum(hour))
         rows = used.get(start_ms, [])
         if rows or here.most:

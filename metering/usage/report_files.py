@@ -56,8 +56,8 @@ _PARQUET_FIELDS: list[pa.Field[Any]] = [
 ]
 
 
-def render_all(report: MonthlyReport, usage: UsageMonth, folder: Path) -> tuple[Path, ...]:
-    """Write report.json, report.csv, report.parquet and report.pdf into `folder`; returns their paths.
+def render_all(report: MonthlyReport, usage: UsageMonth, folder: Path, language: str = "en") -> tuple[Path, ...]:
+    """Write report.json, .csv, .parquet and .pdf (in English or Chinese, en or zh); returns their paths.
 
     Each file appears whole or not at all, and none before all four are rendered. Blocking. Raises Conflict when
     `usage` is not what the report was made of.
@@ -73,7 +73,7 @@ def render_all(report: MonthlyReport, usage: UsageMonth, folder: Path) -> tuple[
         "report.json": render_json(report),
         "report.csv": render_csv(usage, report.reconciliation),
         "report.parquet": render_parquet(usage, report.reconciliation),
-        "report.pdf": render_pdf(report),
+        "report.pdf": render_pdf(report, language),
     }
     return _write_all(folder, contents)
 

@@ -1,13 +1,13 @@
-"""The monthly report as a PDF for a person: the words and figures are made here, typst sets them.
+"""The monthly report as a PDF, in English or Chinese: words and figures are made here, typst sets them.
 
-The document's date is the end of the month, no font of the machine is used, and what varies enters as data, never
-as markup: the same report gives the same bytes everywhere.
+The document's date is the end of the month, fonts are those of the compiler and Noto Sans CJK of a package, none of
+the machine, and what varies enters as data, never as markup: the same report gives the same bytes everywhere.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from fractions import Fraction
 from functools import cache
@@ -15,36 +15,41 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import noto_cjk_sans_otc
 import typst
 
 from kernel.clock import from_ms
+from kernel.errors import InvalidInput
 from kernel.quantity import render_fraction, vcpu_hours
-from kernel.window import HOUR_MS, parse_zone
+from kernel.window import HOUR_MS, Window, parse_zone
+from metering.usage.reconciliation import DifferenceSpan, Reconciliation
 from metering.usage.report import DayTotal, Gap, LicenceCoverage, MonthlyReport
 from metering.usage.report_files import render_json
 
 _TEMPLATE = Path(__file__).parent / "templates" / "usage_report.typ"
 _GAPS_SHOWN = 14
 _PER_MILLION = 1_000_000
+Labels = Mapping[str, str]
 _TICKS = 4
 _STEPS = (Fraction(1), Fraction(2), Fraction(5, 2), Fraction(5), Fraction(10))
 
 
-def render_pdf(report: MonthlyReport) -> bytes:
+def render_pdf(report: MonthlyReport, language: str = "en") -> bytes:
     """A PDF/A-3 with the canonical JSON attached to it. Blocking, about a tenth of a second."""
-    return _compile(report, pdf_standards="a-3b", timestamp=report.window.end_ms // 1000)
+    return _compile(report, language, pdf_standards="a-3b", timestamp=report.window.end_ms // 1000)
 
 
-def render_png(report: MonthlyReport) -> bytes:
+def render_png(report: MonthlyReport, language: str = "en") -> bytes:
     """The first page as an image, to look at."""
-    return _compile(report, format="png", ppi=110)
+    return _compile(report, language, format="png", ppi=110)
 
 
-def _compile(report: MonthlyReport, **options: Any) -> bytes:
-    figures = json.dumps(pdf_figures(report), sort_keys=True)
+def _compile(report: MonthlyReport, language: str, **options: Any) -> bytes:
+    figures = json.dumps(pdf_figures(report, language), sort_keys=True, ensure_ascii=False)
     compiled = typst.compile(
         _template(),
         ignore_system_fonts=True,
+        font_paths=[str(Path(str(noto_cjk_sans_otc.FONT_PATH)).parent)],
         sys_inputs={"figures": figures, "attachment": render_json(report).decode()},
         **options,
     )
@@ -56,51 +61,74 @@ def _template() -> bytes:
     return _TEMPLATE.read_bytes()
 
 
-def pdf_figures(report: MonthlyReport) -> dict[str, Any]:
+@cache
+def _labels() -> Mapping[str, Mapping[str, str]]:
+    found: Mapping[str, Mapping[str, str]] = json.loads(_TEMPLATE.with_name("labels.json").read_text("utf-8"))
+    return found
+
+
+def labels_of(language: str) -> Mapping[str, str]:
+    """The words of the report. Raises InvalidInput for a language that has none."""
+    known = _labels()
+    if language not in known:
+        raise InvalidInput.single("usage report", "language", repr(language), ", ".join(sorted(known)))
+    return known[language]
+
+
+def pdf_figures(report: MonthlyReport, language: str = "en") -> dict[str, Any]:
     """Everything the template shows, as text; lengths of the chart in millionths of its height."""
-    zone = parse_zone(report.zone)
+    say, zone = labels_of(language), parse_zone(report.zone)
     first = from_ms(report.window.start_ms).astimezone(zone)
     return {
+        "language": language,
+        "labels": say,
         "organization": report.organization,
         "month": report.month,
-        "month_words": f"{first:%B %Y}",
+        "month_words": say["month"].format(month_name=f"{first:%B}", month=first.month, year=first.year),
         "zone": report.zone,
-        "period": f"{_local(report.window.start_ms, zone)} to {_local(report.window.end_ms, zone)}",
+        "period": _between(report.window, zone, say),
         "sealed": report.sealed,
         "digest": report.revision_digest,
-        "tiles": _tiles(report, zone),
-        "licence": report.coverage and _licence(report.coverage),
+        "tiles": _tiles(report, zone, say),
+        "licence": report.coverage and _licence(report.coverage, say),
         "chart": _chart(report.days, with_capacity=report.coverage is not None),
         "components": _components(report),
         "total": _hours(report.milli_vcpu_ms),
-        "missing": _missing(report, zone),
+        "missing": _missing(report, zone, say),
+        "reconciliation": _reconciliation(report.reconciliation, zone, say),
     }
 
 
-def _tiles(report: MonthlyReport, zone: ZoneInfo) -> list[dict[str, str]]:
-    tiles = [{"name": "Licence usage", "value": _hours(report.milli_vcpu_ms), "unit": "vCPU-hours"}]
+def _tiles(report: MonthlyReport, zone: ZoneInfo, say: Labels) -> list[dict[str, str]]:
+    tiles = [{"name": say["usage"], "value": _hours(report.milli_vcpu_ms), "unit": say["vcpu-hours"]}]
     if report.coverage is None:
-        tiles.append({"name": "Licence capacity", "value": "-", "unit": "no capacity was given"})
+        tiles.append({"name": say["capacity"], "value": "-", "unit": say["no-capacity"]})
     else:
         capacity = report.coverage.capacity_milli_vcpu_ms
-        tiles.append({"name": "Licence capacity", "value": _hours(capacity), "unit": "vCPU-hours"})
+        tiles.append({"name": say["capacity"], "value": _hours(capacity), "unit": say["vcpu-hours"]})
         minutes = _shown(report.coverage.overage_vcpu_minutes, 2)
-        tiles.append({"name": "Over capacity", "value": minutes, "unit": "vCPU-minutes"})
+        tiles.append({"name": say["over"], "value": minutes, "unit": say["vcpu-minutes"]})
     if report.peak is None:
-        tiles.append({"name": "Peak", "value": "0", "unit": "nothing was used"})
+        tiles.append({"name": say["peak"], "value": "0", "unit": say["nothing-used"]})
     else:
         peak = _trimmed(Fraction(report.peak.milli_vcpu, 1000))
-        tiles.append({"name": "Peak", "value": f"{peak} vCPU", "unit": _local(report.peak.at_ms, zone)})
+        tiles.append({"name": say["peak"], "value": f"{peak} vCPU", "unit": _local(report.peak.at_ms, zone)})
     return tiles
 
 
-def _licence(coverage: LicenceCoverage) -> list[dict[str, str]]:
+def _licence(coverage: LicenceCoverage, say: Labels) -> list[dict[str, str]]:
     used = "-" if coverage.used_share is None else _percent(coverage.used_share)
     lines = [
-        ("Capacity over the month", f"{_hours(coverage.capacity_milli_vcpu_ms)} vCPU-hours"),
-        ("Used within capacity", f"{_hours(coverage.within_milli_vcpu_ms)} vCPU-hours ({used} of capacity)"),
-        ("Used over capacity", f"{_shown(coverage.overage_vcpu_minutes, 2)} vCPU-minutes"),
-        ("Time over capacity", f"{_time(coverage.over_ms)} hours ({_percent(coverage.over_share)} of the month)"),
+        (say["coverage-capacity"], f"{_hours(coverage.capacity_milli_vcpu_ms)} {say['vcpu-hours']}"),
+        (
+            say["coverage-within"],
+            f"{_hours(coverage.within_milli_vcpu_ms)} {say['vcpu-hours']}" + say["of-capacity"].format(share=used),
+        ),
+        (say["coverage-over"], f"{_shown(coverage.overage_vcpu_minutes, 2)} {say['vcpu-minutes']}"),
+        (
+            say["coverage-time"],
+            _time(coverage.over_ms) + say["of-month"].format(share=_percent(coverage.over_share)),
+        ),
     ]
     return [{"name": name, "value": value} for name, value in lines]
 
@@ -121,22 +149,48 @@ def _components(report: MonthlyReport) -> list[dict[str, Any]]:
     ]
 
 
-def _missing(report: MonthlyReport, zone: ZoneInfo) -> dict[str, Any]:
+def _missing(report: MonthlyReport, zone: ZoneInfo, say: Labels) -> dict[str, Any]:
+    share = _percent(Fraction(report.missing_ms, max(1, report.observed_ms + report.missing_ms)))
     return {
         "any": report.missing_ms > 0,
         "observed": _time(report.observed_ms),
         "hours": _time(report.missing_ms),
-        "share": _percent(Fraction(report.missing_ms, max(1, report.observed_ms + report.missing_ms))),
-        "gaps": [_gap(gap, zone) for gap in report.gaps[:_GAPS_SHOWN]],
-        "more": max(0, len(report.gaps) - _GAPS_SHOWN),
+        "none": say["missing-none"].format(observed=_time(report.observed_ms)),
+        "words": say["missing-hours"].format(hours=_time(report.missing_ms), share=share),
+        "gaps": [_gap(gap, zone, say) for gap in report.gaps[:_GAPS_SHOWN]],
+        "more": _more(len(report.gaps), say),
     }
 
 
-def _gap(gap: Gap, zone: ZoneInfo) -> dict[str, str]:
+def _more(count: int, say: Labels) -> str:
+    return say["more"].format(count=count - _GAPS_SHOWN) if count > _GAPS_SHOWN else ""
+
+
+def _reconciliation(found: Reconciliation | None, zone: ZoneInfo, say: Labels) -> dict[str, Any]:
+    if found is None:
+        return {"words": say["not-compared"], "spans": [], "more": ""}
+    spans = found.spans()
+    words = say["some-differ" if spans else "all-agree"].format(hours=len(found.hours), differing=found.differing)
+    shown = [_difference(span, zone, say) for span in spans[:_GAPS_SHOWN]]
+    return {"words": words, "spans": shown, "more": _more(len(spans), say)}
+
+
+def _difference(span: DifferenceSpan, zone: ZoneInfo, say: Labels) -> dict[str, str]:
+    least, most = _hours(span.least), _hours(span.most)
+    return {
+        "cluster": span.cluster,
+        "difference": say[f"difference-{span.difference}"],
+        "between": _between(span.window, zone, say),
+        "scraped": _hours(span.scraped),
+        "declared": least if least == most else f"{least} - {most}",
+    }
+
+
+def _gap(gap: Gap, zone: ZoneInfo, say: Labels) -> dict[str, str]:
     return {
         "cluster": gap.cluster,
         "component": gap.component,
-        "between": f"{_local(gap.window.start_ms, zone)} to {_local(gap.window.end_ms, zone)}",
+        "between": _between(gap.window, zone, say),
         "hours": _time(gap.missing_ms),
     }
 
@@ -180,6 +234,10 @@ def tick_step(highest: Fraction) -> Fraction:
             if step * power * _TICKS >= highest:
                 return step * power
         power *= 10
+
+
+def _between(window: Window, zone: ZoneInfo, say: Labels) -> str:
+    return _local(window.start_ms, zone) + say["to"] + _local(window.end_ms, zone)
 
 
 def _local(at_ms: int, zone: ZoneInfo) -> str:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
-from kernel.errors import Conflict
+from kernel.errors import Conflict, InvalidInput
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import Window
-from metering.usage.model import UsageRow, digest_of
-from metering.usage.report import monthly_report
+from metering.usage.model import UsageMonth, UsageRow, digest_of
+from metering.usage.reconciliation import ClusterHour, Difference, Reconciliation
+from metering.usage.report import MonthlyReport, monthly_report
 from metering.usage.report_files import render_all, render_csv, render_json, render_parquet
-from metering.usage.report_pdf import render_pdf, tick_step
+from metering.usage.report_pdf import labels_of, render_pdf, tick_step
 from tests.usage.months import usage_month
 from tests.usage.test_report import SERIES, report_of
 
@@ -122,6 +124,75 @@ def test_pdf_carries_the_canonical_json_and_no_foreign_font() -> None:
         fonts |= {str(font.get_object()["/BaseFont"]) for font in resources["/Font"].values()}  # type: ignore[index]
     assert fonts
     assert all("LibertinusSerif" in font or "DejaVuSansMono" in font for font in fonts)
+
+
+def compared(usage: UsageMonth, *, differs: bool) -> Reconciliation:
+    """The first three hours of one cluster, the last two of which differ or not."""
+    hours = sorted({row.hour for row in usage.rows})[:3]
+    kinds = [None, Difference.MORE, Difference.MORE] if differs else [None] * 3
+    project, cluster = usage.rows[0].project, usage.rows[0].cluster
+    amount = 3_600_000_000
+    return Reconciliation(
+        tuple(
+            ClusterHour(project, cluster, hour, 1, 6 * amount, 0, 4 * amount, 5 * amount, kind)
+            for hour, kind in zip(hours, kinds, strict=True)
+        )
+    )
+
+
+def text_of(report: MonthlyReport, language: str = "en") -> str:
+    pdf = PdfReader(io.BytesIO(render_pdf(report, language)))
+    return " ".join(" ".join(page.extract_text() for page in pdf.pages).split())
+
+
+def fonts_of(pdf: bytes) -> set[str]:
+    found = set()
+    for page in PdfReader(io.BytesIO(pdf)).pages:
+        resources = page["/Resources"]
+        found |= {str(font.get_object()["/BaseFont"]) for font in resources["/Font"].values()}  # type: ignore[index]
+    return found
+
+
+def test_findings_of_reconciliation_are_on_the_pdf() -> None:
+    report, usage, _ = report_of()
+    assert "No hour of this month was compared" in text_of(report)
+    agreeing = replace(report, reconciliation=compared(usage, differs=False))
+    assert "All of the 3 cluster-hours that were compared agree" in text_of(agreeing)
+    text = text_of(replace(report, reconciliation=compared(usage, differs=True)))
+    assert "2 of 3 cluster-hours differ" in text
+    assert "more measured 2026-06-01 01:00 to 2026-06-01 03:00 12.00 8.00 - 10.00" in text
+
+
+def test_a_chinese_report_says_the_same_in_a_font_that_has_the_glyphs() -> None:
+    """Text extraction alone would not notice boxes in place of glyphs, so the fonts are looked at too."""
+    report, usage, _ = report_of()
+    report = replace(report, reconciliation=compared(usage, differs=True))
+    pdf = render_pdf(report, "zh")
+    assert render_pdf(report, "zh") == pdf
+    text = text_of(report, "zh").replace(" ", "")
+    for expected in (
+        "2026年6月",
+        "月度许可证用量报告",
+        "每日用量",
+        "许可证覆盖情况",
+        "按集群和组件的用量",
+        "测量值偏多",
+    ):
+        assert expected in text
+    assert f"{float(Fraction(report.milli_vcpu_ms, 3_600_000_000)):,.2f}" in text
+    assert "3个集群小时中有2个" in text
+    assert any("NotoSansCJK" in font for font in fonts_of(pdf))
+    assert not any("NotoSansCJK" in font for font in fonts_of(render_pdf(report)))
+
+
+def test_both_languages_have_the_same_words_and_no_other_is_taken() -> None:
+    english, chinese = labels_of("en"), labels_of("zh")
+    assert english.keys() == chinese.keys()
+    for name, words in english.items():
+        if name != "month":
+            assert sorted(re.findall(r"{\w+}", words)) == sorted(re.findall(r"{\w+}", chinese[name])), name
+    with pytest.raises(InvalidInput, match="en, zh"):
+        labels_of("fr")
 
 
 def test_pdf_of_an_open_month_without_capacity_says_so() -> None:
