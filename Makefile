@@ -48,7 +48,7 @@ ASAN = $(shell $(CC) -print-file-name=libasan.so)
 sanitize: $(VENV)/.dev
 	$(BIN)/python hatch_build.py -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 	LD_PRELOAD=$(ASAN) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc $(BIN)/python -m pytest -q -p no:cacheprovider \
-	  tests/collector/test_native.py tests/collector/test_columnar.py tests/gateway/test_compiled.py \
+	  tests/collector/test_native.py tests/collector/test_columnar.py tests/gateway/test_compiled.py tests/lake/test_native.py \
 	  tests/gateway/test_foreign_decode.py; found=$$?; $(BIN)/python hatch_build.py; exit $$found
 
 bench: $(VENV)/.dev
@@ -64,7 +64,7 @@ $(VENV)/.bootstrap: locks/bootstrap.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/bootstrap.txt
 	@touch $@
 
-$(VENV)/.vendor: $(VENV)/.bootstrap locks/vendor.txt pyproject.toml hatch_build.py $(wildcard collector/native/*.[ch] metering/gateway/native/*.[ch])
+$(VENV)/.vendor: $(VENV)/.bootstrap locks/vendor.txt pyproject.toml hatch_build.py $(wildcard collector/native/*.[ch] metering/gateway/native/*.[ch] metering/lake/native/*.[ch])
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r locks/vendor.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

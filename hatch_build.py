@@ -1,6 +1,6 @@
-"""Compiles the kernels of collector and gateway into the package, where a C compiler and Python's headers are.
+"""Compiles the kernels of collector, gateway and lake into the package, where a C compiler and Python.h are.
 
-Where they are not, the package is built without them: pages are read by pyarrow, remote write by numpy.
+Where they are not, the package is built without them, and pyarrow and numpy do the same more slowly.
 HATCH_BUILD_NO_HOOKS=true leaves them out. `python hatch_build.py [FLAG ...]` compiles them in place, with flags
 for the compiler besides.
 """
@@ -22,7 +22,7 @@ except ImportError:  # run as a script
     BuildHookInterface = object  # type: ignore[assignment, misc]
 
 ROOT = Path(__file__).resolve().parent
-FOLDERS = (ROOT / "collector" / "native", ROOT / "metering" / "gateway" / "native")
+FOLDERS = tuple(ROOT / name / "native" for name in ("collector", "metering/gateway", "metering/lake"))
 BUILT = "_kernel.abi3.so"
 FLAGS = ("-std=c11", "-O2", "-g0", "-fPIC", "-shared", "-fvisibility=hidden", "-DPy_LIMITED_API=0x030B0000")
 

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -112,10 +113,15 @@ class SourceReaders:
         self._received_ms = max(self._received_ms, header.received_ms)
         before = group.reader.slots
         try:
-            return group.reader.read(value, samples=samples)
+            return group.reader.read(value, samples=samples, elder=self._elder(source))
         finally:
             self._slots += group.reader.slots - before
             self._limit(source, key)
+
+    def _elder(self, source: _SourceKey) -> GroupReader | None:
+        """The group that was read before the one that is read now; most of its series come again."""
+        latest = list(islice(reversed(self._sources[source].values()), 2))
+        return latest[1].reader if self._release is None and len(latest) > 1 else None
 
     def _group(self, source: _SourceKey, key: _GroupKey, offset: int) -> _Group:
         groups = self._sources.setdefault(source, OrderedDict())

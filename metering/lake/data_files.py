@@ -16,10 +16,12 @@ from kernel.window import DAY_MS
 from metering.lake.beside import BesideTable
 from metering.lake.beside_files import beside_contents
 from metering.lake.intake import Pending
-from metering.lake.ordering import Integers, Rows, distinct, order_rows
+from metering.lake.ordering import order_rows
 from metering.lake.parquet import write_samples, write_series
 from metering.lake.positions import FileName
+from metering.lake.rows import Integers, Rows
 from metering.lake.series import SeriesIndex
+from metering.lake.turning import distinct
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from kernel.window import DAY_MS
 from metering.frames import FrameRows, SourceReaders
 from metering.lake.beside_rows import NOTHING, Beside, ExemplarRows, HistogramRows, StartRows, keep_dated
 from metering.lake.histogram_head import parse_head
-from metering.lake.ordering import Integers, Rows
+from metering.lake.rows import Integers, Rows
 from metering.lake.series import SeriesIndex
 from metering.record import BatchHeader, RecordFormat, decode_batch, decode_header
 from metering.samples import MAGIC, ExemplarRow, LabelPage, SampleColumns, decode_columns

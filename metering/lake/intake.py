@@ -21,8 +21,8 @@ from metering.lake.beside_rows import BesideMemory, PendingBeside
 from metering.lake.decode import Decoded, Decoder
 from metering.lake.epochs import Judgement
 from metering.lake.horizon import Horizon, Source, SourceState, advance, give_up, judge, refuse
-from metering.lake.ordering import Rows
 from metering.lake.positions import Standing
+from metering.lake.rows import Rows
 from metering.lake.series import SeriesIndex
 from metering.record import BatchHeader, RecordFormat, decode_header
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metering.lake.ordering import Ids, Integers, Runs, id_words
+from metering.lake.rows import Ids, Integers, Runs, id_words
 from metering.lake.stored_values import StoredValues, read_columns
 
 

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kernel.ids import Tenant
-from metering.lake.ordering import Floats, Ids, Integers, Runs, id_words
-from metering.lake.run_pages import Column, Physical, PlainFile, RunColumn, RunFile
+from metering.lake.delta_pages import delta_packed
+from metering.lake.rows import Floats, Ids, Integers, Runs, id_words
+from metering.lake.run_pages import CodedColumn, Column, Encoding, Physical, RunColumn, RunFile
 from metering.lake.scaled import Chain, Scaled, to_chain, to_scaled
 from metering.lake.series import Series
 
@@ -45,62 +46,47 @@ _COLUMNS = (
     Column("scale", Physical.INT32),
 )
 _ONE_VALUE = np.zeros(1, np.int64)
-_PLAIN_COLUMNS: dict[str, pa.DataType] = {
-    "timestamp_ms": pa.int64(),
-    "value": pa.float64(),
-    "delta": pa.int64(),
-}
-_PLAIN_ARROW = pa.schema(_PLAIN_COLUMNS)
-_ENCODING: dict[str, Any] = {
-    "compression": "zstd",
-    "use_dictionary": False,
-    "column_encoding": {
-        "timestamp_ms": "DELTA_BINARY_PACKED",
-        "delta": "DELTA_BINARY_PACKED",
-        "value": "BYTE_STREAM_SPLIT",
-    },
-    "write_statistics": ["timestamp_ms"],
-    "store_schema": False,
-}
 
 
 def write_samples(runs: Runs, day: int, tenant: Tenant, row_group_rows: int, *, level: int = FRESH_LEVEL) -> bytes:
     """A file of samples of one day (days since 1970) and one tenant; `level` is zstd's."""
     name, number = str(tenant).encode(), _plain_integers(np.array([day], np.int32))
     named = len(name).to_bytes(4, "little") + name
-    groups: list[tuple[int, dict[str, RunColumn]]] = []
-    sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, _PLAIN_ARROW, compression_level=level, **_ENCODING) as writer:
-        for start, stop, first, last in row_groups(runs.counts, row_group_rows):
-            counts, rows = runs.counts[first:last], stop - start
-            scaled = to_scaled(runs.values[start:stop], counts)
-            chain = to_chain(scaled, counts)
-            table = _plain_columns(runs.timestamps_ms[start:stop], runs.values[start:stop], scaled, chain)
-            writer.write_table(table, row_group_size=rows)
-            ids = np.ascontiguousarray(runs.ids[first:last])
-            bounds = ids[0].tobytes(), ids[-1].tobytes()
-            columns = {
-                "series_id": RunColumn(ids.tobytes(), np.arange(len(ids)), counts, bounds),
-                "day": RunColumn(number, _ONE_VALUE, np.array([rows]), (number, number)),
-                "tenant": RunColumn(named, _ONE_VALUE, np.array([rows]), (name, name)),
-                "reference": _run_column(chain.references, counts),
-                "scale": _run_column(scaled.scales.astype(np.int32), counts),
-            }
-            groups.append((rows, columns))
-    file, plain = RunFile(_COLUMNS, level), PlainFile(sink.getvalue())
-    for index, (rows, columns) in enumerate(groups):
-        file.add(rows, columns, plain.group(index))
+    file = RunFile(_COLUMNS, level)
+    for start, stop, first, last in row_groups(runs.counts, row_group_rows):
+        counts, rows = runs.counts[first:last], stop - start
+        scaled = to_scaled(runs.values[start:stop], counts)
+        chain = to_chain(scaled, counts)
+        ids = np.ascontiguousarray(runs.ids[first:last])
+        bounds = ids[0].tobytes(), ids[-1].tobytes()
+        columns: dict[str, RunColumn | CodedColumn] = {
+            "series_id": RunColumn(ids.tobytes(), np.arange(len(ids)), counts, bounds),
+            "timestamp_ms": _times_column(runs.timestamps_ms[start:stop]),
+            "day": RunColumn(number, _ONE_VALUE, np.array([rows]), (number, number)),
+            "tenant": RunColumn(named, _ONE_VALUE, np.array([rows]), (name, name)),
+            "reference": _run_column(chain.references, counts),
+            "scale": _run_column(scaled.scales.astype(np.int32), counts),
+            **_value_columns(runs.values[start:stop], scaled, chain),
+        }
+        file.add(rows, columns)
     return file.content()
 
 
-def _plain_columns(times: Integers, values: Floats, scaled: Scaled, chain: Chain) -> pa.Table:
-    if scaled.is_exact is None:
-        doubles: Any = pa.nulls(len(values), pa.float64())
-        deltas: Any = pa.array(chain.deltas)
+def _times_column(times: Integers) -> CodedColumn:
+    bounds = _plain_integers(times.min()), _plain_integers(times.max())
+    return CodedColumn(delta_packed(times), Encoding.DELTA_BINARY_PACKED, True, bounds)
+
+
+def _value_columns(values: Floats, scaled: Scaled, chain: Chain) -> dict[str, CodedColumn]:
+    """The columns `value` and `delta`: a row is null in one of them."""
+    exact = scaled.is_exact
+    if exact is None:
+        doubles, deltas = CodedColumn(b"", Encoding.BYTE_STREAM_SPLIT, False), chain.deltas
     else:
-        doubles = pa.array(values, mask=scaled.is_exact)
-        deltas = pa.array(chain.deltas, mask=~scaled.is_exact)
-    return pa.table([pa.array(times), doubles, deltas], schema=_PLAIN_ARROW)
+        split = np.ascontiguousarray(values[~exact]).view(np.uint8).reshape(-1, 8).T.tobytes()
+        doubles, deltas = CodedColumn(split, Encoding.BYTE_STREAM_SPLIT, ~exact), chain.deltas[exact]
+    packed = CodedColumn(delta_packed(deltas), Encoding.DELTA_BINARY_PACKED, True if exact is None else exact)
+    return {"value": doubles, "delta": packed}
 
 
 def _run_column(values: npt.NDArray[Any], counts: Integers) -> RunColumn:
@@ -109,7 +95,7 @@ def _run_column(values: npt.NDArray[Any], counts: Integers) -> RunColumn:
     return RunColumn(_plain_integers(values[starts]), np.arange(len(starts)), np.add.reduceat(counts, starts))
 
 
-def _plain_integers(values: npt.NDArray[Any]) -> bytes:
+def _plain_integers(values: npt.NDArray[Any] | np.integer) -> bytes:
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 

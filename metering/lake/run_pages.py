@@ -1,35 +1,36 @@
-"""Columns of runs as Parquet column chunks, at the price of the runs and not of the rows.
+"""Parquet files of columns by run, at the price of the runs and not of the rows, and of columns coded before.
 
 pyarrow looks at every row of a column of ids or constants. Here a run is known to be one: a dictionary page with
-the distinct values, and a data page with a count and a number for each run (RLE_DICTIONARY). Every other column is
-written by pyarrow into a file of its own, and its chunks are taken from there as they are.
+the distinct values, and a data page with a count and a number for each run (RLE_DICTIONARY).
 Source: parquet.thrift and Encodings.md of apache/parquet-format.
 """
 
 from __future__ import annotations
 
-import struct as binary_layout
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 import zstandard
 
 from metering.lake import thrift
-from metering.lake.ordering import Integers
+from metering.lake.rows import Bools, Integers
 from metering.lake.thrift import Coded, binary, i32, i64, listed, struct, varint
 
 MAGIC = b"PAR1"
 _OPTIONAL, _ZSTD = 1, 6
 _PLAIN, _RLE, _RLE_DICTIONARY = 0, 3, 8
-_ENCODINGS = {"PLAIN": 0, "RLE": 3, "BIT_PACKED": 4, "DELTA_BINARY_PACKED": 5, "BYTE_STREAM_SPLIT": 9}
 _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 _CREATOR = b"byoc"
+
+
+class Encoding(IntEnum):
+    """Parquet's encodings of columns that come coded."""
+
+    DELTA_BINARY_PACKED = 5
+    BYTE_STREAM_SPLIT = 9
 
 
 class Physical(IntEnum):
@@ -78,10 +79,23 @@ class RunColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
-    """A column chunk: its bytes from `start` of `content` on, and the offsets of its pages within it."""
+class CodedColumn:
+    """A column of one row group: `content` are the values of the rows that are not null, in `encoding`.
 
-    content: memoryview
+    `present`: which rows are not null; a single value stands for all of them.
+    """
+
+    content: bytes
+    encoding: Encoding
+    present: Bools | bool
+    bounds: tuple[bytes, bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """A column chunk: its bytes, and the offsets of its pages within it."""
+
+    content: bytes
     uncompressed: int
     encodings: Sequence[int]
     data_page: int
@@ -90,22 +104,22 @@ class _Chunk:
 
 
 class RunFile:
-    """A Parquet file of both kinds of columns. `columns`: all of them in order; `level`: zstd's."""
+    """A Parquet file. `columns`: all of them in order; `level`: zstd's."""
 
     def __init__(self, columns: Sequence[Column], level: int) -> None:
         self._columns = columns
         self._compressor = zstandard.ZstdCompressor(level=level)
-        self._parts: list[bytes | memoryview] = [MAGIC]
+        self._parts: list[bytes] = [MAGIC]
         self._end = len(MAGIC)
         self._groups: list[Coded] = []
         self._rows = 0
 
-    def add(self, rows: int, runs: Mapping[str, RunColumn], others: _PlainGroup) -> None:
-        """A row group; what is not in `runs` is taken from `others`."""
+    def add(self, rows: int, columns: Mapping[str, RunColumn | CodedColumn]) -> None:
+        """A row group."""
         start, chunks, plain = self._end, [], 0
         for column in self._columns:
-            found = runs.get(column.name)
-            chunk = others.chunk(column.name) if found is None else self._coded(found, rows)
+            found = columns[column.name]
+            chunk = self._by_run(found, rows) if isinstance(found, RunColumn) else self._coded(found, rows)
             chunks.append(self._placed(column, chunk, rows))
             plain += chunk.uncompressed
         self._groups.append(
@@ -151,19 +165,27 @@ class RunFile:
         )
         return struct(f2=i64(0), f3=metadata)
 
-    def _coded(self, column: RunColumn, rows: int) -> _Chunk:
+    def _coded(self, column: CodedColumn, rows: int) -> _Chunk:
+        levels, nulls = _levels(column.present, rows)
+        head = struct(f1=i32(rows), f2=i32(column.encoding), f3=i32(_RLE), f4=i32(_RLE))
+        page, size = self._page(_DATA_PAGE, levels + column.content, f5=head)
+        statistics = None if column.bounds is None else _statistics(column.bounds, nulls)
+        return _Chunk(page, size, (_RLE, column.encoding), 0, None, statistics)
+
+    def _by_run(self, column: RunColumn, rows: int) -> _Chunk:
         count = int(column.numbers.max()) + 1
         width = max(1, (count - 1).bit_length())
-        levels = varint(rows << 1) + b"\1"
-        data = len(levels).to_bytes(4, "little") + levels + bytes((width,)) + _hybrid(column, (width + 7) // 8)
+        levels, _ = _levels(True, rows)
+        data = levels + bytes((width,)) + _hybrid(column, (width + 7) // 8)
         head = struct(f1=i32(count), f2=i32(_PLAIN))
         dictionary, size = self._page(_DICTIONARY_PAGE, column.distinct, f7=head)
         head = struct(f1=i32(rows), f2=i32(_RLE_DICTIONARY), f3=i32(_RLE), f4=i32(_RLE))
         page, more = self._page(_DATA_PAGE, data, f5=head)
         bounds = column.bounds
         statistics = None if bounds is None else _statistics(bounds, 0)
-        content = memoryview(dictionary + page)
-        return _Chunk(content, size + more, (_PLAIN, _RLE, _RLE_DICTIONARY), len(dictionary), 0, statistics)
+        return _Chunk(
+            dictionary + page, size + more, (_PLAIN, _RLE, _RLE_DICTIONARY), len(dictionary), 0, statistics
+        )
 
     def _page(self, kind: int, raw: bytes, **head: Coded) -> tuple[bytes, int]:
         """A page with its header, and its size uncompressed."""
@@ -172,34 +194,16 @@ class RunFile:
         return header + coded, len(header) + len(raw)
 
 
-class PlainFile:
-    """What pyarrow wrote, opened for taking chunks out; without dictionaries, its columns compressed by zstd."""
-
-    def __init__(self, content: pa.Buffer) -> None:
-        self._content = memoryview(content)
-        self._metadata: Any = pq.read_metadata(pa.BufferReader(content))
-
-    def group(self, index: int) -> _PlainGroup:
-        """A row group."""
-        return _PlainGroup(self._content, self._metadata.row_group(index))
-
-
-class _PlainGroup:
-    def __init__(self, content: memoryview, metadata: Any) -> None:
-        found = [metadata.column(index) for index in range(metadata.num_columns)]
-        self._content = content
-        self._columns = {column.path_in_schema: column for column in found}
-
-    def chunk(self, name: str) -> _Chunk:
-        column = self._columns[name]
-        start = column.data_page_offset
-        content = self._content[start : start + column.total_compressed_size]
-        encodings = [_ENCODINGS[encoding] for encoding in column.encodings]
-        found, statistics = column.statistics, None
-        if found is not None and found.has_min_max:
-            bounds = binary_layout.pack("<q", found.min), binary_layout.pack("<q", found.max)
-            statistics = _statistics(bounds, found.null_count)
-        return _Chunk(content, column.total_uncompressed_size, encodings, 0, None, statistics)
+def _levels(present: Bools | bool, rows: int) -> tuple[bytes, int]:
+    """The definition levels of a page, one bit each, with their length; and how many rows are null."""
+    if isinstance(present, bool):
+        coded = varint(rows << 1) + bytes((present,))
+        nulls = 0 if present else rows
+    else:
+        octets = np.packbits(present, bitorder="little").tobytes()
+        coded = varint(len(octets) << 1 | 1) + octets
+        nulls = rows - int(np.count_nonzero(present))
+    return len(coded).to_bytes(4, "little") + coded, nulls
 
 
 def _statistics(bounds: tuple[bytes, bytes], nulls: int) -> Coded:
@@ -211,13 +215,14 @@ def _statistics(bounds: tuple[bytes, bytes], nulls: int) -> Coded:
 def _hybrid(column: RunColumn, width: int) -> bytes:
     """Runs in the RLE / bit-packing hybrid: for each its length (varint, shifted by one) and `width` bytes."""
     heads = column.counts.astype(np.uint64) << np.uint64(1)
-    octets = np.empty((len(heads), 9 + width), np.uint8)
+    places = max(1, (int(heads.max(initial=0)).bit_length() + 6) // 7)
+    octets = np.empty((len(heads), places + width), np.uint8)
     used = np.ones(octets.shape, np.bool_)
-    for place in range(9):
+    for place in range(places):
         used[:, place] = heads > 0 if place else True
         more = heads >> np.uint64(7)
         octets[:, place] = (heads & np.uint64(127)) | ((more > 0).astype(np.uint64) << np.uint64(7))
         heads = more
     for place in range(width):
-        octets[:, 9 + place] = column.numbers >> (8 * place)
-    return octets[used].tobytes()
+        octets[:, places + place] = column.numbers >> (8 * place)
+    return octets.tobytes() if used.all() else octets[used].tobytes()

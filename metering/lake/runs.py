@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from kernel.window import Window
-from metering.lake.ordering import Integers
+from metering.lake.rows import Integers
 from metering.lake.stored_values import StoredValues
 
 

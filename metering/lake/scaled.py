@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from metering.lake.ordering import Bools, Floats, Integers
+from metering.lake.rows import Bools, Floats, Integers
 
 Scales = npt.NDArray[np.int8]
 

@@ -17,7 +17,8 @@ from pyiceberg.table import Table
 from kernel.window import DAY_MS, Window
 from metering.lake.errors import LakeDamaged
 from metering.lake.merging import id_bytes, run_starts
-from metering.lake.ordering import Bools, Floats, Ids, Integers, sort_order
+from metering.lake.ordering import sort_order
+from metering.lake.rows import Bools, Floats, Ids, Integers
 from metering.lake.runs import FileRuns, SeriesRuns, row_order
 from metering.lake.scaled import Scales
 from metering.lake.series_table import read_series

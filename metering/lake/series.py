@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kernel.errors import DeadLetter
 from kernel.ids import CollectorId, Tenant
+from metering.lake.rows import Ids, id_words
 from metering.record import series_id_prefix
 
 USUAL_LABEL_BYTES = 400
@@ -41,6 +42,7 @@ class SeriesIndex:
         self._stored = bytearray()
         self._ids = bytearray()
         self._known = 0
+        self._ranked: tuple[Slots, Ids, Slots] | None = None
         self.label_bytes = 0
 
     def __len__(self) -> int:
@@ -89,6 +91,15 @@ class SeriesIndex:
         del view  # while it lives, the bytearray can't grow
         return found
 
+    def ranks(self, slots: Slots) -> tuple[Ids, Slots]:
+        """The ids of ascending slots in order, each once, and the rank of each slot among them, by slot.
+
+        The last answer is kept: from one commit to the next the series stay the same.
+        """
+        if self._ranked is None or not np.array_equal(self._ranked[0], slots):
+            self._ranked = slots, *_ranked(self.ids(slots), slots)
+        return self._ranked[1:]
+
     def unstored(self, slots: Slots) -> Slots:
         """Those slots whose series are not in the table yet."""
         view = np.frombuffer(self._stored, np.uint8)
@@ -120,6 +131,19 @@ class SeriesIndex:
             self._series.update(enumerate(new, first))
         self._stored += bytes([stored]) * len(new)
         self._known += len(new)
+
+
+def _ranked(ids: Ids, slots: Slots) -> tuple[Ids, Slots]:
+    high, low = id_words(ids)
+    order = np.argsort(high)
+    if (high[order][1:] == high[order][:-1]).any():
+        order = np.lexsort((low, high))
+    high, low = high[order], low[order]
+    is_new = np.ones(len(order), np.bool_)
+    is_new[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])  # a forgotten series has a second slot
+    rank_of = np.full(int(slots.max(initial=-1)) + 1, -1, np.int64)
+    rank_of[slots[order]] = np.cumsum(is_new) - 1
+    return ids[order[is_new]], rank_of
 
 
 def _checked_name(labels: bytes) -> str:

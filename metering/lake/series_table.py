@@ -11,7 +11,7 @@ from pyiceberg import expressions
 
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
 from metering.lake.merging import id_bytes
-from metering.lake.ordering import id_words
+from metering.lake.rows import id_words
 from metering.lake.series import Series, SeriesIndex
 from metering.lake.tables import SERIES, Tables, translated_errors
 

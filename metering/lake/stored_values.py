@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from metering.lake.ordering import Bools, Floats, Integers
+from metering.lake.rows import Bools, Floats, Integers
 from metering.lake.scaled import Scales, to_scaled, to_values
 
 COLUMNS = ("value", "reference", "delta", "scale")

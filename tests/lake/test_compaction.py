@@ -16,7 +16,7 @@ from metering.lake.api import Lake, ScanOptions
 from metering.lake.compact import Compactor
 from metering.lake.errors import LakeDamaged
 from metering.lake.merging import cut_runs, is_sorted, merge_runs, read_runs
-from metering.lake.ordering import Runs
+from metering.lake.rows import Runs
 from metering.lake.series_table import read_series
 from metering.lake.settings import LakeSettings
 from metering.lake.sweep import Sweeper, expire_snapshots

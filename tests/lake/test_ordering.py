@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernel.ids import CollectorId
-from metering.lake.ordering import Rows, Runs, order_rows
+from metering.lake.ordering import order_rows
+from metering.lake.rows import Rows, Runs
 from metering.lake.series import SeriesIndex
 from metering.record import canonical_labels
 from tests.lake.setting import ACME, gauge

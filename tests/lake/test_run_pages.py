@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.lake.ordering import Runs
 from metering.lake.parquet import write_samples
+from metering.lake.rows import Runs
 from tests.lake.setting import ACME, T0
 
 DAY = T0 // 86_400_000

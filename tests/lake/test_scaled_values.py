@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metering.lake.merging import merge_runs, read_runs
-from metering.lake.ordering import Floats, Runs
 from metering.lake.parquet import write_samples
+from metering.lake.rows import Floats, Runs
 from metering.lake.scaled import to_chain, to_scaled, to_values
 from metering.lake.stored_values import StoredValues, read_columns
 from tests.lake.setting import ACME, T0

@@ -155,6 +155,32 @@ def test_groups_that_rested_go_and_their_numbers_are_released() -> None:
     assert len(series.released) == len(set(series.released)) == 6
 
 
+def test_the_next_group_keeps_the_numbers_and_asks_for_what_is_new_alone() -> None:
+    log, series = Log(), Series()
+    readers = SourceReaders(series.assign)
+    log.push({A: 1.0, B: 2.0}, group=1)
+    log.push({A: 1.0}, group=1)  # a slot is free
+    log.push({A: 3.0, entry("c"): 4.0}, group=2)
+    log.push({A: 5.0, B: 6.0}, group=3)  # what was there before the last group is numbered anew
+    found: list[dict[bytes, float]] = []
+    for offset in range(4):
+        rows = log.read(readers, offset)
+        numbered = [(series.labels[n][2], v) for one in rows for n, v in zip(one.series, one.values, strict=True)]
+        found.append({labels: value for labels, value in numbered if not np.isnan(value)})
+    a, b, c = (vendor_labels(one, TENANT) for one in (A, B, entry("c")))
+    assert found == [{a: 1.0, b: 2.0}, {a: 1.0}, {a: 3.0, c: 4.0}, {a: 5.0, b: 6.0}]
+    assert [labels for _, _, labels in series.labels] == [a, b, c, b]
+
+
+def test_entries_that_are_none_are_refused_in_a_later_group_too() -> None:
+    log, readers = Log(), SourceReaders(Series().assign)
+    log.push({A: 1.0}, group=1)
+    log.read(readers, 0)
+    log.push({A: 1.0, entry("c", z="1") + b"a\xff1\xff": 2.0}, group=2)  # its labels are not sorted
+    with pytest.raises(WireError, match="sorted"):
+        log.read(readers, 1)
+
+
 def test_all_slots_together_are_bounded() -> None:
     log, readers = Log(), SourceReaders(Series().assign, limits=GroupLimits(slots=3))
     for group in (1, 2, 3):

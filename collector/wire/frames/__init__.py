@@ -1,6 +1,7 @@
 """Our own protocol: a dictionary of series changed by patches, and columns by slot; specified in docs/wire.md."""
 
 from collector.wire.frames.body import BlockView, Body, body_group, join_blocks, open_body
+from collector.wire.frames.elder import Assign
 from collector.wire.frames.encode import StreamEncoder
 from collector.wire.frames.errors import OldState, UnknownState
 from collector.wire.frames.guard import GroupGuard
@@ -25,7 +26,7 @@ from collector.wire.frames.model import (
     StartsOf,
     Tick,
 )
-from collector.wire.frames.read import Assign, GroupReader
+from collector.wire.frames.read import GroupReader
 from collector.wire.frames.sections import Patch
 from collector.wire.frames.table import EntryTable
 from collector.wire.frames.values import grown

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from collector.wire.frames.dictionary import CHECK_BYTES, NAME_BYTES
+from collector.wire.frames.dictionary import CHECK_BYTES, NAME_BYTES, check_entries
 from collector.wire.frames.layout import Cursor, Section, malformed, too_large, varint
 from collector.wire.frames.model import (
     MAX_AT_MS,
@@ -139,8 +139,10 @@ def body_group(body: bytes) -> int:
     return _parse_header(body)[0]
 
 
-def open_body(body: bytes, limits: FrameLimits) -> Body:
+def open_body(body: bytes, limits: FrameLimits, *, are_entries_checked: bool = True) -> Body:
     """Check the header, the checksum, block heads and patches; columns stay closed.
+
+    Without `are_entries_checked`, what entries of patches hold is left to the caller (`check_entries`).
 
     Raises WireError (400) or BodyTooLarge (413).
     """
@@ -155,7 +157,7 @@ def open_body(body: bytes, limits: FrameLimits) -> Body:
         )
     if zlib.crc32(memoryview(body)[_HEADER.size :], zlib.crc32(body[: _HEADER.size - _CRC_BYTES])) != checksum:
         raise malformed("header", "a checksum that is not the body's", "crc32 of all other bytes")
-    blocks = list(_parse_blocks(body, limits))
+    blocks = list(_parse_blocks(body, limits, are_entries_checked))
     if len(blocks) != count or sum(block.samples for block in blocks) != samples:
         raise malformed("header", f"{count} blocks, {samples} samples", "as many as there are")
     return Body(group, samples, blocks)
@@ -170,7 +172,7 @@ def _parse_header(body: bytes) -> tuple[int, int, int, int]:
     return group, count, samples, checksum
 
 
-def _parse_blocks(body: bytes, limits: FrameLimits) -> Iterator[BlockView]:
+def _parse_blocks(body: bytes, limits: FrameLimits, are_entries_checked: bool) -> Iterator[BlockView]:
     cursor = Cursor(body, "body", _HEADER.size)
     budget = Budget(limits.max_patch_bytes, limits.max_patch_slots, limits.max_body_extras_bytes)
     while cursor.position < cursor.end:
@@ -180,10 +182,12 @@ def _parse_blocks(body: bytes, limits: FrameLimits) -> Iterator[BlockView]:
             raise cursor.wrong(f"a block of {length} bytes", f"at most the {cursor.end - cursor.position} left")
         block = Cursor(body, "block", cursor.position, cursor.position + length)
         cursor.position += length
-        yield _parse_block(block, body[start : cursor.position], limits, budget)
+        yield _parse_block(block, body[start : cursor.position], limits, budget, are_entries_checked)
 
 
-def _parse_block(cursor: Cursor, content: bytes, limits: FrameLimits, budget: Budget) -> BlockView:
+def _parse_block(
+    cursor: Cursor, content: bytes, limits: FrameLimits, budget: Budget, are_entries_checked: bool
+) -> BlockView:
     head = _parse_head(cursor, limits)
     patch = columns = extras = None
     patch_bytes = 0
@@ -192,6 +196,8 @@ def _parse_block(cursor: Cursor, content: bytes, limits: FrameLimits, budget: Bu
         budget.patch_bytes -= section.size
         patch_bytes = section.size
         patch = parse_patch(section.open(), limits, budget)
+        if are_entries_checked:
+            check_entries(patch.entries, limits)
     if head.flags & COLUMNS:
         columns = Section(cursor, "columns", columns_limit(head.samples))
     if head.flags & EXTRAS:

@@ -53,6 +53,13 @@ class Dictionary:
         total = self.total
         return Total((total.sum + change) % (1 << 128), total.count + len(added) - len(freed))
 
+    def digests_of(self, slots: Integers) -> Digests:
+        """The digests that were last in those slots; of slots that were never filled, zeros."""
+        found = np.zeros((len(slots), 4), np.uint32)
+        there = slots < len(self._digests)
+        found[there] = self._digests[slots[there]]
+        return found
+
     def apply(self, born: Integers, added: Digests, total: Total) -> None:
         """Take in what gave `total`."""
         if len(born):

@@ -15,6 +15,7 @@ from kernel.errors import Finding
 Unsigned = npt.NDArray[np.uint64]
 MAX_WINDOW_BYTES = 8 * 1024 * 1024
 
+_SIZES = (0, 1, 2, 4, 4)  # of an integer that holds so many byte planes
 _SMALL = 64  # bytes; less than this is stored as it is, as zstd would add more than it takes away
 
 
@@ -137,12 +138,25 @@ class Cursor:
             wide[:, plane] = octets[plane * count : (plane + 1) * count]
         return wide.view("<u8").ravel().astype(np.uint64, copy=False)
 
-    def octet_plane(self, count: int) -> npt.NDArray[np.uint8] | None:
-        """`count` integers that have one byte plane; None, and nothing is read, if they have none or more."""
-        if self.position >= self.end or self.octets[self.position] != 1:
+    def narrow_planes(self, count: int) -> npt.NDArray[np.signedinteger[Any]] | None:
+        """`count` zigzag integers from at most four byte planes, as integers of so many bytes (three as four).
+
+        None, and nothing is read, if there are more planes, or none.
+        """
+        used = self.octets[self.position] if self.position < self.end else 0
+        if not 1 <= used <= 4:
             return None
         self.position += 1
-        return np.frombuffer(self.take(count), np.uint8)
+        octets = np.frombuffer(self.take(used * count), np.uint8)
+        size = _SIZES[used]
+        if used > 1:
+            wide = np.empty((count, size), np.uint8) if used == size else np.zeros((count, size), np.uint8)
+            for plane in range(used):
+                wide[:, plane] = octets[plane * count : (plane + 1) * count]
+            octets = wide
+        coded = octets.view(f"<u{size}").reshape(-1)
+        found: npt.NDArray[np.signedinteger[Any]] = (coded >> 1).view(f"<i{size}") ^ -(coded & 1).view(f"<i{size}")
+        return found
 
     def slot_list(self, limit: int, bound: int) -> Integers:
         """Strictly ascending slots, at most `limit` of them, each below `bound`."""

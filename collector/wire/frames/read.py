@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,14 @@ import numpy.typing as npt
 from collector.wire.errors import WireError
 from collector.wire.frames.body import ABSENT, KEYFRAME, BlockView, Head, open_body
 from collector.wire.frames.dictionary import digest_entries
+from collector.wire.frames.elder import Assign, Elder, numbered
 from collector.wire.frames.errors import UnknownState
 from collector.wire.frames.extras import Extras, parse_extras
 from collector.wire.frames.layout import Cursor, malformed, too_large
+from collector.wire.frames.mapping import Mapping
 from collector.wire.frames.model import (
     CELL,
     STALE_NAN_BITS,
-    Bools,
     ExemplarOf,
     Floats,
     FrameLimits,
@@ -31,7 +32,6 @@ from collector.wire.frames.state import StreamState
 from collector.wire.frames.steps import Step, check_patch, step_of, unknown
 from collector.wire.frames.values import Order, decode_bases, decode_values, grown, to_values
 
-Assign = Callable[[Sequence[bytes]], npt.NDArray[np.int64]]
 Release = Callable[[npt.NDArray[np.int64]], None]
 Wants = Callable[[npt.NDArray[np.int64]], bool]
 
@@ -63,18 +63,6 @@ class _Stream(StreamState):
             numbers = known[1]
         self._series[cell] = (order, numbers)
         return numbers
-
-
-@dataclass(frozen=True, slots=True)
-class _Mapping:
-    """Series numbers by slot, and which slots are live."""
-
-    numbers: Integers
-    live: Bools
-
-    def has(self, slots: Integers) -> bool:
-        """Whether all `slots` are live."""
-        return not len(slots) or (int(slots.max()) < len(self.live) and bool(self.live[slots].all()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +101,15 @@ class GroupReader:
         self._group: int | None = None
         self.slots = 0  # of all streams together, to bound what is kept
 
-    def read(self, body: bytes, *, samples: bool = True) -> list[Rows]:
+    def read(self, body: bytes, *, samples: bool = True, elder: GroupReader | None = None) -> list[Rows]:
         """Take a body in and give its samples; without `samples`, take in the state alone (cheaper).
 
         Raises UnknownState, WireError, BodyTooLarge, also for a body of another group. What of the body's state
         could be taken in was, also then. Without `samples`, what was applied long ago is skipped silently.
+        `elder`: the reader of a group before, of the same `assign`: what a root has in the same slot as there keeps
+        its number and is not looked at again. Not with `release`, which would hear of such a number once too often.
         """
-        opened = open_body(body, self._limits)
+        opened = open_body(body, self._limits, are_entries_checked=elder is None)
         if self._group is None:
             self._group = opened.group
         if opened.group != self._group:
@@ -128,7 +118,7 @@ class GroupReader:
         failure: UnknownState | WireError | None = None
         for view in opened.blocks:
             try:
-                rows += self._read(view, samples=samples)
+                rows += self._read(view, elder, samples=samples)
             except (UnknownState, WireError) as error:
                 failure = failure or error
         if isinstance(failure, UnknownState):
@@ -141,6 +131,10 @@ class GroupReader:
         """Whether rows come of a stream, as far as is known."""
         known = self._streams.get(stream)
         return known is None or known.is_wanted
+
+    def elder_of(self, head: Head) -> Elder | None:
+        """What is known here of the stream of a root of a later group."""
+        return self._streams.get(head.stream) if head.is_root else None
 
     def close(self) -> None:
         """Forget everything; `release` hears of it."""
@@ -161,7 +155,7 @@ class GroupReader:
             ],
         )
 
-    def _read(self, view: BlockView, *, samples: bool) -> list[Rows]:
+    def _read(self, view: BlockView, elder: GroupReader | None, *, samples: bool) -> list[Rows]:
         head = view.head
         stream = self._streams.get(head.stream) or _Stream()
         step = step_of(head, stream.version, stream.name)
@@ -170,9 +164,9 @@ class GroupReader:
             if samples and head.samples:
                 raise unknown(head, stream.version)
             return []
-        before, was_wanted = _Mapping(stream.numbers, stream.live), stream.is_wanted
+        before, was_wanted = Mapping(stream.numbers, stream.live), stream.is_wanted
         if step is Step.NEXT and view.patch is not None:
-            stream, before = self._patched(stream, head, view.patch)
+            stream, before = self._patched(stream, head, view.patch, elder)
         samples = samples and (was_wanted or stream.is_wanted)  # markers are of what was there before
         columns = self._columns(stream, view, step, samples=samples)
         if step is Step.NEXT:
@@ -183,9 +177,11 @@ class GroupReader:
         counted = rest.samples + (0 if columns is None else len(columns.values))
         if counted != head.samples:
             raise malformed("block", f"{counted} samples", f"the {head.samples} that its head announces")
-        return list(_rows(head, _Mapping(stream.numbers, stream.live), before, columns, rest))
+        return list(_rows(head, Mapping(stream.numbers, stream.live), before, columns, rest))
 
-    def _patched(self, stream: _Stream, head: Head, patch: Patch) -> tuple[_Stream, _Mapping]:
+    def _patched(
+        self, stream: _Stream, head: Head, patch: Patch, elder: GroupReader | None
+    ) -> tuple[_Stream, Mapping]:
         """The stream after a patch, and the mapping before it. Raises WireError, and nothing has changed."""
         target = _Stream() if head.is_root else stream
         check_patch(patch, target.live)
@@ -193,11 +189,14 @@ class GroupReader:
         total = target.dictionary.after(patch.freed, added)
         if total.name() != head.name:
             raise malformed("patch", "a dictionary of another name", "the name in the block's head")
-        before = _Mapping(target.numbers.copy(), target.live.copy())
+        before = Mapping(target.numbers.copy(), target.live.copy())
         capacity = max(len(target.live), int(patch.born[-1]) + 1 if len(patch.born) else 0)
         known = len(self._streams[head.stream].live) if head.stream in self._streams else 0
         self._check_size(self.slots + capacity - known, head.stream)
-        numbers = self._assign(patch.entries)
+        if elder is None:
+            numbers = self._assign(patch.entries)
+        else:  # then the entries were not checked yet
+            numbers = numbered(patch, added, elder.elder_of(head), self._assign, self._limits)
         target.apply(patch, added, total)
         target.numbers = grown(target.numbers, len(target.live))
         target.numbers[patch.born] = numbers
@@ -238,7 +237,7 @@ class GroupReader:
         if self._release is not None:
             self._release(stream.live_numbers())
 
-    def _extras(self, stream: _Stream, before: _Mapping, view: BlockView) -> Extras:
+    def _extras(self, stream: _Stream, before: Mapping, view: BlockView) -> Extras:
         if view.extras is None:
             return Extras()
         capacity = max(len(stream.live), len(before.live))
@@ -249,7 +248,7 @@ class GroupReader:
             used = np.concatenate([used, extras.starts.slots])
         if extras.dated is not None:
             used = np.concatenate([used, extras.dated.slots])
-        if not before.has(extras.stale) or not _Mapping(stream.numbers, stream.live).has(used):
+        if not before.has(extras.stale) or not Mapping(stream.numbers, stream.live).has(used):
             raise malformed("extras", "a slot that is free", "live slots")
         return extras
 
@@ -278,7 +277,7 @@ def _read_columns(stream: _Stream, cursor: Cursor, head: Head, step: Step) -> _C
     return _Columns(numbers, to_values(order, order.coded))
 
 
-def _rows(head: Head, after: _Mapping, before: _Mapping, columns: _Columns | None, rest: Extras) -> Iterator[Rows]:
+def _rows(head: Head, after: Mapping, before: Mapping, columns: _Columns | None, rest: Extras) -> Iterator[Rows]:
     at_ms = head.at_ms
     if len(rest.stale):
         series = before.numbers[rest.stale]

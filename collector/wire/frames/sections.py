@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from collector.wire.frames.dictionary import check_entries
 from collector.wire.frames.layout import Cursor, planes, slot_list, varint
 from collector.wire.frames.model import CELL, MAX_SLOT, Bools, FrameLimits, Integers
 from collector.wire.frames.values import Classes, decode_bases, encode_bases
@@ -22,7 +21,7 @@ class Patch:
 
     freed: Integers
     born: Integers
-    entries: Sequence[bytes]  # checked: canonical, within the limits
+    entries: Sequence[bytes]  # canonical, within the limits
     classes: Classes  # of the bases of the born
     coded: Integers
 
@@ -50,7 +49,7 @@ class Budget:
 
 
 def parse_patch(cursor: Cursor, limits: FrameLimits, budget: Budget) -> Patch:
-    """The inverse of `render_patch`. Raises WireError."""
+    """The inverse of `render_patch`; what the entries hold is not checked. Raises WireError."""
     freed = cursor.slot_list(budget.slots, MAX_SLOT + 1)
     born = cursor.slot_list(min(budget.slots - len(freed), cursor.end // _LEAST_ENTRY), MAX_SLOT + 1)
     budget.slots -= len(freed) + len(born)
@@ -60,7 +59,6 @@ def parse_patch(cursor: Cursor, limits: FrameLimits, budget: Budget) -> Patch:
     text = cursor.take(int(lengths.sum()))
     ends = np.cumsum(lengths).tolist()
     entries = [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-    check_entries(entries, limits)
     classes, coded = decode_bases(cursor, len(born))
     cursor.finish()
     return Patch(freed, born, entries, classes, coded)

@@ -23,7 +23,6 @@ Indices = npt.NDArray[np.intp]
 BITS = 255
 POWERS: Floats = np.array([10.0**exponent for exponent in range(10)])  # all exact
 _LIMIT = 1 << 53  # integers below this are exact as float64
-_NARROW: Floats = np.array([-(code // 2) - 1 if code % 2 else code // 2 for code in range(256)], np.float64)
 
 
 @dataclass(slots=True)
@@ -67,7 +66,7 @@ class Order:
 
     @cached_property
     def narrow(self) -> Floats | None:
-        """The bases as doubles if all are integers that stay exact when a byte is added, else None."""
+        """The bases as doubles if all are integers that stay exact when 32 bits are added, else None."""
         if self.integers < len(self.slots):
             return None
         bases = self.coded.astype(np.float64)
@@ -144,12 +143,11 @@ def decode_integers(cursor: Cursor, order: Order) -> Integers:
 def decode_values(cursor: Cursor, order: Order) -> Floats:
     """The inverse of `encode_values`: values in the order of `order`. Raises WireError."""
     bases = order.narrow
-    octets = cursor.octet_plane(len(order)) if len(order) and bases is not None else None
-    if octets is None or bases is None:
+    steps = cursor.narrow_planes(len(order)) if len(order) and bases is not None else None
+    if steps is None or bases is None:
         values = to_values(order, decode_integers(cursor, order))
     else:  # by far the most frequent: every value is an integer near its base
-        values = _NARROW[octets]
-        values += bases
+        values = steps + bases
     exceptions = cursor.slot_list(len(order), len(order))
     if len(exceptions):
         values[exceptions] = np.frombuffer(cursor.take(8 * len(exceptions)), "<f8")

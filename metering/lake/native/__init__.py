@@ -1,0 +1,26 @@
+"""What costs most for each sample, compiled: `turn` and `delta_packed`, or None.
+
+It is built with the package wherever a C compiler and Python's headers are (`hatch_build.py`); without it numpy and
+pyarrow do the same, to the byte (`test_native`). Both functions run without the interpreter's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from metering.lake.rows import Floats, Integers
+
+# turn(columns, places, table): table[places[i], j] = columns[j][i]. ValueError for columns of another length than
+# places and for places beyond the table, before anything is written.
+turn: Callable[[tuple[Floats, ...], Integers, Floats], None] | None
+# delta_packed(values): DELTA_BINARY_PACKED of 64-bit integers, in blocks of 256 of four parts each.
+delta_packed: Callable[[Integers], bytes] | None
+try:
+    from metering.lake.native._kernel import (  # type: ignore[import-not-found, no-redef, unused-ignore]
+        delta_packed,
+        turn,
+    )
+except ImportError:
+    turn = delta_packed = None
+
+__all__ = ["delta_packed", "turn"]
