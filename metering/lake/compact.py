@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from metering.lake.places import Places
 from metering.lake.positions import CompactedName, FileName, file_sha256
 from metering.lake.replace import replace_files
 from metering.lake.settings import LakeSettings
+from metering.lake.stretches import is_wide, prefix, stretched
 from metering.lake.tables import ALL_TABLES, SAMPLES, SERIES, storage, translated_errors
 
 _BESIDE_SHARE = 16  # a histogram takes so many times the memory of a sample, and more
@@ -37,13 +38,17 @@ _log = logger("lake")
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Files of one partition of a table that are to become one. `day` is of samples alone."""
+    """Files of one partition of a table that are to become one. `day` is of samples alone.
+
+    `is_stretched`: they are full already, and become as many, each of a stretch of ids.
+    """
 
     table: tuple[str, str]
     folder: str
     files: tuple[Any, ...]
     rows: int
     day: int | None = None
+    is_stretched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,13 @@ class Compactor:
         assert batch.day is not None
         organization, project = batch.folder.split("/")[-2:]
         tenant = Tenant(OrganizationId(organization), ProjectId(project))
-        for runs in cut_runs(merge_runs([read_runs(each) for each in contents]), self._settings.compact_samples):
+        most = self._settings.compact_samples
+        merged = (
+            stretched(contents, most)
+            if batch.is_stretched
+            else [merge_runs([read_runs(each) for each in contents])]
+        )
+        for runs in (piece for whole in merged for piece in cut_runs(whole, most)):
             yield write_samples(runs, batch.day, tenant, self._settings.row_group_rows, level=MERGED_LEVEL)
 
 
@@ -125,44 +136,64 @@ def checked_content(content: bytes, location: str) -> bytes:
 
 
 def find_batches(tables: Any, most_rows: int) -> list[Batch]:
-    """What could be compacted: files of one partition, one after the other in time, of at most so many rows."""
+    """What could be compacted: files of one partition, one after the other in time, of at most so many rows; and of
+    samples full ones that each have all series.
+    """
     found: list[Batch] = []
     for identifier in ALL_TABLES:
         rows = most_rows if identifier in (SAMPLES, SERIES) else max(1, most_rows // _BESIDE_SHARE)
         table = tables.load(identifier)
         with translated_errors("planning files"):
             files = [task.file for task in table.scan().plan_files()] if table.current_snapshot() else []
-        partitions: dict[str, list[Any]] = {}
+        small: dict[str, list[Any]] = {}
+        full: dict[str, list[Any]] = {}
         for file in files:
             folder = file.file_path.rsplit("/data/", 1)[-1].rpartition("/")[0]
-            if file_sha256(file.file_path) and file.record_count < rows / 2:
-                partitions.setdefault(folder, []).append(file)
-        field = table.schema().find_field("timestamp_ms").field_id if identifier == SAMPLES else None
-        for folder, listed in sorted(partitions.items()):
-            found.extend(_batches(identifier, folder, listed, field, rows))
+            if file_sha256(file.file_path):
+                (small if file.record_count < rows / 2 else full).setdefault(folder, []).append(file)
+        if identifier != SAMPLES:
+            for folder, listed in sorted(small.items()):
+                listed.sort(key=lambda file: file.file_path)
+                found.extend(_batches(Batch(identifier, folder, (), 0), listed, rows))
+            continue
+        fields = {name: table.schema().find_field(name).field_id for name in ("timestamp_ms", "series_id")}
+        for is_stretched, partitions in ((False, small), (True, full)):
+            for folder, listed in sorted(partitions.items()):
+                chosen = _wide(listed, fields["series_id"]) if is_stretched else listed
+                chosen.sort(key=lambda file: (_first_ms(file, fields["timestamp_ms"]), file.file_path))
+                like = Batch(identifier, folder, (), 0, _day_of(folder), is_stretched)
+                found.extend(_batches(like, chosen, rows))
     return found
 
 
-def _batches(
-    identifier: tuple[str, str], folder: str, listed: list[Any], field: int | None, most_rows: int
-) -> Iterator[Batch]:
-    day = None
-    if field is None:
-        listed.sort(key=lambda file: file.file_path)
-    else:
-        listed.sort(key=lambda file: (_first_ms(file, field), file.file_path))
-        day = int(np.datetime64(folder.split("/", maxsplit=1)[0], "D").astype(np.int64))
+def _wide(files: list[Any], field: int) -> list[Any]:
+    """Those that are no stretch of the ids of all together."""
+    bounds = [(prefix(file.lower_bounds[field]), prefix(file.upper_bounds[field])) for file in files]
+    whole = min(low for low, _ in bounds), max(high for _, high in bounds)
+    return [file for file, each in zip(files, bounds, strict=True) if is_wide(each, whole)]
+
+
+def _day_of(folder: str) -> int:
+    return int(np.datetime64(folder.split("/", maxsplit=1)[0], "D").astype(np.int64))
+
+
+def _batches(like: Batch, listed: list[Any], most_rows: int) -> Iterator[Batch]:
+    """Files that follow each other, together as far as rows and bytes allow; of full ones bytes alone count."""
     taken: list[Any] = []
     rows = size = 0
     for file in [*listed, None]:
         if file is not None and (
-            not taken or (rows + file.record_count <= most_rows and size + file.file_size_in_bytes <= _MOST_BYTES)
+            not taken
+            or (
+                (like.is_stretched or rows + file.record_count <= most_rows)
+                and size + file.file_size_in_bytes <= _MOST_BYTES
+            )
         ):
             taken.append(file)
             rows, size = rows + file.record_count, size + file.file_size_in_bytes
             continue
         if len(taken) > 1:
-            yield Batch(identifier, folder, tuple(taken), rows, day)
+            yield replace(like, files=tuple(taken), rows=rows)
         taken, rows, size = ([file], file.record_count, file.file_size_in_bytes) if file is not None else ([], 0, 0)
 
 

@@ -12,10 +12,12 @@ import pyarrow.parquet as pq
 from metering.lake.rows import Ids, Integers, Runs, id_words
 from metering.lake.stored_values import StoredValues, read_columns
 
+_GREATEST = np.iinfo(np.uint64).max
 
-def read_runs(content: bytes) -> Runs:
-    """The rows of a file of samples, as they stand."""
-    table = read_columns(pq.ParquetFile(pa.BufferReader(content)))
+
+def read_runs(content: bytes, row_groups: Sequence[int] | None = None) -> Runs:
+    """The rows of a file of samples, or of some of its row groups, as they stand."""
+    table = read_columns(pq.ParquetFile(pa.BufferReader(content)), row_groups)
     ids = id_bytes(table.column("series_id"))
     starts = run_starts(ids)
     counts = np.diff(np.append(starts, len(ids)))
@@ -38,6 +40,16 @@ def run_starts(ids: Ids) -> Integers:
     words = np.ascontiguousarray(ids).view(np.uint64).reshape(-1, 2)
     differs = (words[1:, 0] != words[:-1, 0]) | (words[1:, 1] != words[:-1, 1])
     return np.flatnonzero(np.append(True, differs))
+
+
+def runs_between(runs: Runs, low: int, high: int) -> Runs:
+    """The runs whose ids' first eight bytes are in `[low, high)`."""
+    words, _ = id_words(runs.ids)
+    first = int(np.searchsorted(words, np.uint64(low)))
+    last = len(words) if high > int(_GREATEST) else int(np.searchsorted(words, np.uint64(high)))
+    edges = np.append(0, np.cumsum(runs.counts))
+    rows = slice(int(edges[first]), int(edges[last]))
+    return Runs(runs.ids[first:last], runs.counts[first:last], runs.timestamps_ms[rows], runs.values[rows])
 
 
 def is_sorted(runs: Runs) -> bool:
