@@ -96,7 +96,7 @@ class _TimedWriter(LakeWriter):
 
 def measure(*, quick: bool) -> Outcome:
     """Bytes of a sample against Prometheus blocks; `details` has the rates, which have a budget of their own."""
-    size, runs = (_Size(20_000, 150), 2) if quick else (_Size(100_000, 200), 3)
+    size, runs = (_Size(20_000, 200), 2) if quick else (_Size(100_000, 200), 3)
     # The lake merges a day; the peer's blocks are of two hours each.
     compared = _Size(1_000, 6 * AN_HOUR) if quick else _Size(1_000, 24 * AN_HOUR)
     with pinned(measured_core()):

@@ -152,7 +152,7 @@ class RunFile:
         self._parts.append(chunk.content)
         self._end += len(chunk.content)
         metadata = struct(
-            f1=i32(column.physical),
+            f1=i32(int(column.physical)),
             f2=listed([i32(encoding) for encoding in chunk.encodings]),
             f3=listed([binary(column.name.encode())]),
             f4=i32(_ZSTD),
@@ -167,10 +167,10 @@ class RunFile:
 
     def _coded(self, column: CodedColumn, rows: int) -> _Chunk:
         levels, nulls = _levels(column.present, rows)
-        head = struct(f1=i32(rows), f2=i32(column.encoding), f3=i32(_RLE), f4=i32(_RLE))
+        head = struct(f1=i32(rows), f2=i32(int(column.encoding)), f3=i32(_RLE), f4=i32(_RLE))
         page, size = self._page(_DATA_PAGE, levels + column.content, f5=head)
         statistics = None if column.bounds is None else _statistics(column.bounds, nulls)
-        return _Chunk(page, size, (_RLE, column.encoding), 0, None, statistics)
+        return _Chunk(page, size, (_RLE, int(column.encoding)), 0, None, statistics)
 
     def _by_run(self, column: RunColumn, rows: int) -> _Chunk:
         count = int(column.numbers.max()) + 1

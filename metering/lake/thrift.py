@@ -6,6 +6,7 @@ Source: thrift/doc/specs/thrift-compact-protocol.md of Apache Thrift.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 _TRUE, _FALSE, _I32, _I64, _BINARY, _LIST, _STRUCT = 1, 2, 5, 6, 8, 9, 12
@@ -28,6 +29,7 @@ def varint(value: int) -> bytes:
     return bytes(parts)
 
 
+@lru_cache(maxsize=1024)  # the same few in every page and every row group
 def i32(value: int) -> Coded:
     """A 32-bit integer, or an enum."""
     return Coded(_I32, varint((value << 1) ^ (value >> 31)))

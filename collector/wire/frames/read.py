@@ -267,7 +267,7 @@ def _read_columns(stream: _Stream, cursor: Cursor, head: Head, step: Step) -> _C
         cursor.finish()
         numbers = stream.series_of(cell, whole) if order is whole else stream.numbers[order.slots]
         return _Columns(numbers, values)
-    slots = np.sort(order.slots)
+    slots = np.sort(order.slots) if flags & ABSENT else stream.slots(cell)
     classes, coded = decode_bases(cursor, len(slots))
     cursor.finish()
     if step is Step.NEXT:

@@ -89,5 +89,8 @@ class StreamState:
             self._orders[cell] = rearranged(order, change)
 
     def _touch(self, slots: npt.NDArray[Any]) -> None:
-        for cell in distinct(slots // CELL).tolist():
+        if not len(slots):
+            return
+        first, last = int(slots.min()) // CELL, int(slots.max()) // CELL
+        for cell in [first] if first == last else distinct(slots // CELL).tolist():
             self._orders.pop(cell, None)

@@ -194,6 +194,8 @@ def decode_bases(cursor: Cursor, count: int) -> tuple[Classes, Integers]:
     classes = np.frombuffer(cursor.take(count), np.uint8)
     if ((classes >= len(POWERS)) & (classes != BITS)).any():
         raise cursor.wrong("an unknown class", f"0 to {len(POWERS) - 1}, or {BITS}")
+    if count and not classes.any():  # integers all, which is as they stand
+        return classes, unzigzag_array(cursor.planes(count))
     coded = np.zeros(count, np.int64)
     order = arrange(np.arange(count), classes, coded)
     coded[order.slots] = decode_integers(cursor, order)
