@@ -172,6 +172,17 @@ def test_the_next_group_keeps_the_numbers_and_asks_for_what_is_new_alone() -> No
     assert [labels for _, _, labels in series.labels] == [a, b, c, b]
 
 
+def test_a_root_of_many_pieces_keeps_the_numbers_of_all_of_them() -> None:
+    log, series = Log(), Series()
+    readers = SourceReaders(series.assign)
+    many = {entry("m", of=str(number)): float(number) for number in range(20_000)}  # more than fit into one patch
+    for group in (1, 2):
+        log.push(many, group=group)
+        rows = log.read(readers, group - 1)
+        assert sorted(float(value) for one in rows for value in one.values) == sorted(many.values())
+    assert len(series.labels) == len(many)
+
+
 def test_entries_that_are_none_are_refused_in_a_later_group_too() -> None:
     log, readers = Log(), SourceReaders(Series().assign)
     log.push({A: 1.0}, group=1)

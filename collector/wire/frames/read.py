@@ -106,7 +106,7 @@ class GroupReader:
 
         Raises UnknownState, WireError, BodyTooLarge, also for a body of another group. What of the body's state
         could be taken in was, also then. Without `samples`, what was applied long ago is skipped silently.
-        `elder`: the reader of a group before, of the same `assign`: what a root has in the same slot as there keeps
+        `elder`: the reader of a group before, of the same `assign`: what comes in the same slot as there keeps
         its number and is not looked at again. Not with `release`, which would hear of such a number once too often.
         """
         opened = open_body(body, self._limits, are_entries_checked=elder is None)
@@ -133,8 +133,8 @@ class GroupReader:
         return known is None or known.is_wanted
 
     def elder_of(self, head: Head) -> Elder | None:
-        """What is known here of the stream of a root of a later group."""
-        return self._streams.get(head.stream) if head.is_root else None
+        """What is known here of the stream of a block of a later group."""
+        return self._streams.get(head.stream)
 
     def close(self) -> None:
         """Forget everything; `release` hears of it."""
