@@ -24,6 +24,7 @@ from metering.lake.horizon import Horizon, Source, SourceState
 from metering.lake.horizon_store import HorizonStore
 from metering.lake.positions import COMMIT, HORIZON, POSITIONS, REPLAY, Standing, render_positions
 from metering.lake.tables import SamplesState, Tables, has_commit
+from metering.lake.transaction import FrugalTransaction
 
 ATTEMPTS = 20
 _log = logger("lake")
@@ -104,7 +105,7 @@ def check_fence(state: SamplesState, commit: SamplesCommit) -> None:
 def attempt(table: Table, locations: tuple[str, ...], properties: Mapping[str, str]) -> Outcome:
     """One commit on the snapshot that `table` was loaded with. Blocks."""
     try:
-        with table.transaction() as transaction:
+        with FrugalTransaction(table) as transaction:
             if locations:
                 transaction.add_files(
                     list(locations), snapshot_properties=dict(properties), check_duplicate_files=False

@@ -19,6 +19,7 @@ from metering.lake.commit import ATTEMPTS, Outcome
 from metering.lake.errors import LakeUnavailable
 from metering.lake.positions import COMMIT, HORIZON, POSITIONS, REPLAY
 from metering.lake.tables import Tables, current_properties, has_commit, translated_errors
+from metering.lake.transaction import FrugalTransaction
 
 _log = logger("lake")
 _CARRIED = (POSITIONS, REPLAY, HORIZON)
@@ -56,7 +57,7 @@ def _attempt(table: Table, commit_id: str, old: Sequence[Any], new: Sequence[str
     before = current_properties(table)
     properties = {COMMIT: commit_id, **{name: before[name] for name in _CARRIED if name in before}}
     try:
-        with table.transaction() as transaction:
+        with FrugalTransaction(table) as transaction:
             made: Any = parquet_files_to_data_files(table.io, table.metadata, iter(new))
             with transaction.update_snapshot(snapshot_properties=properties).overwrite() as overwrite:
                 for file in old:
