@@ -27,7 +27,7 @@ def order_rows(parts: Sequence[Rows], series: SeriesIndex) -> Runs:
             before = len(whole.values)
             whole = _runs(*_resolved(parts, rank_of))
             return Runs(ids, whole.counts, whole.times, whole.values, before - len(whole.values))
-    return Runs(ids, whole.counts, whole.all_times(), whole.values)
+    return Runs(ids, whole.counts, whole.times, whole.values, every=whole.every)
 
 
 def _pieces(parts: Sequence[Rows], rank_of: Integers) -> tuple[list[Piece], list[Rows]]:

@@ -52,7 +52,7 @@ def write_samples(runs: Runs, day: int, tenant: Tenant, row_group_rows: int, *, 
     """A file of samples of one day (days since 1970) and one tenant; `level` is zstd's."""
     name, number = str(tenant).encode(), _plain_integers(np.array([day], np.int32))
     named = len(name).to_bytes(4, "little") + name
-    file = RunFile(_COLUMNS, level)
+    file, times = RunFile(_COLUMNS, level), _Times(runs)
     for start, stop, first, last in row_groups(runs.counts, row_group_rows):
         counts, rows = runs.counts[first:last], stop - start
         scaled = to_scaled(runs.values[start:stop], counts)
@@ -61,7 +61,7 @@ def write_samples(runs: Runs, day: int, tenant: Tenant, row_group_rows: int, *, 
         bounds = ids[0].tobytes(), ids[-1].tobytes()
         columns: dict[str, RunColumn | CodedColumn] = {
             "series_id": RunColumn(ids.tobytes(), np.arange(len(ids)), counts, bounds),
-            "timestamp_ms": _times_column(runs.timestamps_ms[start:stop]),
+            "timestamp_ms": times.column(start, stop, last - first),
             "day": RunColumn(number, _ONE_VALUE, np.array([rows]), (number, number)),
             "tenant": RunColumn(named, _ONE_VALUE, np.array([rows]), (name, name)),
             "reference": _run_column(chain.references, counts),
@@ -72,9 +72,26 @@ def write_samples(runs: Runs, day: int, tenant: Tenant, row_group_rows: int, *, 
     return file.content()
 
 
-def _times_column(times: Integers) -> CodedColumn:
-    bounds = _plain_integers(times.min()), _plain_integers(times.max())
-    return CodedColumn(delta_packed(times), Encoding.DELTA_BINARY_PACKED, True, bounds)
+class _Times:
+    """The times of runs by row group: the same object for as many runs that all have the same times."""
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+        self._known: dict[int, CodedColumn] = {}
+
+    def column(self, start: int, stop: int, runs: int) -> CodedColumn:
+        """The column of the rows `[start, stop)`, which are so many runs."""
+        every = self._runs.every
+        if every is None:
+            return self._coded(self._runs.timestamps_ms[start:stop])
+        if runs not in self._known:
+            self._known[runs] = self._coded(np.tile(every, runs))
+        return self._known[runs]
+
+    @staticmethod
+    def _coded(times: Integers) -> CodedColumn:
+        bounds = _plain_integers(times.min()), _plain_integers(times.max())
+        return CodedColumn(delta_packed(times), Encoding.DELTA_BINARY_PACKED, True, bounds)
 
 
 def _value_columns(values: Floats, scaled: Scaled, chain: Chain) -> dict[str, CodedColumn]:

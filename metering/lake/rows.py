@@ -42,7 +42,8 @@ class Rows:
 class Runs:
     """Rows in order: `counts[i]` rows of the series `ids[i]`, one series after the other.
 
-    Equal samples of foreign senders are gone; `duplicates` says how many.
+    Equal samples of foreign senders are gone; `duplicates` says how many. `every`: the times that every run has, if
+    all have the same; then `timestamps_ms` may be empty.
     """
 
     ids: Ids  # ascending
@@ -50,6 +51,11 @@ class Runs:
     timestamps_ms: Integers
     values: Floats
     duplicates: int = 0
+    every: Integers | None = None
+
+    def times(self) -> Integers:
+        """The time of each row, ms."""
+        return self.timestamps_ms if self.every is None else np.tile(self.every, len(self.ids))
 
 
 def id_words(ids: Ids) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

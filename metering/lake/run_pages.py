@@ -113,13 +113,14 @@ class RunFile:
         self._end = len(MAGIC)
         self._groups: list[Coded] = []
         self._rows = 0
+        self._last: dict[str, tuple[CodedColumn, _Chunk]] = {}  # by column: often it is the same again
 
     def add(self, rows: int, columns: Mapping[str, RunColumn | CodedColumn]) -> None:
         """A row group."""
         start, chunks, plain = self._end, [], 0
         for column in self._columns:
             found = columns[column.name]
-            chunk = self._by_run(found, rows) if isinstance(found, RunColumn) else self._coded(found, rows)
+            chunk = self._by_run(found, rows) if isinstance(found, RunColumn) else self._again(column, found, rows)
             chunks.append(self._placed(column, chunk, rows))
             plain += chunk.uncompressed
         self._groups.append(
@@ -164,6 +165,12 @@ class RunFile:
             f12=chunk.statistics,
         )
         return struct(f2=i64(0), f3=metadata)
+
+    def _again(self, column: Column, found: CodedColumn, rows: int) -> _Chunk:
+        last = self._last.get(column.name)
+        if last is None or last[0] is not found:
+            last = self._last[column.name] = found, self._coded(found, rows)
+        return last[1]
 
     def _coded(self, column: CodedColumn, rows: int) -> _Chunk:
         levels, nulls = _levels(column.present, rows)

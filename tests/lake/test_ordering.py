@@ -48,7 +48,7 @@ def columns(draw: st.DrawFn) -> list[Rows]:
 def listed(runs: Runs) -> Listed:
     ids = np.repeat(runs.ids, runs.counts, axis=0)
     bits = runs.values.view(np.uint64).tolist()
-    return [(each.tobytes(), at, bit) for each, at, bit in zip(ids, runs.timestamps_ms.tolist(), bits, strict=True)]
+    return [(each.tobytes(), at, bit) for each, at, bit in zip(ids, runs.times().tolist(), bits, strict=True)]
 
 
 def sorted_plainly(parts: list[Rows], series: SeriesIndex) -> Listed:
@@ -84,4 +84,4 @@ def test_a_series_that_was_forgotten_and_met_again_is_one_run() -> None:
     none = np.empty(0, np.int64)
     parts = [Rows(again, none, np.array([2.0]), at_ms=20), Rows(first, none, np.array([1.0]), at_ms=10)]
     runs = order_rows(parts, series)
-    assert (len(runs.ids), runs.timestamps_ms.tolist(), runs.values.tolist()) == (1, [10, 20], [1.0, 2.0])
+    assert (len(runs.ids), runs.times().tolist(), runs.values.tolist()) == (1, [10, 20], [1.0, 2.0])

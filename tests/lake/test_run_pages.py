@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ def test_every_row_group_says_what_is_in_it() -> None:
     assert times == [(T0, T0 + 3), (T0, T0 + 4)]
     assert all(group.column(4).statistics.min == str(ACME) for group in groups)
     assert not any(group.column(index).is_stats_set for group in groups for index in (2, 5, 6, 7))
+
+
+@pytest.mark.parametrize("row_group_rows", [1, 12, 1000])
+def test_times_that_every_run_has_make_the_same_file(row_group_rows: int) -> None:
+    runs = runs_of([4] * 7)
+    times = T0 + 10 * np.arange(4)
+    listed = replace(runs, timestamps_ms=np.tile(times, 7))
+    short = replace(runs, timestamps_ms=np.empty(0, np.int64), every=times)
+    assert short.times().tolist() == listed.timestamps_ms.tolist()
+    assert write_samples(short, DAY, ACME, row_group_rows) == write_samples(listed, DAY, ACME, row_group_rows)
 
 
 def test_a_file_without_rows_has_its_columns() -> None:
