@@ -106,8 +106,7 @@ class GroupReader:
 
         Raises UnknownState, WireError, BodyTooLarge, also for a body of another group. What of the body's state
         could be taken in was, also then. Without `samples`, what was applied long ago is skipped silently.
-        `elder`: the reader of a group before, of the same `assign`: what comes in the same slot as there keeps
-        its number and is not looked at again. Not with `release`, which would hear of such a number once too often.
+        `elder`: the reader of a group before; what comes in the same slot keeps its number. Not with `release`.
         """
         opened = open_body(body, self._limits, are_entries_checked=elder is None)
         if self._group is None:
