@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from billing.ageing import Ageing, ageing
+from billing.agreed import gap_rule_of
 from billing.batch import MonthDone, MonthRun, Refused
 from billing.book import ContractBook
 from billing.capacity import LicenceCapacity
@@ -55,6 +56,7 @@ __all__ = [
     "UsageNotSealed",
     "WrongState",
     "ageing",
+    "gap_rule_of",
     "invoice_pdf",
     "open_signer",
 ]

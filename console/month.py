@@ -6,14 +6,14 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
-from billing.api import CheckpointStore, Closed, InvoiceRun, invoice_pdf, open_signer
+from billing.api import CheckpointStore, Closed, InvoiceRun, gap_rule_of, invoice_pdf, open_signer
 from console.up import open_lake, open_meters
 from console.wiring import Vendor
 from kernel.ids import OrganizationId
 from kernel.window import month
 from metering.lake.settings import LakeSettings
 from metering.usage.api import HourCloser, LakeSource, Reconciler, UsageMonth, UsageSettings, UsageStore
-from metering.usage.report import MonthlyReport, monthly_report
+from metering.usage.report import MonthlyReport, monthly_report, with_estimates
 from metering.usage.report_files import render_all
 
 
@@ -43,6 +43,7 @@ async def close_month(vendor: Vendor, organization: OrganizationId, name: str, o
     await asyncio.to_thread(_checkpoint, vendor, name)
     capacity = await asyncio.to_thread(vendor.capacity_of, organization)
     report = monthly_report(usage, capacity, name, zone, compared)
+    report = with_estimates(report, usage, gap_rule_of(invoices.invoice.document))
     files = await asyncio.to_thread(_write, vendor, report, usage, invoices, out)
     return ClosedMonth(revisions, usage, invoices, tuple(files))
 

@@ -19,7 +19,8 @@ from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.quantity import vcpu_hours, vcpu_minutes
 from kernel.steps import StepFunction
 from kernel.window import Window, month, parse_zone
-from metering.usage.model import UsageMonth, UsageRow
+from metering.usage.filling import Filled, fill
+from metering.usage.model import GapRule, UsageMonth, UsageRow
 from metering.usage.reconciliation import Reconciliation
 
 
@@ -110,6 +111,7 @@ class MonthlyReport:
     window: Window
     revision_digest: str
     sealed: bool
+    estimated: Filled | None  # what the contract's gap policy fills in; None: nothing. In none of the other figures
     components: tuple[ComponentTotal, ...]
     days: tuple[DayTotal, ...]
     peak: Peak | None  # None: nothing was used
@@ -156,6 +158,7 @@ def monthly_report(
         window=window,
         revision_digest=usage.revision_digest,
         sealed=usage.sealed,
+        estimated=None,
         components=tuple(_component_totals(usage.rows)),
         days=tuple(days),
         peak=_peak(usage.step, window),
@@ -163,6 +166,12 @@ def monthly_report(
         gaps=tuple(_gaps(usage.rows)),
         reconciliation=compared if compared and compared.hours else None,
     )
+
+
+def with_estimates(report: MonthlyReport, usage: UsageMonth, rule: GapRule) -> MonthlyReport:
+    """The report of `usage` under a contract with that gap policy: estimated hours flagged, apart from the rest."""
+    filled = fill(usage, rule)
+    return replace(report, estimated=filled if filled.stretches else None)
 
 
 def _check_agreement(usage: UsageMonth) -> None:

@@ -18,6 +18,7 @@ from kernel.clock import from_ms
 from kernel.errors import Conflict
 from kernel.quantity import render_fraction, vcpu_hours, vcpu_minutes
 from kernel.window import Window
+from metering.usage.filling import Filled
 from metering.usage.model import UsageMonth, UsageRow
 from metering.usage.reconciliation import DifferenceSpan, Reconciliation, is_reconciled
 from metering.usage.report import ComponentTotal, DayTotal, Gap, LicenceCoverage, MonthlyReport
@@ -88,6 +89,7 @@ def render_json(report: MonthlyReport) -> bytes:
         "window": _window(report.window),
         "sealed": report.sealed,
         "revision_digest": report.revision_digest,
+        **({"estimated": _estimated(report.estimated)} if report.estimated else {}),
         "total": {
             **_quantity(report.milli_vcpu_ms),
             "observed_ms": str(report.observed_ms),
@@ -101,6 +103,23 @@ def render_json(report: MonthlyReport) -> bytes:
         "reconciliation": report.reconciliation and _reconciliation(report.reconciliation),
     }
     return bytes(rfc8785.dumps(document))
+
+
+def _estimated(filled: Filled) -> dict[str, Any]:
+    return {
+        **_quantity(filled.milli_vcpu_ms),
+        "estimated_ms": str(filled.estimated_ms),
+        "stretches": [
+            {
+                "project": each.project,
+                "cluster": each.cluster,
+                "component": each.component,
+                **_window(each.window),
+                "milli_vcpu": str(each.milli_vcpu),
+            }
+            for each in filled.stretches
+        ],
+    }
 
 
 def render_csv(usage: UsageMonth, compared: Reconciliation | None = None) -> bytes:

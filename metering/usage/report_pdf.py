@@ -22,6 +22,7 @@ from kernel.clock import from_ms
 from kernel.errors import InvalidInput
 from kernel.quantity import render_fraction, vcpu_hours
 from kernel.window import HOUR_MS, Window, parse_zone
+from metering.usage.filling import Filled
 from metering.usage.reconciliation import DifferenceSpan, Reconciliation
 from metering.usage.report import DayTotal, Gap, LicenceCoverage, MonthlyReport
 from metering.usage.report_files import render_json
@@ -157,9 +158,16 @@ def _missing(report: MonthlyReport, zone: ZoneInfo, say: Labels) -> dict[str, An
         "hours": _time(report.missing_ms),
         "none": say["missing-none"].format(observed=_time(report.observed_ms)),
         "words": say["missing-hours"].format(hours=_time(report.missing_ms), share=share),
+        "estimated": _estimated(report.estimated, say),
         "gaps": [_gap(gap, zone, say) for gap in report.gaps[:_GAPS_SHOWN]],
         "more": _more(len(report.gaps), say),
     }
+
+
+def _estimated(filled: Filled | None, say: Labels) -> str:
+    if filled is None:
+        return ""
+    return say["estimated"].format(hours=_time(filled.estimated_ms), quantity=_hours(filled.milli_vcpu_ms))
 
 
 def _more(count: int, say: Labels) -> str:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pypdf import PdfReader
 
 from kernel.ids import ClusterId, ProjectId
 from kernel.steps import StepFunction
-from kernel.window import HOUR_MS, Window, hours_in
+from kernel.window import HOUR_MS, Window, hours_in, month
 from metering.usage.filling import fill
 from metering.usage.model import NOT_BILLED, GapRule, UsageGap, UsageMonth, UsageRow, digest_of
+from metering.usage.report import monthly_report, with_estimates
+from metering.usage.report_files import render_json
+from metering.usage.report_pdf import render_pdf
 from tests.usage.months import ACME
 
 T0 = 1_780_272_000_000
@@ -177,3 +184,21 @@ def test_telescoping_of_what_is_held(policy: str) -> None:
     )
     filled = fill(UsageMonth(ACME, SIX_HOURS, rows, usage.step, 0, 0, "", sealed=True), GapRule(policy, DAY))  # type: ignore[arg-type]
     assert filled.estimated_ms == 4 * HOUR_MS
+
+
+def test_the_monthly_report_flags_estimated_hours_apart_from_what_was_observed() -> None:
+    june = month("2026-06")
+    six = usage_of({"query": [4000, None, None, 2000, 2000, 2000]})
+    usage = replace(six, window=june)
+    plain = monthly_report(usage, None, "2026-06", "Etc/UTC")
+    assert b"estimated" not in render_json(plain)
+    flagged = with_estimates(plain, usage, GapRule("estimate", DAY))
+    stated = json.loads(render_json(flagged))
+    assert stated["total"]["milli_vcpu_ms"] == str(10_000 * HOUR_MS)
+    assert stated["estimated"]["milli_vcpu_ms"] == str(6000 * HOUR_MS)
+    assert stated["estimated"]["estimated_ms"] == str(2 * HOUR_MS)
+    [stretch] = stated["estimated"]["stretches"]
+    assert (stretch["cluster"], stretch["component"], stretch["milli_vcpu"]) == ("orders", "query", "3000")
+    pages = PdfReader(io.BytesIO(render_pdf(flagged))).pages
+    text = " ".join(" ".join(page.extract_text() for page in pages).split())
+    assert "2.00 component-hours of it are estimated, with 6.00" in text
