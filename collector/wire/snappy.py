@@ -5,9 +5,14 @@ Source: google/snappy, format_description.txt: the body begins with its decompre
 
 from __future__ import annotations
 
+import threading
+
 import cramjam
 
 from collector.wire.errors import BodyTooLarge, WireError
+
+_KEPT_BYTES = 4 * 1024 * 1024  # of each thread that decompresses to look and not to keep
+_local = threading.local()
 
 
 def declared_length(body: bytes) -> int:
@@ -24,18 +29,32 @@ def declared_length(body: bytes) -> int:
 
 def decompress(body: bytes, max_bytes: int) -> bytes:
     """The content. The declared length is checked before anything is allocated. Raises BodyTooLarge, WireError."""
-    return bytes(decompress_view(body, max_bytes))
+    return _decompressed(body, bytearray(_length_within(body, max_bytes))).tobytes()
 
 
 def decompress_view(body: bytes, max_bytes: int) -> memoryview:
-    """The same, not copied."""
+    """The same, not copied: what it shows is good until this thread decompresses again."""
+    length = _length_within(body, max_bytes)
+    if length > _KEPT_BYTES:
+        return _decompressed(body, bytearray(length))
+    room = getattr(_local, "room", None)
+    if room is None:
+        room = _local.room = bytearray(_KEPT_BYTES)
+    return _decompressed(body, room)
+
+
+def _length_within(body: bytes, max_bytes: int) -> int:
     length = declared_length(body)
     if length > max_bytes:
         raise BodyTooLarge.at(
             "body", f"{length} bytes declared", f"at most {max_bytes} bytes decompressed: push less"
         )
+    return length
+
+
+def _decompressed(body: bytes, room: bytearray) -> memoryview:
     try:
-        return memoryview(cramjam.snappy.decompress_raw(body))
+        return memoryview(room).toreadonly()[: cramjam.snappy.decompress_raw_into(body, room)]
     except cramjam.DecompressionError as error:
         raise WireError.at("body", str(error), "snappy's block format (not framed)") from None
 

@@ -34,15 +34,15 @@ class ActiveSeries:
     def without_room(self, table: SeriesTable, numbers: npt.NDArray[np.int64], now: float) -> npt.NDArray[np.int64]:
         """Those of the distinct `numbers` that are not active and do not fit any more."""
         self._learn(table)
-        new: npt.NDArray[np.int64] = numbers[self._seen[numbers] == _NEVER]
-        needed = self._places[new].cumsum()
+        new = self._silent(numbers)
         if not len(new):
             return new
+        needed = self._places[new].cumsum()
         wanted = self._taken + int(needed[-1])
         held = self._hold(wanted)
         if held < wanted:
             self._sweep(now)
-            new = numbers[self._seen[numbers] == _NEVER]
+            new = self._silent(numbers)
             needed = self._places[new].cumsum()
             held = self._hold(self._taken + int(needed[-1]))
         over: npt.NDArray[np.int64] = new[needed > held - self._taken]
@@ -54,8 +54,13 @@ class ActiveSeries:
 
     def touch(self, numbers: npt.NDArray[np.int64], now: float) -> None:
         """Mark as active. The caller has asked `without_room` these."""
-        self._taken += int(self._places[numbers[self._seen[numbers] == _NEVER]].sum())
+        self._taken += int(self._places[self._silent(numbers)].sum())
         self._seen[numbers] = now
+
+    def _silent(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Those that are not active."""
+        are_silent = self._seen[numbers] == _NEVER
+        return numbers[are_silent] if are_silent.any() else numbers[:0]
 
     def leave(self, table: SeriesTable) -> None:
         """Keep what is active when the numbers of its table are given up."""

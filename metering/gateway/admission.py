@@ -60,14 +60,19 @@ def admit(pushed: Pushed, state: TenantState, moment: Moment, *, whole: bool) ->
     """
     refused = Counter(pushed.refused)
     every, every_time = _numbers_and_times(pushed)
-    known = every >= 0
+    layout = None if pushed.histograms else state.table.layouts.find(every)  # the same series came before
+    known = every >= 0 if layout is None else np.ones(len(every), np.bool_)
     if not known.all():
         for number, count in zip(*np.unique(every[~known], return_counts=True), strict=True):
             refused[refusal_of(int(number))] += int(count)
     if whole:
         _wait_for_time(every_time[known], state, moment.now_ms)
     keep = known & _in_time(every_time, known, state, moment.now_ms, refused)
-    series, over = _within_active(every, keep, state, moment, whole)
+    if layout is not None and keep.all():
+        series = layout.series
+    else:
+        series = _distinct(every[keep], state)
+    series, over = _within_active(series, state, moment, whole)
     if len(over):
         outside = np.isin(every, over)
         refused[Refusal.ACTIVE_SERIES] += int(np.count_nonzero(outside & keep))
@@ -138,13 +143,14 @@ def _in_time(times: Times, candidates: Flags, state: TenantState, now_ms: int, r
     return ~(too_new | too_old)
 
 
-def _within_active(
-    numbers: Numbers, keep: Flags, state: TenantState, moment: Moment, whole: bool
-) -> tuple[Times, Times]:
-    """Count the series of these rows as active: their distinct numbers, and those that don't fit."""
+def _distinct(numbers: Numbers, state: TenantState) -> Times:
     used = np.zeros(len(state.table), np.bool_)
-    used[numbers if keep.all() else numbers[keep]] = True
-    series = np.flatnonzero(used)
+    used[numbers] = True
+    return np.flatnonzero(used)
+
+
+def _within_active(series: Times, state: TenantState, moment: Moment, whole: bool) -> tuple[Times, Times]:
+    """Count these series as active: their numbers, and those that don't fit."""
     over = state.active.without_room(state.table, series, moment.monotonic)
     if len(over):
         if whole:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from kernel.log import Record, RecordTooLarge
 from metering.gateway.foreign.pushed import PushedHistogram
-from metering.gateway.table import PAGE_SERIES, SeriesTable
+from metering.gateway.table import PAGE_SERIES, Layout, SeriesTable
 from metering.record import BatchHeader, encode_samples
 from metering.samples import ExemplarRow, HistogramRow, LabelPage, Metadata, SampleColumns, make_page
 
@@ -161,14 +161,19 @@ def _columns(batch: Batch, *, are_pages_shared: bool) -> SampleColumns:
     is_plain = are_pages_shared and not (batch.histograms or batch.exemplars)
     known = batch.table.layouts.find(batch.numbers) if is_plain else None
     if known is not None:
-        pages, index = known
         return SampleColumns(
-            pages, index, batch.timestamps_ms, batch.values, batch.starts_ms, metadata=tuple(batch.metadata)
+            known.pages,
+            known.index,
+            batch.timestamps_ms,
+            batch.values,
+            batch.starts_ms,
+            metadata=tuple(batch.metadata),
         )
-    pages, index_of = _pages(batch.table, batch.series(), are_shared=are_pages_shared)
+    series = batch.series()
+    pages, index_of = _pages(batch.table, series, are_shared=are_pages_shared)
     index = index_of[batch.numbers]
     if is_plain:
-        batch.table.layouts.add(batch.numbers, pages, index)
+        batch.table.layouts.add(batch.numbers, Layout(pages, index, series))
     return SampleColumns(
         pages,
         index,

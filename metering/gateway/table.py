@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -26,27 +27,40 @@ def refusal_of(number: int) -> Refusal:
     return _REFUSALS[-1 - number]
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the labels of a body were written: pages, by row the index of its series in them, distinct numbers."""
+
+    pages: tuple[LabelPage, ...]
+    index: Numbers
+    series: npt.NDArray[np.int64]
+
+    @property
+    def size_bytes(self) -> int:
+        return 8 * len(self.pages) + self.index.nbytes + self.series.nbytes
+
+
 class Layouts:
-    """How the labels of bodies were written, for bodies of the same series in the same order. Bounded by bytes."""
+    """Layouts of bodies, for bodies of the same series in the same order. Bounded by bytes."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[int, int, int], tuple[Numbers, tuple[LabelPage, ...], Numbers]] = {}
+        self._kept: dict[tuple[int, int, int], tuple[Numbers, Layout]] = {}
         self._size_bytes = 0
 
-    def find(self, numbers: Numbers) -> tuple[tuple[LabelPage, ...], Numbers] | None:
-        """The pages, and for each row the index of its series in them."""
+    def find(self, numbers: Numbers) -> Layout | None:
+        """That of rows of these series, of which none was refused."""
         kept = self._kept.get(_ends_of(numbers))
-        return kept[1:] if kept is not None and np.array_equal(kept[0], numbers) else None
+        return kept[1] if kept is not None and np.array_equal(kept[0], numbers) else None
 
-    def add(self, numbers: Numbers, pages: tuple[LabelPage, ...], index: Numbers) -> None:
+    def add(self, numbers: Numbers, layout: Layout) -> None:
         """Keep what was found for these rows, in the place of what has the same ends."""
-        size = numbers.nbytes + index.nbytes + 8 * len(pages)
+        size = numbers.nbytes + layout.size_bytes
         if size > _LAYOUT_BYTES // 2:
             return
         if self._size_bytes + size > _LAYOUT_BYTES:
             self._kept.clear()
             self._size_bytes = 0
-        self._kept[_ends_of(numbers)] = numbers, pages, index
+        self._kept[_ends_of(numbers)] = numbers, layout
         self._size_bytes += size
 
 
