@@ -31,6 +31,7 @@ from metering.usage.store import HoursMoved, UsageStore
 
 _log = logger("usage")
 WINDOW_ATTEMPTS = 1000
+DAYS_AHEAD = 2  # that are read while one is computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +170,9 @@ class HourCloser:
                 if not run:
                     continue
                 reading = await reader.of(_span(run))
-                if number + 1 < len(due.days) and (following := due.touched(number + 1)):
-                    reader.begin(_span(following))
+                for later in range(number + 1, min(number + 1 + DAYS_AHEAD, len(due.days))):
+                    if following := due.touched(later):
+                        reader.begin(_span(following))
                 sealed = await asyncio.to_thread(self._compute_and_seal, due, run, reading)
                 is_changed = sealed > 0
                 if is_changed:
