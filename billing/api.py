@@ -7,6 +7,8 @@ from billing.agreed import gap_rule_of
 from billing.batch import MonthDone, MonthRun, Refused
 from billing.book import ContractBook
 from billing.capacity import LicenceCapacity
+from billing.delivery import Delivery
+from billing.delivery_worker import DeliveryWorker
 from billing.draft import Draft
 from billing.errors import (
     AmbiguousContract,
@@ -36,6 +38,8 @@ __all__ = [
     "CheckpointStore",
     "Closed",
     "ContractBook",
+    "Delivery",
+    "DeliveryWorker",
     "Draft",
     "GraceNotOver",
     "GrantTerms",

@@ -1,7 +1,7 @@
 """Handing documents over: what waits in the outbox becomes a mail with PDF and JSON, as a file or by SMTP.
 
-At least once: a document is marked as sent after it was handed over, so a crash in between hands it over again,
-with the same Message-ID and the same bytes.
+A document is claimed before it is handed over, so of several processes one does it, and marked as sent afterwards.
+A crash in between hands it over again once the claim has run out, with the same Message-ID and the same bytes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from billing.words import label
 from kernel.errors import ByocError, InvalidInput, truncate
 
 _TIMEOUT_SECONDS = 30.0
+CLAIM_MS = 600_000  # longer than any hand-over: connecting, login and data time out far below it
 
 
 class Transport(Protocol):
@@ -122,11 +123,14 @@ class Delivery:
 
         A void document is not handed over any more and leaves the outbox.
         """
-        for number in self._waiting():
-            try:
-                yield self._hand_over(transport, number, to)
-            except ByocError as error:
-                yield Handed(number, None, str(error))
+        for number in self.waiting():
+            if self._claim(number):
+                try:
+                    yield self._hand_over(transport, number, to)
+                except ByocError as error:
+                    yield Handed(number, None, str(error))
+                finally:
+                    self._release(number)
 
     def _hand_over(self, transport: Transport, number: str, to: Callable[[Invoice], str | None]) -> Handed:
         database = self.receivables.database
@@ -141,7 +145,19 @@ class Delivery:
         self.receivables.send(number, address)
         return Handed(number, address)
 
-    def _waiting(self) -> list[str]:
+    def _claim(self, number: str) -> bool:
+        """Whether it waits still and no other process hands it over."""
+        now_ms = self.receivables.clock.now_ms()
+        is_free = outbox.c.claimed_until_ms.is_(None) | (outbox.c.claimed_until_ms <= now_ms)
+        claim = outbox.update().where(_waits(number) & is_free).values(claimed_until_ms=now_ms + CLAIM_MS)
+        return self.receivables.database.transact(lambda one: one.execute(claim).rowcount) > 0
+
+    def _release(self, number: str) -> None:
+        release = outbox.update().where(_waits(number)).values(claimed_until_ms=None)
+        self.receivables.database.transact(lambda one: one.execute(release).rowcount)
+
+    def waiting(self) -> list[str]:
+        """Numbers of the documents that were not handed over yet, oldest first."""
         query = sa.select(outbox.c.number).where(outbox.c.sent_ms.is_(None)).order_by(outbox.c.position)
         return list(dict.fromkeys(self.receivables.database.read(lambda one: one.execute(query).scalars().all())))
 
@@ -176,5 +192,8 @@ def message_of(invoice: Invoice, pdf: bytes, sender: str, to: str) -> EmailMessa
 
 
 def _mark(number: str, now_ms: int) -> sa.Update:
-    waits = (outbox.c.number == number) & outbox.c.sent_ms.is_(None)
-    return outbox.update().where(waits).values(sent_ms=now_ms)
+    return outbox.update().where(_waits(number)).values(sent_ms=now_ms)
+
+
+def _waits(number: str) -> sa.ColumnElement[bool]:
+    return (outbox.c.number == number) & outbox.c.sent_ms.is_(None)

@@ -109,6 +109,7 @@ outbox = sa.Table(
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("created_ms", sa.BigInteger, nullable=False),
     sa.Column("sent_ms", sa.BigInteger),
+    sa.Column("claimed_until_ms", sa.BigInteger),  # by the process that hands it over; null or past: by none
 )
 
 # What happened to an issued document, in order; its state follows from these rows.

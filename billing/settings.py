@@ -20,6 +20,13 @@ class DeliverySettings(Section):
         "its domain.",
     )
     host: str = Field("", description="SMTP server; default none, then documents can only be written to a folder.")
+    automatic: bool = Field(
+        False,
+        description="Whether `byoc up` mails what was issued by itself; default false: by `byoc invoice deliver`.",
+    )
+    interval_seconds: float = Field(
+        60.0, gt=0, description="Seconds between two looks of `byoc up` for documents to mail; default 60."
+    )
     port: int = Field(587, ge=1, le=65535, description="Its port; default 587.")
     tls: Literal["starttls", "implicit"] = Field(
         "starttls", description="starttls (mostly port 587) or implicit (mostly port 465); default starttls."

@@ -14,7 +14,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from alerts.api import AlertService
-from billing.api import LicenceGauges
+from billing.api import Delivery, DeliveryWorker, LicenceGauges, Receivables, invoice_pdf
 from console.parts import Part
 from console.sections import Sections
 from console.wiring import Vendor
@@ -89,6 +89,8 @@ async def _start(service: Service, vendor: Vendor, sections: Sections, parts: fr
             service.spawn("reconciliation", reconciler.run(usage_writer, service.registry))
     if Part.LICENCES in parts:
         await _start_gauges(service, vendor, sections, log)
+        if sections.delivery.automatic:
+            _start_delivery(service, vendor, sections)
     if Part.ALERTS in parts:
         AlertService(vendor.database(), log, vendor.clock, sections.alerts, service.registry).attach(service)
     if Part.GATEWAY in parts:
@@ -160,6 +162,12 @@ async def _start_gauges(service: Service, vendor: Vendor, sections: Sections, lo
     service.on_close("gauges-log", gauge_writer.close)
     gauges = LicenceGauges(vendor.database(), gauge_writer, vendor.clock, sections.up.gauge_seconds)
     service.spawn("licence-gauges", gauges.run())
+
+
+def _start_delivery(service: Service, vendor: Vendor, sections: Sections) -> None:
+    receivables = Receivables(vendor.database(), vendor.clock, vendor.audit(), "delivery")
+    delivery = Delivery(receivables, invoice_pdf(vendor.folder / "logos"), sections.delivery.sender)
+    service.spawn("delivery", DeliveryWorker(delivery, sections.delivery, vendor.clock, service.registry).run())
 
 
 async def _start_provisioner(service: Service, vendor: Vendor) -> None:

@@ -8,12 +8,15 @@ import io
 import json
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -22,9 +25,19 @@ import pytest
 import sqlalchemy as sa
 import trustme
 from aiosmtpd.controller import Controller
+from prometheus_client import CollectorRegistry
 
 from billing.api import invoice_pdf
-from billing.delivery import Delivery, FolderTransport, Handed, SmtpTransport, contract_address
+from billing.delivery import (
+    CLAIM_MS,
+    Delivery,
+    FolderTransport,
+    Handed,
+    SmtpTransport,
+    Transport,
+    contract_address,
+)
+from billing.delivery_worker import DeliveryWorker
 from billing.life import State
 from billing.models import outbox
 from billing.settings import DeliverySettings
@@ -100,6 +113,73 @@ def test_after_a_crash_before_the_mark_the_same_mail_is_handed_over_again(small_
 
     assert seen[0] == seen[1] != seen[2]
     assert len(seen) == 3
+
+
+def test_two_that_deliver_at_once_hand_each_document_over_once(office: Office) -> None:
+    """The first is held in the middle of a hand-over until the second has gone through all that waits."""
+    _close(office)
+    taken: list[str] = []
+    begun, other_is_done = Event(), Event()
+
+    class Held:
+        def deliver(self, message: EmailMessage, number: str) -> None:
+            taken.append(number)
+            begun.set()
+            assert other_is_done.wait(60)
+
+    class Free:
+        def deliver(self, message: EmailMessage, number: str) -> None:
+            taken.append(number)
+
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(_deliver, office, Held())
+        assert begun.wait(60)
+        second = _deliver(office, Free())
+        other_is_done.set()
+        handed = first.result(60)
+    assert [one.number for one in handed] == [COMMITMENT]
+    assert [one.number for one in second] == [USAGE]
+    assert taken == [COMMITMENT, USAGE]
+    assert _waiting(office) == 0
+
+
+def test_what_a_killed_process_had_claimed_is_handed_over_once_the_claim_has_run_out(
+    small_office: Office, tmp_path: Path
+) -> None:
+    _close(small_office)
+    until = small_office.clock.now_ms() + CLAIM_MS
+    small_office.database.transact(lambda one: one.execute(outbox.update().values(claimed_until_ms=until)).rowcount)
+    assert _deliver(small_office, FolderTransport(tmp_path)) == []
+    small_office.clock.step_wall(CLAIM_MS / 1000)
+    assert len(_deliver(small_office, FolderTransport(tmp_path))) == 2
+
+
+async def test_the_worker_mails_what_was_issued_and_goes_on_after_a_server_that_is_away(
+    small_office: Office, tmp_path: Path
+) -> None:
+    attempts: list[int] = []
+    folder = tmp_path / "out"
+
+    def connect(settings: DeliverySettings) -> AbstractContextManager[Transport]:
+        attempts.append(small_office.clock.now_ms())
+        if len(attempts) == 1:
+            raise ByocError("the server is away")
+        return nullcontext(FolderTransport(folder))
+
+    registry = CollectorRegistry()
+    settings = DeliverySettings(interval_seconds=60)
+    worker = DeliveryWorker(_delivery(small_office), settings, small_office.clock, registry, connect)
+    assert worker.look() == 0
+    assert attempts == [], "nobody is called when nothing waits"
+    await asyncio.to_thread(_close, small_office)
+    running = asyncio.create_task(worker.run())
+    while _waiting(small_office):
+        await small_office.clock.advance(60)
+        await asyncio.sleep(0.01)  # the outbox is read in a thread
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert sorted(path.name for path in folder.iterdir()) == [f"{COMMITMENT}.eml", f"{USAGE}.eml"]
+    assert registry.get_sample_value("byoc_billing_documents_waiting") == 0
 
 
 def test_what_one_document_is_refused_for_stops_no_other(small_office: Office, tmp_path: Path) -> None:
