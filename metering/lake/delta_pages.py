@@ -34,6 +34,7 @@ def packed_by_pyarrow(values: Integers) -> bytes:
         pa.table([pa.array(values)], schema=_SCHEMA),
         sink,
         row_group_size=len(values),
+        max_rows_per_page=len(values),
         data_page_size=_ONE_PAGE,
         use_dictionary=False,
         column_encoding="DELTA_BINARY_PACKED",
