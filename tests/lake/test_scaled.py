@@ -10,7 +10,7 @@ import pytest
 
 from metering.lake.compact import Compactor
 from metering.lake.settings import LakeSettings
-from metering.lake.storage import LakeFileIO
+from metering.lake.storage import OWNER, SSE, LakeFileIO
 from metering.lake.sweep import expire_snapshots, sweep_tables
 from metering.lake.verify import verify
 from metering.lake.writer import LakeWriter
@@ -76,22 +76,25 @@ async def test_every_write_to_s3_names_owner_and_encryption(
     stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[dict[str, str]] = []
-    make = LakeFileIO._client
+    make, begin = LakeFileIO._client, LakeFileIO.__init__
+
+    def asked(self: LakeFileIO, properties: dict[str, str]) -> None:
+        begin(self, {**properties, SSE: "AES256", OWNER: "123456789012"})
 
     def watched(self: LakeFileIO) -> Any:
         client = make(self)
-        self.properties["s3.sse"], self.properties["s3.expected-bucket-owner"] = "AES256", "123456789012"
         client.meta.events.register(
             "before-call.s3.PutObject", lambda params, **_: sent.append(dict(params["headers"])), unique_id="watch"
         )
         return client
 
+    monkeypatch.setattr(LakeFileIO, "__init__", asked)
     monkeypatch.setattr(LakeFileIO, "_client", watched)
     async with open_places(stored) as (log, lake):
         await append(log, pushes(1, 1))
         await LakeWriter(lake, log).drain()
     # Two tables made and two commits: metadata, manifests, lists and data.
     assert len(sent) >= 8
-    for headers in sent[1:]:
+    for headers in sent:
         assert headers["x-amz-server-side-encryption"] == "AES256"
         assert headers["x-amz-expected-bucket-owner"] == "123456789012"
