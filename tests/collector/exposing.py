@@ -106,7 +106,7 @@ def _read_and_compare(
             raise
         finally:
             assert scratch == body
-        numbers = _check_numbers(reading, numbers)
+        numbers = keys_by_number(reading, numbers)
         keys = [numbers[number] for number in reading.numbered.rows.tolist()]
         assert _by_column(reading, keys) == expected, body
         _check_previous(reading, keys, last)
@@ -157,7 +157,7 @@ def _check_previous(reading: Reading, keys: list[bytes], last: list[bytes]) -> N
         assert row in fresh if previous < 0 else last[previous] == keys[row]
 
 
-def _check_numbers(reading: Reading, last: dict[int, bytes]) -> dict[int, bytes]:
+def keys_by_number(reading: Reading, last: dict[int, bytes]) -> dict[int, bytes]:
     """The keys by number, as whoever looks at what was born and what is gone alone knows them.
 
     Of new rows the reader tells the key; what it says of others is compared with what the strict parser reads.

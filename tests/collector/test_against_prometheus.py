@@ -16,6 +16,7 @@ from collector.exposition.columnar import ColumnReader
 from collector.exposition.native import NativeReader
 from collector.labels import METRIC_NAME, make_labels, render_labels
 from collector.native import KeyTable
+from tests.collector.exposing import keys_by_number
 from tests.collector.test_exposition import ACCEPTED, OM_ACCEPTED, OM_REFUSED, TEXT_REFUSED
 from tests.collector.world import Page, run_target
 from tests.services.fixtures import StartPrometheus
@@ -68,11 +69,13 @@ def ours(body: bytes, content_type: str) -> dict[str, float]:
 
 def by_reader(reader: Reader, body: bytes, content_type: str) -> dict[str, float]:
     found: list[dict[str, float]] = []
+    numbers: dict[int, bytes] = {}
     for _ in range(2):
         reading = reader.read(bytearray(body), content_type)
         series: dict[str, float] = {}
-        for row in range(len(reading)):
-            name, labels = reading.parse(reading.key(row))
+        numbers = keys_by_number(reading, numbers)
+        for row, number in enumerate(reading.numbered.rows.tolist()):
+            name, labels = reading.parse(numbers[number])
             series.setdefault(render_labels(make_labels({**labels, METRIC_NAME: name})), float(reading.values[row]))
         found.append(series)
         reader.keep(reading)
