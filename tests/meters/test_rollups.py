@@ -343,7 +343,7 @@ async def test_order_duplicates_and_lateness_change_nothing(empty: Path, data: s
     await on_time.closer.close_window(ACME, SPAN)
     late = vendor(empty)
     shuffled = data.draw(st.permutations(ALL))
-    cuts = sorted(data.draw(st.lists(st.integers(1, len(ALL) - 1), max_size=4)))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(ALL) - 1), max_size=4)))
     for start, end in zip([0, *cuts], [*cuts, len(ALL)], strict=True):
         part: Sequence[Row] = [*shuffled[start:end], *shuffled[: data.draw(st.integers(0, 5))]]
         late.lake.add(list(part))
