@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -60,6 +61,12 @@ def children(pid: int) -> list[int]:
     """The workers that run now."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(one) for one in listed if b"gateway-worker" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether the process has a handler for the signal."""
+    [mask] = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(int(mask, 16) >> (number - 1) & 1)
 
 
 async def until(is_true: Callable[[], bool]) -> None:
@@ -190,6 +197,7 @@ async def test_workers_end_with_their_parent(tmp_path: Path) -> None:
 async def test_a_stop_is_bounded_and_leaves_no_worker(tmp_path: Path) -> None:
     async with vendor(tmp_path) as (process, _):
         workers = children(process.pid)
+        await until(lambda: catches(process.pid, signal.SIGTERM))  # it listens before it does
         process.terminate()
         assert await asyncio.wait_for(process.wait(), 60) == 0
         assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
