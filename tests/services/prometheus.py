@@ -28,7 +28,8 @@ def run_prometheus(
 
     def command_on(port: int) -> list[str]:
         listen = f"--web.listen-address=127.0.0.1:{port}"
-        return [program, f"--config.file={config_path}", listen, *mode, *flags]
+        at_the_end = "--storage.remote.flush-deadline=1s"  # a receiver that is gone by then is not waited for
+        return [program, f"--config.file={config_path}", listen, at_the_end, *mode, *flags]
 
     with run_http_service("prometheus", folder, command_on, "/-/ready") as service:
         yield service
