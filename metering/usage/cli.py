@@ -17,6 +17,7 @@ from kernel.ids import OrganizationId, parse_id
 from kernel.quantity import render_fraction, vcpu_hours
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window, month
+from metering.usage.gap_spans import GapSpan, gap_spans
 from metering.usage.model import UsageMonth
 from metering.usage.reconciler import Reconciler
 from metering.usage.reconciliation import Reconciliation, is_reconciled
@@ -92,6 +93,19 @@ def list_hours(
         typer.echo(render_csv(usage, compared).decode(), nl=False)
         return
     for line in _table(usage, compared):
+        typer.echo(line)
+
+
+@app.command("gaps")
+def list_gaps(
+    ctx: typer.Context,
+    organization: Organization,
+    start: Annotated[str, typer.Option("--from", help="First hour, ISO 8601; UTC unless it says otherwise.")],
+    end: Annotated[str, typer.Option("--to", help="End (exclusive), ISO 8601.")],
+) -> None:
+    """List when components were not observed, and the level that each had before."""
+    owner = OrganizationId(parse_id(organization, "organization"))
+    for line in _gaps(gap_spans(_usage(ctx, owner, parse_hours(start, end)).rows)):
         typer.echo(line)
 
 
@@ -173,6 +187,20 @@ def _differences(found: Reconciliation) -> Iterator[str]:
         start = f"{span.window.start:%Y-%m-%d %H:%M}"
         yield layout.format(start, span.hours, name, span.difference.value, *quantities)
     yield f"{len(found.hours)} cluster-hours compared, {found.differing} differ"
+
+
+def _gaps(found: list[GapSpan]) -> Iterator[str]:
+    layout = "{:<23} {:<23} {:<40} {:>12} {:>12}"
+    if found:
+        yield layout.format("from (UTC)", "to", "component", "missing s", "vCPU before")
+    for gap in found:
+        start, end = (
+            f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}" for at in (gap.window.start, gap.window.end)
+        )
+        level = "-" if gap.milli_vcpu is None else _thousandths(gap.milli_vcpu)
+        name = f"{gap.project}/{gap.cluster}/{gap.component}"
+        yield layout.format(start, end, name, _thousandths(gap.missing_ms), level)
+    yield f"{len(found)} gaps, {_thousandths(sum(gap.missing_ms for gap in found))} component-seconds without data"
 
 
 def _table(usage: UsageMonth, compared: Reconciliation) -> Iterator[str]:

@@ -46,6 +46,7 @@ READING = [
     "revoke collector --organization acme --project prod --collector c-1 --reason gone",
     "revoke serial ab --reason gone",
     "usage hours acme --from 2026-01-01 --to 2026-01-02",
+    "usage gaps acme --from 2026-01-01 --to 2026-01-02",
     "usage report acme 2026-01 --out {tmp}/out",
     "close 2026-01 --organization acme --out {tmp}/out",
 ]

@@ -185,3 +185,8 @@ def test_any_text_is_a_window_or_refused(start: str, end: str) -> None:
         return
     assert window.length_ms % HOUR_MS == 0
     assert window.length_ms <= MAX_HOURS * HOUR_MS
+
+
+def test_gaps_are_listed(database: Database) -> None:
+    said = run(Vendor(database), "gaps", "acme", "--from", "2026-02-01", "--to", "2026-02-01T03:00Z")
+    assert said.splitlines()[-1].endswith("component-seconds without data")
