@@ -18,7 +18,7 @@ from billing.finalize import Finalizer, Outcome
 from billing.invoices import Invoice
 from billing.prepared import Prepared, prepare
 from billing.proof.statement import InvoiceSigner
-from billing.run import InvoiceRun
+from billing.run import InvoiceRun, Known
 from kernel.audit import AuditLog
 from kernel.clock import Clock, VirtualClock, from_ms
 from kernel.crashpoints import crash_point
@@ -128,13 +128,22 @@ def _draft(
     run = InvoiceRun(database, open_usage(database), clock, AuditLog(database, clock))
     drafts: list[Prepared] = []
     refused: list[Refused] = []
-    known = run.known(batch)
+    together = _known(run, batch)
     for organization in batch:
         try:
+            known = together or run.known([organization])
             drafts += [prepare(draft) for draft in run.due(organization, month, known)]
         except ByocError as error:
             refused.append(Refused(organization, error))
     return drafts, refused
+
+
+def _known(run: InvoiceRun, batch: Sequence[OrganizationId]) -> Known | None:
+    """What is stored of a whole batch; None if any of it can't be read, as that must refuse its own alone."""
+    try:
+        return run.known(batch)
+    except ByocError:
+        return None
 
 
 def _done(

@@ -14,6 +14,7 @@ import pytest
 from billing.batch import MonthDone, MonthRun
 from billing.errors import NoContract, UsageNotSealed
 from billing.invoices import Invoice
+from billing.models import contracts
 from billing.prepaid import GrantTerms, load_grants
 from kernel.database import Database
 from kernel.ids import OrganizationId
@@ -64,6 +65,18 @@ def test_a_batch_gives_what_one_by_one_gives_and_gives_it_again(office: Office) 
     assert len(office.run.invoices()) == 10
     assert office.balance() == 0
     assert not office.audit.verify()
+
+
+def test_a_contract_that_can_not_be_read_refuses_its_own_organization_alone(office: Office) -> None:
+    """Say one that an older version stored and the rules of today refuse."""
+    book(office)
+    broken = contract_text(CUSTOMERS[2]) + "no_field_of_today: 1\n"
+    row = {"contract": "unreadable", "version": 1, "organization": CUSTOMERS[2], "snapshot": broken}
+    values = row | {"sha256": "0" * 64, "added_ms": 0}
+    office.database.transact(lambda connection: connection.execute(contracts.insert().values(values)))
+    [batch] = close(office)
+    assert [one.organization for one in batch.refused] == [CUSTOMERS[2], "nobody"]
+    assert {one.organization for one in batch.documents} == {*CUSTOMERS} - {CUSTOMERS[2]}
 
 
 def test_documents_of_one_transaction_draw_each_credit_once(small_office: Office) -> None:
