@@ -49,8 +49,12 @@ def stored_batch(topic: str, partition: int, offset: int, header: BatchHeader) -
 async def save_batches(objects: ObjectStore, taken: Mapping[OffsetRange, Sequence[StoredBatch]]) -> None:
     """Before the commit of the files that are made from these offsets; the same again is no harm."""
     for offsets, batches in taken.items():
-        content = zstandard.ZstdCompressor(level=9).compress(render_batches(batches))
+        content = await asyncio.to_thread(_packed, batches)  # of thousands of pushes: not on the loop
         await objects.put(check_name(_batches_name(offsets)), content)
+
+
+def _packed(batches: Sequence[StoredBatch]) -> bytes:
+    return zstandard.ZstdCompressor(level=9).compress(render_batches(batches))
 
 
 async def save_merged(objects: ObjectStore, lineage: str, names: Iterable[FileName]) -> None:
