@@ -33,6 +33,8 @@ _WITH_STARTS = 1
 _MAX_BYTES = 256 * 1024 * 1024  # of one section decompressed; a writer stays far below
 _EXTRAS = struct.Struct("<III")
 _EXEMPLAR = np.dtype([("index", "<u4"), ("bytes", "<u4"), ("value", "<f8"), ("timestamp_ms", "<i8")])
+# By the number of remote write's MetricType, and of the first byte of an entry of our frames.
+METRIC_TYPES = ("unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset")
 _local = threading.local()
 
 
@@ -76,7 +78,7 @@ class ExemplarRow:
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a sender says of a metric family; `type` as in remote write 2.0 ("counter", "gauge", ...)."""
+    """What a sender says of a metric family; `type` is one of METRIC_TYPES."""
 
     family: str
     type: str

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from collector.exposition.columns import MetricType
-from collector.labels import Labels
+from collector.exposition.columns import MetricType, family_of
+from collector.labels import METRIC_NAME, Labels
 from collector.spool.frame import Frame, PayloadKind
 from collector.spool.segment import SegmentName, scan
 from collector.wire.errors import WireError
-from collector.wire.frames import GroupReader, Rows, UnknownState
+from collector.wire.frames import FamilyMetadata, GroupReader, Rows, UnknownState
 from collector.wire.frames.model import Integers
 from collector.wire.model import DecodeLimits
 from collector.wire.rw2 import decode_request
@@ -56,6 +56,25 @@ def frames_between(segments: Iterable[tuple[Path, SegmentName]], frame: Frame, a
                 yield found
 
 
+class _Told:
+    """What frames say once for all that follow in their group: starts and metadata."""
+
+    def __init__(self) -> None:
+        self.starts: dict[int, int] = {}  # by series
+        self._families: dict[str, FamilyMetadata] = {}
+        self._types: dict[str, MetricType] = {}
+
+    def take(self, rows: Rows) -> None:
+        if rows.starts is not None:
+            self.starts |= zip(rows.starts.series.tolist(), rows.starts.starts_ms.tolist(), strict=True)
+        for told in rows.metadata:
+            self._families[told.family], self._types[told.family] = told, _type(told.type)
+
+    def of(self, name: str) -> FamilyMetadata | None:
+        """What was told of the family that a series of this name belongs to."""
+        return self._families.get(family_of(name, self._types)) if self._families else None
+
+
 class GroupDecoder:
     """Blocking. Keeps the state of one group, so that frames in order cost one read each."""
 
@@ -64,6 +83,7 @@ class GroupDecoder:
         self._group: tuple[int, int] | None = None
         self._at = 0  # the sequence up to which the state holds
         self._entries: list[bytes] = []
+        self._told = _Told()
         self._reader: GroupReader | None = None
         self._last: tuple[tuple[int, int], list[WireSeries]] | None = None
 
@@ -99,7 +119,7 @@ class GroupDecoder:
     def _go_before(self, frame: Frame) -> GroupReader:
         group, reader = (frame.epoch, frame.group), self._reader
         if reader is None or self._group != group or self._at >= frame.sequence:
-            self._group, self._at, self._entries = group, 0, []
+            self._group, self._at, self._entries, self._told = group, 0, [], _Told()
             reader = self._reader = GroupReader(self._assign)
         for earlier in self._earlier(frame, self._at):
             self._at = earlier.sequence
@@ -114,6 +134,7 @@ class GroupDecoder:
         histograms: dict[int, list[bytes]] = {}
         exemplars: dict[int, list[Exemplar]] = {}
         for one in rows:
+            self._told.take(one)
             columns = (one.series.tolist(), one.timestamps_ms.tolist(), one.values.tolist())
             for series, at_ms, value in zip(*columns, strict=True):
                 samples.setdefault(series, []).append((at_ms, value))
@@ -137,8 +158,17 @@ class GroupDecoder:
         histograms: tuple[bytes, ...],
         exemplars: Sequence[Exemplar],
     ) -> WireSeries:
-        entry = self._entries[series]
-        return WireSeries(_labels(entry[1:]), samples, _type(entry[0]), histograms, tuple(exemplars))
+        entry, told = self._entries[series], self._told
+        labels = _labels(entry[1:])
+        return WireSeries(
+            labels,
+            samples,
+            _type(entry[0]),
+            histograms,
+            tuple(exemplars),
+            told.starts.get(series, 0),
+            told.of(dict(labels).get(METRIC_NAME, "")),
+        )
 
 
 def _time(sample: tuple[int, float]) -> int:

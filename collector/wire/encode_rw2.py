@@ -1,6 +1,6 @@
 """Remote write 2.0 (specification 2.0-rc.4): bytes joined from parts prepared once per series.
 
-HELP texts and units never leave: they are free text that no allow-list rule covers. Types do.
+What is told of a family goes with each of its series; the texts are symbols, so each is there once.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from struct import Struct, pack
 
 from collector.exposition.columns import MetricType
 from collector.labels import Labels
+from collector.wire.frames.model import FamilyMetadata
 from collector.wire.series import WireSeries
 from collector.wire.varint import length_delimited, sample, varint
 
@@ -60,11 +61,11 @@ class PreparedSeries:
 
     __slots__ = ("body", "head")
 
-    def __init__(self, table: SymbolTable, labels: Labels, kind: MetricType) -> None:
+    def __init__(
+        self, table: SymbolTable, labels: Labels, kind: MetricType, told: FamilyMetadata | None = None
+    ) -> None:
         references = b"".join(table.reference(name) + table.reference(value) for name, value in labels)
-        number = _TYPE_NUMBER.get(kind)
-        metadata = b"" if number is None else b"\x2a\x02\x08" + varint(number)
-        self.body = length_delimited(b"\x0a", references) + metadata
+        self.body = length_delimited(b"\x0a", references) + _metadata(table, _TYPE_NUMBER.get(kind, 0), told)
         self.head = _SERIES + varint(len(self.body) + _USUAL_SAMPLE_BYTES) + self.body
 
 
@@ -96,14 +97,23 @@ def encode_rw2(series: Iterable[WireSeries]) -> bytes:
     encoded = [
         length_delimited(
             _SERIES,
-            PreparedSeries(table, one.labels, one.type).body
-            + b"".join(sample(at, value) for at, value in one.samples)
+            PreparedSeries(table, one.labels, one.type, one.told).body
+            + b"".join(sample(at, value, one.start_ms) for at, value in one.samples)
             + b"".join(length_delimited(b"\x1a", message) for message in one.histograms)
             + b"".join(_exemplar(table, *exemplar) for exemplar in one.exemplars),
         )
         for one in series
     ]
     return table.encoded() + b"".join(encoded)
+
+
+def _metadata(table: SymbolTable, number: int, told: FamilyMetadata | None) -> bytes:
+    content = b"\x08" + varint(number) if number else b""
+    if told is not None and told.help:
+        content += b"\x18" + table.reference(told.help)
+    if told is not None and told.unit:
+        content += b"\x20" + table.reference(told.unit)
+    return length_delimited(b"\x2a", content) if content else b""
 
 
 def _exemplar(table: SymbolTable, value: float, at_ms: int, labels: Labels) -> bytes:

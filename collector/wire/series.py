@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from collector.exposition.columns import MetricType
 from collector.labels import Labels
+from collector.wire.frames.model import FamilyMetadata
 from collector.wire.model import Decoded
 
 
@@ -14,7 +15,8 @@ class WireSeries:
     """One series of a push: labels sorted and unique; samples (timestamp ms, value) in the order of time.
 
     Samples or `histograms` (`io.prometheus.write.v2.Histogram` messages), never both, as remote write 2.0 asks;
-    `exemplars`: (value, timestamp ms, labels).
+    `exemplars`: (value, timestamp ms, labels). `start_ms`: when what it counts began, 0: not known. `told`: of its
+    family, if the target said anything.
     """
 
     labels: Labels
@@ -22,6 +24,8 @@ class WireSeries:
     type: MetricType = MetricType.UNKNOWN
     histograms: tuple[bytes, ...] = ()
     exemplars: tuple[tuple[float, int, Labels], ...] = ()
+    start_ms: int = 0
+    told: FamilyMetadata | None = None
 
     @property
     def size(self) -> int:

@@ -27,6 +27,10 @@ def length_delimited(tag: bytes, content: bytes) -> bytes:
     return tag + varint(len(content)) + content
 
 
-def sample(timestamp_ms: int, value: float) -> bytes:
-    """A sample field (number 2 of a series, in both versions): the value's bits as they are."""
-    return length_delimited(b"\x12", b"\x09" + _DOUBLE.pack(value) + b"\x10" + varint(timestamp_ms))
+def sample(timestamp_ms: int, value: float, start_ms: int = 0) -> bytes:
+    """A sample field (number 2 of a series, in both versions): the value's bits as they are.
+
+    `start_ms`, which only 2.0 has, is left out when it is 0.
+    """
+    start = b"\x18" + varint(start_ms) if start_ms else b""
+    return length_delimited(b"\x12", b"\x09" + _DOUBLE.pack(value) + b"\x10" + varint(timestamp_ms) + start)

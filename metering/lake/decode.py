@@ -20,7 +20,15 @@ from metering.lake.histogram_head import parse_head
 from metering.lake.rows import Integers, Rows
 from metering.lake.series import SeriesIndex
 from metering.record import BatchHeader, RecordFormat, decode_batch, decode_header
-from metering.samples import MAGIC, ExemplarRow, LabelPage, SampleColumns, decode_columns
+from metering.samples import (
+    MAGIC,
+    METRIC_TYPES,
+    ExemplarRow,
+    LabelPage,
+    Metadata,
+    SampleColumns,
+    decode_columns,
+)
 
 LAST_MS = 253_402_300_800_000  # 10000-01-01T00:00Z: the first time that has no date
 _NO_SLOTS: Integers = np.empty(0, np.int64)
@@ -180,7 +188,7 @@ class Decoder:
 
 
 def _frame_beside(found: Sequence[FrameRows], days_allowed: int) -> Beside:
-    if not any(each.histograms or each.exemplars or each.starts for each in found):
+    if not any(each.histograms or each.exemplars or each.starts or each.metadata for each in found):
         return NOTHING
     messages = [row for each in found for row in each.histograms]
     rows = [row for each in found for row in each.exemplars]
@@ -197,7 +205,12 @@ def _frame_beside(found: Sequence[FrameRows], days_allowed: int) -> Beside:
         LAST_MS,
         days_allowed,
     )
-    return Beside(check_histograms(histograms, days_allowed), exemplars, _frame_starts(found), (), dropped)
+    metadata = [
+        Metadata(told.family, METRIC_TYPES[told.type], told.help, told.unit)
+        for each in found
+        for told in each.metadata
+    ]
+    return Beside(check_histograms(histograms, days_allowed), exemplars, _frame_starts(found), metadata, dropped)
 
 
 def _frame_starts(found: Sequence[FrameRows]) -> StartRows:

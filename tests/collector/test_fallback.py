@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from collector.push.answer import Answer
 from collector.push.transport import Push
 from collector.push.version import WireProtocol
-from collector.wire.frames import ExemplarRow, HistogramRow, Tick
+from collector.wire.frames import ExemplarRow, FamilyMetadata, HistogramRow, Starts, Tick
 from collector.wire.headers import EXEMPLARS_WRITTEN, HISTOGRAMS_WRITTEN, SAMPLES_WRITTEN
 from collector.wire.snappy import decompress
 from tests.collector.frames import FrameStream, Taken
@@ -24,7 +25,7 @@ AT = 1_767_225_600_000
 
 
 class Rich(FrameStream):
-    """Its series `h` is a native histogram, its `a` has an exemplar."""
+    """Its series `h` is a native histogram, its `a` has an exemplar, a start, a type and a text."""
 
     def _tick(self, at_ms: int, values: dict[str, float]) -> Tick:
         tick = super()._tick(at_ms, values)
@@ -33,7 +34,12 @@ class Rich(FrameStream):
         message = RW2["Histogram"](count_int=3, sum=7.5, schema=1, timestamp=at_ms).SerializeToString()
         exemplar = ExemplarRow(self._slots["a"], 0.5, at_ms, b"trace_id\xffabc\xff")
         return replace(
-            tick, present=present, histograms=[HistogramRow(self._slots["h"], message)], exemplars=[exemplar]
+            tick,
+            present=present,
+            histograms=[HistogramRow(self._slots["h"], message)],
+            exemplars=[exemplar],
+            starts=Starts(np.array([self._slots["a"]], np.int32), np.array([AT - 5000])),
+            metadata=[FamilyMetadata("a", 1, "", "What a counts.")],
         )
 
 
@@ -48,8 +54,11 @@ class Old:
         return Answer(415) if order.index(push.protocol) < order.index(self.protocol) else None
 
 
-async def ship(shipped: Shipped) -> None:
-    await Rich(1).append(shipped.lane, AT, {"a": 1, "h": 0, "b": 2}, AT)
+async def ship(shipped: Shipped, scrapes: int = 1) -> None:
+    rich = Rich(1)
+    for number in range(scrapes):
+        at_ms = AT + 1000 * number
+        await rich.append(shipped.lane, at_ms, {"a": 1 + number, "h": 0, "b": 2}, at_ms)
     await shipped.lane.drained()
 
 
@@ -83,6 +92,27 @@ async def test_histograms_and_exemplars_go_along(tmp_path: Path, protocol: WireP
         assert receipt.samples == 3
     code, said = command(tmp_path, "verify")
     assert code == 0, said
+
+
+async def test_starts_and_metadata_go_along_also_when_frames_said_them_before(tmp_path: Path) -> None:
+    async with shipping(tmp_path / "two") as shipped:
+        shipped.gateway.script = Old(WireProtocol.RW2)
+        await ship(shipped, scrapes=2)
+        for request in requests(shipped):
+            symbols = request.symbols
+            (counter,) = [one for one in request.timeseries if symbols[one.labels_refs[1]] == "a"]
+            assert {one.start_timestamp for one in counter.samples} == {AT - 5000}
+            assert symbols[counter.metadata.help_ref] == "What a counts."
+            others = [one for one in request.timeseries if one is not counter]
+            assert not any(
+                one.metadata.help_ref or sample.start_timestamp for one in others for sample in one.samples
+            )
+    async with shipping(tmp_path / "one") as shipped:
+        shipped.gateway.script = Old(WireProtocol.RW1)
+        await ship(shipped, scrapes=2)
+        for request in requests(shipped):
+            (told,) = request.metadata
+            assert (told.type, told.metric_family_name, told.help) == (1, "a", "What a counts.")
 
 
 async def test_what_a_receiver_does_not_say_it_took_is_counted(tmp_path: Path) -> None:

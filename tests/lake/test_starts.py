@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.wire.frames import join_blocks
+from collector.wire.frames import FamilyMetadata, join_blocks
 from kernel.ids import CollectorId
 from kernel.window import Window
 from metering.frames import vendor_labels
@@ -74,12 +74,13 @@ async def test_usage_is_told_the_start_that_stood_and_each_move(tmp_path: Path) 
     assert (await lake.starts("org-b", Window(T0, T0 + 90))).num_rows == 0
 
 
-async def test_starts_in_frames_are_stored(tmp_path: Path) -> None:
+async def test_starts_and_metadata_in_frames_are_stored(tmp_path: Path) -> None:
     log, lake = await memory_log(1), await open_lake(tmp_path)
     sender = Sender()
     target, counter = sender.targets[0], entry("c_total")
+    told = FamilyMetadata("c_seconds", 1, "seconds", "Sekunden, gezählt.")
     for began in (T0 - 5, T0 - 5, T0 + 2500):
-        tick, _ = target.scrape({counter: 1.0}, starts={counter: began})
+        tick, _ = target.scrape({counter: 1.0}, starts={counter: began}, metadata=[told])
         sender.number += 1
         await append_records(log, sender._record(join_blocks(1, target.encoder.encode(tick, 1))))
     await writer_of(lake, log).drain()
@@ -88,3 +89,7 @@ async def test_starts_in_frames_are_stored(tmp_path: Path) -> None:
     assert {row["series_id"] for row in found} == {
         series_id(ACME, CollectorId("col-a"), vendor_labels(counter, ACME))
     }
+    [family] = (await lake.metadata("acme")).to_pylist()
+    assert (family["collector"], family["family"], family["type"]) == ("col-a", "c_seconds", "counter")
+    assert (family["unit"], family["help"]) == ("seconds", "Sekunden, gezählt.")
+    assert (await lake.metadata("org-b")).num_rows == 0

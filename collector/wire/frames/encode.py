@@ -11,11 +11,13 @@ from collector.wire.distinct import distinct, is_among
 from collector.wire.frames.body import ABSENT, COLUMNS, EXTRAS, KEYFRAME
 from collector.wire.frames.extras import NO_SLOTS, Extras, portions, render_extras
 from collector.wire.frames.layout import Compressor
+from collector.wire.frames.metadata import MetadataSent
 from collector.wire.frames.mirror import Mirror, Piece
 from collector.wire.frames.model import (
     CELL,
     MAX_AT_MS,
     MAX_BLOCK_BYTES,
+    MAX_FAMILIES,
     Block,
     Bools,
     Floats,
@@ -71,6 +73,7 @@ class StreamEncoder:
         self._least: Classes = np.zeros(0, np.uint8)  # the decimals that a slot's values needed so far
         self._mirror = Mirror(stream, self._compressor)
         self._starts = StartsSent()
+        self._metadata = MetadataSent()
         self._ticks = 0
 
     def reset(self) -> None:
@@ -92,7 +95,7 @@ class StreamEncoder:
         blocks: list[Block] = []
         if group != self._group or not self._accounts(live, freed, born):
             self._mirror = Mirror(self._stream, self._compressor)
-            self._starts = StartsSent()
+            self._starts, self._metadata = StartsSent(), MetadataSent()
             self._ticks = 0
             if len(stale):
                 departed = self._departed(live, born, stale)
@@ -150,7 +153,7 @@ class StreamEncoder:
             piece for cell in range(-(-self._table.capacity // CELL)) for piece in self._column(tick, cell)
         ]
         self._starts.forget(born)
-        after = [*portions(tick), *(Extras(starts=one) for one in self._starts.changed(tick.starts))]
+        after = [*portions(tick), *self._news(tick)]
         if max(len(before), len(changes), len(pieces) - len(changes), len(after)) <= 1:
             whole = [*pieces, *([self._extras(Extras.joined([*before, *after]), tick)] if before or after else [])]
             if sum(map(len, whole)) < MAX_BLOCK_BYTES - 1000:
@@ -159,6 +162,13 @@ class StreamEncoder:
                 return self._seal(whole[:1], tick)
         ends = [[self._extras(one, tick) for one in extras] for extras in (before, after)]
         return self._seal([*ends[0], *pieces, *ends[1]], tick)
+
+    def _news(self, tick: Tick) -> Iterator[Extras]:
+        """What is told once and holds until it changes."""
+        yield from (Extras(starts=one) for one in self._starts.changed(tick.starts))
+        if not self._mirror.series:
+            return  # there is no root to go with
+        yield from (Extras(metadata=some) for some in self._metadata.changed(tick.metadata, MAX_FAMILIES))
 
     def _seal(self, pieces: list[Piece], tick: Tick) -> list[Block]:
         return [self._mirror.seal(piece, tick.at_ms, self._versions) for piece in pieces]

@@ -1,4 +1,4 @@
-"""What a block holds beside a patch and columns: stale markers, dated rows, histograms, exemplars, starts."""
+"""What a block holds beside a patch and columns: stale markers, dated rows, histograms, exemplars, and further."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from collector.wire.frames.body import Head
 from collector.wire.frames.dictionary import check_entries
+from collector.wire.frames.further import parse_further
 from collector.wire.frames.layout import (
     Cursor,
     planes,
@@ -20,8 +21,18 @@ from collector.wire.frames.layout import (
     zigzag,
     zigzag_array,
 )
-from collector.wire.frames.model import Dated, ExemplarRow, FrameLimits, HistogramRow, Integers, Starts, Tick
-from collector.wire.frames.starts import parse_further, render_starts
+from collector.wire.frames.metadata import render_metadata
+from collector.wire.frames.model import (
+    Dated,
+    ExemplarRow,
+    FamilyMetadata,
+    FrameLimits,
+    HistogramRow,
+    Integers,
+    Starts,
+    Tick,
+)
+from collector.wire.frames.starts import render_starts
 from collector.wire.frames.values import Bases, arrange, decode_values, encode_values
 
 DATED_ROWS = 16_384  # in one block
@@ -38,6 +49,7 @@ class Extras:
     histograms: Sequence[HistogramRow] = ()
     exemplars: Sequence[ExemplarRow] = ()
     starts: Starts | None = None
+    metadata: Sequence[FamilyMetadata] = ()
 
     @classmethod
     def joined(cls, parts: Sequence[Extras]) -> Extras:
@@ -48,11 +60,12 @@ class Extras:
             [row for part in parts for row in part.histograms],
             [row for part in parts for row in part.exemplars],
             next((part.starts for part in parts if part.starts is not None), None),
+            [told for part in parts for told in part.metadata],
         )
 
     def __bool__(self) -> bool:
-        is_dated = self.dated is not None
-        return bool(len(self.stale) or is_dated or self.histograms or self.exemplars or self.starts is not None)
+        is_dated, is_told = self.dated is not None, self.starts is not None or self.metadata
+        return bool(len(self.stale) or is_dated or self.histograms or self.exemplars or is_told)
 
     @property
     def samples(self) -> int:
@@ -72,6 +85,8 @@ def render_extras(extras: Extras, bases: Bases, at_ms: int) -> bytes:
         parts += [varint(len(exemplar.labels)), exemplar.labels]
     if extras.starts is not None:
         parts.append(render_starts(extras.starts, at_ms))
+    if extras.metadata:
+        parts.append(render_metadata(extras.metadata))
     return b"".join(parts)
 
 
@@ -104,7 +119,8 @@ def parse_extras(cursor: Cursor, bases: Bases, head: Head, capacity: int, limits
         if labels:
             check_entries([b"\0" + labels], limits)
         exemplars.append(ExemplarRow(slot, value, time, labels))
-    return Extras(stale, dated, histograms, exemplars, parse_further(cursor, at_ms, capacity))
+    further = parse_further(cursor, at_ms, capacity, limits)
+    return Extras(stale, dated, histograms, exemplars, further.starts, further.metadata)
 
 
 def _parse_dated(cursor: Cursor, bases: Bases, at_ms: int, capacity: int) -> Dated | None:

@@ -21,6 +21,7 @@ MAX_BODY_BYTES = 1_000_000
 MAX_BODY_SAMPLES = 1_000_000  # a target that stands still takes next to no bytes, so bytes alone bound nothing
 MAX_BODY_PATCH_BYTES = 32 * 1024 * 1024  # of all patches of a body, decompressed
 MAX_ENTRY_BYTES = 32_768  # of one series; a series with longer labels can't be sent
+MAX_FAMILIES = 10_000  # that a block tells of
 MAX_AT_MS = (1 << 53) - 1
 MAX_SLOT = (1 << 24) - 1  # of one stream
 CELL = 65_536  # slots in one column block: at most, and always the same ones
@@ -45,6 +46,7 @@ class FrameLimits:
     max_entry_bytes: int = MAX_ENTRY_BYTES
     max_labels: int = 1_000  # in one entry
     max_histogram_bytes: int = 262_144
+    max_families: int = MAX_FAMILIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,16 @@ class StartsOf:
     starts_ms: Integers
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class FamilyMetadata:
+    """What a target says of a metric family; `type` as in an entry's first byte. Empty texts: nothing was said."""
+
+    family: str
+    type: int = 0
+    unit: str = ""
+    help: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Dated:
     """Samples with the target's own times, one per row; a slot may occur several times."""
@@ -104,6 +116,7 @@ class Tick:
     histograms: Sequence[HistogramRow] = ()
     exemplars: Sequence[ExemplarRow] = ()
     starts: Starts | None = None  # of all counters whose start is known; an encoder sends those that changed
+    metadata: Sequence[FamilyMetadata] = ()  # of all families, each once; an encoder sends those that changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +158,4 @@ class Rows:
     histograms: Sequence[tuple[int, bytes]] = ()  # (series number, v2.Histogram message)
     exemplars: Sequence[ExemplarOf] = ()
     starts: StartsOf | None = None
+    metadata: Sequence[FamilyMetadata] = ()

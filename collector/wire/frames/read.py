@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +15,9 @@ from collector.wire.frames.errors import UnknownState
 from collector.wire.frames.extras import Extras, parse_extras
 from collector.wire.frames.layout import Cursor, malformed, too_large
 from collector.wire.frames.mapping import Mapping
-from collector.wire.frames.model import (
-    CELL,
-    STALE_NAN_BITS,
-    ExemplarOf,
-    Floats,
-    FrameLimits,
-    Integers,
-    Rows,
-    StartsOf,
-)
+from collector.wire.frames.model import CELL, FrameLimits, Integers, Rows
 from collector.wire.frames.roots import Root, rebuild
+from collector.wire.frames.rows import Columns, rows_of
 from collector.wire.frames.sections import Patch, parse_present
 from collector.wire.frames.state import StreamState
 from collector.wire.frames.steps import Step, check_patch, step_of, unknown
@@ -63,14 +54,6 @@ class _Stream(StreamState):
             numbers = known[1]
         self._series[cell] = (order, numbers)
         return numbers
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    """The columns of one block."""
-
-    series: Integers
-    values: Floats
 
 
 class GroupReader:
@@ -176,7 +159,7 @@ class GroupReader:
         counted = rest.samples + (0 if columns is None else len(columns.values))
         if counted != head.samples:
             raise malformed("block", f"{counted} samples", f"the {head.samples} that its head announces")
-        return list(_rows(head, Mapping(stream.numbers, stream.live), before, columns, rest))
+        return list(rows_of(head, Mapping(stream.numbers, stream.live), before, columns, rest))
 
     def _patched(
         self, stream: _Stream, head: Head, patch: Patch, elder: GroupReader | None
@@ -219,7 +202,7 @@ class GroupReader:
             allowed = f"at most {limits.max_slots} slots and {limits.max_streams} streams"
             raise too_large("group", f"{slots} slots, {streams} streams", allowed)
 
-    def _columns(self, stream: _Stream, view: BlockView, step: Step, *, samples: bool) -> _Columns | None:
+    def _columns(self, stream: _Stream, view: BlockView, step: Step, *, samples: bool) -> Columns | None:
         is_keyframe = bool(view.head.flags & KEYFRAME)
         if view.columns is None or not (samples or (is_keyframe and step is Step.NEXT)):
             return None
@@ -252,7 +235,7 @@ class GroupReader:
         return extras
 
 
-def _read_columns(stream: _Stream, cursor: Cursor, head: Head, step: Step) -> _Columns:
+def _read_columns(stream: _Stream, cursor: Cursor, head: Head, step: Step) -> Columns:
     flags = head.flags
     cell = cursor.varint(len(stream.live) // CELL)
     whole = order = stream.order(cell)
@@ -265,7 +248,7 @@ def _read_columns(stream: _Stream, cursor: Cursor, head: Head, step: Step) -> _C
         values = decode_values(cursor, order)
         cursor.finish()
         numbers = stream.series_of(cell, whole) if order is whole else stream.numbers[order.slots]
-        return _Columns(numbers, values)
+        return Columns(numbers, values)
     slots = np.sort(order.slots) if flags & ABSENT else stream.slots(cell)
     classes, coded = decode_bases(cursor, len(slots))
     cursor.finish()
@@ -273,28 +256,4 @@ def _read_columns(stream: _Stream, cursor: Cursor, head: Head, step: Step) -> _C
         stream.set_bases(slots, classes, coded)
     order = stream.order(cell) if not flags & ABSENT else stream.order_of(slots)
     numbers = stream.series_of(cell, order) if not flags & ABSENT else stream.numbers[order.slots]
-    return _Columns(numbers, to_values(order, order.coded))
-
-
-def _rows(head: Head, after: Mapping, before: Mapping, columns: _Columns | None, rest: Extras) -> Iterator[Rows]:
-    at_ms = head.at_ms
-    if len(rest.stale):
-        series = before.numbers[rest.stale]
-        values = np.full(len(series), STALE_NAN_BITS, np.uint64).view(np.float64)
-        yield Rows(head.stream, at_ms, series, np.full(len(series), at_ms, np.int64), values)
-    if columns is not None:
-        times = np.broadcast_to(np.int64(at_ms), len(columns.series))  # takes no memory; must not be written to
-        yield Rows(head.stream, at_ms, columns.series, times, columns.values)
-    if rest.dated is not None:
-        dated = rest.dated
-        yield Rows(head.stream, at_ms, after.numbers[dated.slots], dated.timestamps_ms, dated.values)
-    if rest.histograms or rest.exemplars or rest.starts is not None:
-        nothing = np.empty(0, np.int64)
-        histograms = [(int(after.numbers[row.slot]), row.message) for row in rest.histograms]
-        exemplars = [
-            ExemplarOf(int(after.numbers[row.slot]), row.value, row.timestamp_ms, row.labels)
-            for row in rest.exemplars
-        ]
-        begun = rest.starts
-        starts = None if begun is None else StartsOf(after.numbers[begun.slots], begun.starts_ms)
-        yield Rows(head.stream, at_ms, nothing, nothing, np.empty(0), histograms, exemplars, starts)
+    return Columns(numbers, to_values(order, order.coded))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from collector.wire.frames import STALE_NAN_BITS, GroupReader, Rows, join_blocks
+from collector.wire.frames import STALE_NAN_BITS, FamilyMetadata, GroupReader, Rows, join_blocks
 from tests.wire.frames.world import Numbers, Target, counting, entry, from_bits
 
 PATH = Path(__file__).parents[1] / "golden" / "frames.json"
@@ -84,6 +84,23 @@ def started() -> Iterator[tuple[str, int, bytes]]:
         yield say, group, join_blocks(group, target.encoder.encode(tick, group))
 
 
+def told() -> Iterator[tuple[str, int, bytes]]:
+    """What a target says of families: all in a root, then what changed."""
+    target, group = Target(stream=10, keyframe_every=100, versions=counting()), 1
+    requests = FamilyMetadata("requests_total", 1, "", "Requests by code.")
+    temperature = FamilyMetadata("temperature_celsius", 2, "celsius")
+    warmer = FamilyMetadata("temperature_celsius", 2, "celsius", "Küche")
+    for say, families in (
+        ("two families", (requests, temperature)),
+        ("the same two: nothing of them", (requests, temperature)),
+        ("one has a help text now", (requests, warmer)),
+        ("a new group: both", (requests, warmer)),
+    ):
+        group = 2 if "new group" in say else group
+        tick, _ = target.scrape({COUNTER: 1.0, GAUGE: 2.0}, metadata=families)
+        yield say, group, join_blocks(group, target.encoder.encode(tick, group))
+
+
 def resync() -> Iterator[tuple[str, int, bytes]]:
     """The roots that rebuild the state after the first five of `scenario`."""
     reader = GroupReader(Numbers().assign)
@@ -103,10 +120,15 @@ def starts_of(rows: Iterable[Rows], numbers: Numbers) -> list[list[Any]]:
     ]
 
 
+def metadata_of(rows: Iterable[Rows]) -> list[list[Any]]:
+    """Family, type, unit and help of what a body says of families."""
+    return [[one.family, one.type, one.unit, one.help] for some in rows for one in some.metadata]
+
+
 def render() -> list[dict[str, Any]]:
     """What the file holds: bodies in hex, and their samples."""
     found = []
-    for part in (scenario, crowd, started, resync):
+    for part in (scenario, crowd, started, told, resync):
         numbers = Numbers()
         readers: dict[int, GroupReader] = {}
         for say, group, body in part():
@@ -117,6 +139,8 @@ def render() -> list[dict[str, Any]]:
             one = {"part": part.__name__, "say": say, "group": group, "body": body.hex(), "samples": samples}
             if part is started:
                 one["starts"] = starts_of(rows, numbers)
+            if part is told:
+                one["metadata"] = metadata_of(rows)
             found.append(one)
     return found
 

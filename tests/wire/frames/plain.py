@@ -135,6 +135,7 @@ class Plain:
         self.histograms: list[tuple[bytes, bytes]] = []
         self.exemplars: list[tuple[bytes, int, int, bytes]] = []
         self.starts: list[tuple[bytes, int]] = []
+        self.metadata: list[tuple[str, int, str, str]] = []
         content, counted = Bytes(body[24:]), 0
         for _ in range(blocks):
             counted += self.block(Bytes(content.take(content.varint())))
@@ -218,3 +219,8 @@ class Plain:
                 slots = part.slots()
                 times = [at_ms - unzigzag(coded) for coded in part.planes(len(slots))]
                 self.starts += [(stream.entries[slot], start) for slot, start in zip(slots, times, strict=True)]
+            elif kind == 2:
+                for _ in range(part.varint()):
+                    [of] = part.take(1)
+                    family, unit, text = (part.take(part.varint()).decode() for _ in range(3))
+                    self.metadata.append((family, of, unit, text))

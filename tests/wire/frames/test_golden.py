@@ -67,6 +67,8 @@ def test_a_reader_written_from_the_page_reads_the_same(part: str) -> None:
         ]
         starts = [[name.hex(), start] for name, start in plains[one["group"]].starts]
         assert starts == golden.starts_of(ours, numbers) == one.get("starts", [])
+        metadata = [list(told) for told in plains[one["group"]].metadata]
+        assert metadata == golden.metadata_of(ours) == one.get("metadata", [])
 
 
 def test_what_was_resynchronised_reads_what_follows() -> None:
@@ -100,6 +102,26 @@ def test_a_part_of_a_later_kind_is_passed_over_and_a_broken_one_is_not() -> None
     for broken in (b"\x07", b"\x07\x04abc", b"\x01\x01\x00", b"\x01\x02\x01\x00", b"\x01\x03\x02\x01\x00"):
         with pytest.raises(WireError):
             reader()[0].read(body(broken))
+    told = {
+        b"\x01\x01\x01a\x00\x00": True,
+        b"\x02\x01\x01a\x00\x00\x02\x01b\x00\x01h": True,
+        b"\x01\x01\x01a\x00\x80\x20" + b"h" * 4096: True,
+        b"\x01\x01\x01a\x00\x81\x20" + b"h" * 4097: False,  # a text over the limit
+        b"\x00": False,  # nothing
+        b"\x01\x08\x01a\x00\x00": False,  # no such type
+        b"\x01\x01\x00\x00\x00": False,  # no name
+        b"\x02\x01\x01a\x00\x00\x01\x01a\x00\x00": False,  # twice
+        b"\x01\x01\x01\xff\x00\x00": False,  # not UTF-8
+        b"\x02\x01\x01a\x00\x00": False,  # less than announced
+        b"\x01\x01\x01a\x00\x00\x00": False,  # more
+    }
+    for content, is_right in told.items():
+        part = b"\x02" + varint(len(content)) + content
+        if is_right:
+            assert golden.metadata_of(reader()[0].read(body(part)))
+        for wrong in (part + part,) if is_right else (part,):
+            with pytest.raises(WireError):
+                reader()[0].read(body(wrong))
 
 
 @settings(max_examples=100, deadline=None)

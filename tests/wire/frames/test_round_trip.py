@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from collector.wire.frames import (
     STALE_NAN_BITS,
+    FamilyMetadata,
     FrameLimits,
     GroupGuard,
     GroupReader,
@@ -32,6 +33,14 @@ VALUES = st.one_of(
 )
 NAMES = st.sampled_from([entry(f"m{number}", number % 8, pod=f"p{number % 3}") for number in range(12)])
 
+FAMILIES = st.builds(
+    FamilyMetadata,
+    st.sampled_from(["m0", "m1", "küche"]),
+    st.integers(0, 7),
+    st.sampled_from(["", "seconds"]),
+    st.text(max_size=20).filter(lambda text: text.isprintable()),
+)
+
 
 @st.composite
 def steps(draw: st.DrawFn) -> dict[str, Any]:
@@ -44,6 +53,7 @@ def steps(draw: st.DrawFn) -> dict[str, Any]:
         "kept": draw(st.lists(NAMES, max_size=4)),
         "dated": draw(st.lists(st.tuples(NAMES, times, VALUES), max_size=5)),
         "histograms": draw(st.lists(st.tuples(NAMES, st.binary(max_size=20)), max_size=2)),
+        "metadata": draw(st.lists(FAMILIES, max_size=4, unique_by=lambda told: told.family)),
     }
 
 
@@ -57,13 +67,14 @@ class Run:
         self.reader = GroupReader(self.numbers.assign)
         self.guard = GroupGuard()
         self.last: list[bytes] = []
+        self.told: dict[str, FamilyMetadata] = {}  # what the reader of this group was told
 
     def take(self, step: dict[str, Any]) -> None:
         kind = step["kind"]
         if kind == "group":
             self.group += 1
             self.reader, self.guard = GroupReader(self.numbers.assign), GroupGuard()
-            self.last = []
+            self.last, self.told = [], {}
         elif kind == "reset":
             self.target.encoder.reset()
         elif kind == "repeat":
@@ -81,17 +92,18 @@ class Run:
                 histograms=step["histograms"],
                 exemplars=exemplars,
                 kept=kept,
+                metadata=step["metadata"],
             )
         blocks = self.target.encoder.encode(tick, self.group)
         if kind == "again":  # the segment was full: the same tick goes into another group
             self.group += 1
-            self.reader, self.guard = GroupReader(self.numbers.assign), GroupGuard()
+            self.reader, self.guard, self.told = GroupReader(self.numbers.assign), GroupGuard(), {}
             blocks = self.target.encoder.encode(tick, self.group)
         if kind == "lost":
             self.target.encoder.reset()
             return
         self.last = bodies(self.group, blocks)
-        self.check(self.last, expected, step if kind != "fail" else {"histograms": []})
+        self.check(self.last, expected, step if kind != "fail" else {"histograms": [], "metadata": []})
 
     def check(self, pushed: list[bytes], expected: list[Sample], step: dict[str, Any]) -> None:
         rebuilt, numbers = self.rebuilt()
@@ -104,6 +116,9 @@ class Run:
         assert self.numbers.samples(rows) == sorted(expected)
         again = [one for body in pushed for one in rebuilt.read(body)]
         assert numbers.samples(again) == sorted(expected)
+        self.told |= {told.family: told for one in rows for told in one.metadata}
+        if len(self.target.table):
+            assert {told.family: told for told in step["metadata"]}.items() <= self.told.items()
         found = [(self.numbers.entries[series], message) for one in rows for series, message in one.histograms]
         assert sorted(found) == sorted(step["histograms"])
         assert self.guard.series == len(self.target.table)

@@ -15,6 +15,7 @@ from collector.wire.frames import (
     Dated,
     EntryTable,
     ExemplarRow,
+    FamilyMetadata,
     GroupReader,
     HistogramRow,
     Rows,
@@ -68,6 +69,7 @@ class Target:
         histograms: Sequence[tuple[bytes, bytes]] = (),
         exemplars: Sequence[tuple[bytes, float, int, bytes]] = (),
         starts: dict[bytes, int] | None = None,
+        metadata: Sequence[FamilyMetadata] = (),
         kept: Iterable[bytes] = (),
     ) -> tuple[Tick, list[Sample]]:
         """A tick with these values. Series that it doesn't name go, with a stale marker, except those in `kept`."""
@@ -88,6 +90,7 @@ class Target:
             tick.starts = Starts(
                 np.array([slot for slot, _ in began], np.int32), np.array([start for _, start in began], np.int64)
             )
+        tick.metadata = metadata
         samples += [(one, self.now_ms, bits(value)) for one, value in values.items()]
         samples += [(one, time, bits(value)) for one, time, value in dated]
         return tick, samples
