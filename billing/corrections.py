@@ -13,6 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from billing.basis import Basis
 from billing.document import utc_ms
 from billing.pricing import PricedPart
 from billing.rating.line import Derivation, Line
@@ -36,7 +37,7 @@ class Correction:
     revision_digest: str  # of the usage that was rated now
     counted: tuple[str, ...]  # the documents whose lines count as billed, in their order
     lines: tuple[Line, ...]
-    steps_sha256: str = ""  # of the organization's levels that it was rated from, as a bundle's file
+    basis: Basis | None = None  # what it was rated from
 
     @property
     def net(self) -> Money:
@@ -173,14 +174,14 @@ def limited(correction: Correction, creditable: Money) -> Correction | None:
     return replace(correction, lines=(*correction.lines, line))
 
 
-def corrected_lines(
+def corrected(
     document: Mapping[str, Any],
     original: Mapping[str, Any],
     counted: Sequence[Mapping[str, Any]],
     rated: Iterable[Line],
     digest: str,
-) -> tuple[Line, ...]:
-    """The lines of `document` that correct `original`, made again: `counted` had billed its period before.
+) -> Correction | None:
+    """What `document` corrects of `original`, made again without its basis: `counted` had billed its period before.
 
     A credit note gives back no more than was left.
     """
@@ -188,7 +189,7 @@ def corrected_lines(
     if found is not None and document.get("credits") == original["number"]:
         unit = found.net.currency
         found = limited(found, left_to_credit(original["number"], counted, unit))
-    return found.lines if found else ()
+    return found
 
 
 def billed_lines(document: Mapping[str, Any], amounts: Mapping[int, Money], source: str) -> Iterator[Line]:

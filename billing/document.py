@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from billing.documents import Snapshot
 from billing.gaps import render_gaps
 from billing.pricing import PricedPart
 from billing.rating.fact import Fact
-from billing.rating.line import Derivation, Line
+from billing.rating.line import CapacityPeak, Derivation, Line
 from billing.spread import usage_by_cluster, usage_by_day
 from billing.tax import REVERSE_CHARGE, TaxGroup
 from kernel.clock import from_ms, to_ms
@@ -21,6 +22,7 @@ from kernel.window import Window
 from metering.usage.model import MeterUsage, canonical_line, tree_root
 
 if TYPE_CHECKING:
+    from billing.corrections import Correction
     from billing.draft import Draft
 
 SCHEMA = "byoc/invoice/1"
@@ -183,7 +185,24 @@ def _usage(draft: Draft) -> dict[str, Any] | None:
         "sealed": usage.sealed,
         "days": usage_by_day(usage, contract.timeline, draft.period, contract.time_zone),
         "clusters": usage_by_cluster(usage.rows),
-        **({"meters": [_meter(charge, measured) for charge, measured in draft.meters]} if draft.meters else {}),
+        **_rated_from(draft.meters, draft.peaks),
+    }
+
+
+def _rated_from(meters: Iterable[tuple[str, MeterUsage]], peaks: Iterable[CapacityPeak]) -> dict[str, Any]:
+    found = {
+        "meters": [_meter(charge, measured) for charge, measured in meters],
+        "capacity": [_peak(peak) for peak in peaks],
+    }
+    return {name: each for name, each in found.items() if each}
+
+
+def _peak(peak: CapacityPeak) -> dict[str, Any]:
+    return {
+        **_window(peak.window),
+        "revision_digest": peak.revision_digest,
+        "steps_sha256": peak.steps_sha256,
+        **({} if peak.gaps is None else {"gaps": list(peak.gaps)}),
     }
 
 
@@ -208,19 +227,24 @@ def _references(draft: Draft) -> dict[str, Any]:
     """What other documents it changes, if any."""
     found: dict[str, Any] = {}
     if draft.corrections:
-        found["corrections"] = [
-            {
-                "number": each.number,
-                "period": each.period_name,
-                "revision_digest": each.revision_digest,
-                "counted": list(each.counted),
-                "net": _amount(each.net),
-            }
-            for each in draft.corrections
-        ]
+        found["corrections"] = [_correction(each) for each in draft.corrections]
     if draft.reference is not None:
         found |= {"credits": draft.reference, "reason": draft.reason}
     return found
+
+
+def _correction(each: Correction) -> dict[str, Any]:
+    found = {
+        "number": each.number,
+        "period": each.period_name,
+        "revision_digest": each.revision_digest,
+        "counted": list(each.counted),
+        "net": _amount(each.net),
+    }
+    if each.basis is None:
+        return found
+    gaps = {} if each.basis.gaps is None else {"gaps": list(each.basis.gaps)}
+    return found | gaps | _rated_from(each.basis.meters, each.basis.peaks)
 
 
 def _notes(draft: Draft) -> list[str]:

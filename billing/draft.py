@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from hashlib import sha256
@@ -51,6 +51,7 @@ class Draft:
     issue: int | None = None
     reference: str | None = None  # number of the invoice that a credit note is for
     reason: str = ""  # of a credit note
+    peaks: tuple[CapacityPeak, ...] = ()  # what a capacity true-up was made of
 
     @property
     def currency(self) -> Currency:
@@ -131,9 +132,8 @@ def usage_draft(agreed: AgreedContract, month: str, period: Window, measured: Me
         *(line for correction in measured.corrections for line in correction.lines),
         *credit_lines(measured.thresholds, period, unit),
     )
-    meters = tuple((key[0], measured.meters[key]) for key in sorted(measured.meters))
-    taxes = _taxes(lines, unit)
-    return Draft(agreed, USAGE, month, period, lines, taxes, measured.usage, meters, measured.corrections)
+    found = _measured_draft(agreed, USAGE, (month, period), lines, measured)
+    return replace(found, corrections=measured.corrections)
 
 
 def rated_lines(agreed: AgreedContract, period: Window, measured: MeasuredPeriod) -> tuple[Line, ...]:
@@ -166,8 +166,17 @@ def threshold_draft(agreed: AgreedContract, month: str, period: Window, measured
     lines = threshold_lines(rated, measured.thresholds, threshold, period, unit)
     if not lines:
         return None
-    taxes, issue = _taxes(lines, unit), measured.threshold_issue
-    return Draft(agreed, THRESHOLD, month, period, lines, taxes, measured.usage, issue=issue)
+    found = _measured_draft(agreed, THRESHOLD, (month, period), lines, measured)
+    return replace(found, issue=measured.threshold_issue)
+
+
+def _measured_draft(
+    agreed: AgreedContract, kind: str, named: tuple[str, Window], lines: tuple[Line, ...], measured: MeasuredPeriod
+) -> Draft:
+    month, period = named
+    meters = tuple((key[0], measured.meters[key]) for key in sorted(measured.meters))
+    taxes = _taxes(lines, currency(agreed.contract.currency))
+    return Draft(agreed, kind, month, period, lines, taxes, measured.usage, meters, peaks=measured.capacity_peaks)
 
 
 def credit_draft(agreed: AgreedContract, period: Window, number: str, credit: Credit) -> Draft:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
 from billing.agreed import AgreedContract, agreed_on
+from billing.basis import basis_of, capacity_peak, capacity_window
 from billing.corrections import Correction, correct, limited
 from billing.document import utc_ms
 from billing.draft import (
@@ -23,8 +23,6 @@ from billing.draft import (
 from billing.fields import midnight_ms
 from billing.invoices import Invoice, Issued, find_issues, load_issued
 from billing.issuing import creditable
-from billing.proof.rows import render_steps
-from billing.rating.bases import excess_of
 from billing.rating.line import CapacityPeak
 from billing.rating.true_up import due_periods
 from billing.spent import spent_before
@@ -34,7 +32,6 @@ from kernel.database import Database
 from kernel.ids import OrganizationId
 from kernel.money import Money, currency
 from kernel.window import DAY_MS, Window
-from metering.usage.filling import fill
 from metering.usage.model import UsageReader
 
 MARGIN_MS = DAY_MS  # a revision may be sealed between the reading of a draft and its number
@@ -119,8 +116,8 @@ class Gathering:
         )
         rated = rated_lines(agreed, period, measured)
         found = correct(document, counted, rated, measured.usage.revision_digest)
-        steps = sha256(render_steps(measured.usage)).hexdigest()
-        return replace(found, steps_sha256=steps) if found else None
+        basis = basis_of(agreed.contract, measured.usage, measured.meters, measured.capacity_peaks)
+        return replace(found, basis=basis) if found else None
 
     def _credit(self, contract: str, correction: Correction, issued: Sequence[Invoice]) -> Draft | None:
         [original] = [one for one in issued if one.number == correction.number]
@@ -161,10 +158,8 @@ class Gathering:
         """What a capacity true-up that is due rests on, and whether all hours of it are sealed."""
         contract, found, is_sealed = agreed.contract, [], True
         for start, end in due_periods(contract, period):
-            window = Window(midnight_ms(start, contract.time_zone), midnight_ms(end, contract.time_zone))
-            usage = self.usage.month(OrganizationId(contract.organization), window)
-            above = excess_of(fill(usage, contract.gap_rule).step, contract.timeline, window).maximum(window)
-            found.append(CapacityPeak(start, end, window, above))
+            usage = self.usage.month(OrganizationId(contract.organization), capacity_window(contract, start, end))
+            found.append(capacity_peak(contract, start, end, usage))
             is_sealed = is_sealed and usage.sealed
         return tuple(found), is_sealed
 

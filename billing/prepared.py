@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 
+from billing.basis import steps_sha256_of
 from billing.contract import LegalEntity
 from billing.draft import CREDIT_NOTE, Draft
 from billing.ledger import Posting, postings_of
-from billing.proof.rows import STEPS, now_steps, render_steps
+from billing.proof.rows import STEPS, now_steps
 from kernel.ids import OrganizationId
 from kernel.money import Money
 from kernel.window import Window
@@ -46,9 +46,9 @@ class Prepared:
 
 def _files(draft: Draft) -> dict[str, str]:
     """A credit note's own usage is what its invoice was rated again from."""
-    files = {STEPS: sha256(render_steps(draft.usage)).hexdigest()} if draft.usage else {}
+    files = {STEPS: steps_sha256_of(draft.usage)} if draft.usage else {}
     if draft.kind != CREDIT_NOTE:
-        files |= {now_steps(each.number): each.steps_sha256 for each in draft.corrections}
+        files |= {now_steps(each.number): each.basis.steps_sha256 for each in draft.corrections if each.basis}
     return files
 
 

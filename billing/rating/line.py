@@ -25,6 +25,9 @@ class CapacityPeak:
     end: date  # first day after
     window: Window
     above_milli_vcpu: int
+    revision_digest: str = ""  # of the usage that it was taken from
+    steps_sha256: str = ""  # of its levels, as a bundle's file
+    gaps: tuple[Mapping[str, str | None], ...] | None = None  # of it, where the contract has gaps filled
 
 
 @dataclass(frozen=True, slots=True)
