@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -14,23 +14,31 @@ from billing.document import utc_ms
 from billing.draft import CREDIT_NOTE, USAGE
 from billing.invoices import Invoice, load_events, load_invoice, load_invoices
 from billing.life import Event
+from billing.proof.booked import load_booked
 from billing.proof.bundle import render_bundle
 from billing.proof.checkpoint_store import CheckpointStore
+from billing.proof.prepaid import render_prepaid
 from billing.proof.rows import (
     BILLED,
+    CAPACITY,
     CORRECTED,
     COUNTED,
+    DRAWN,
     EARLIER,
     INVOICE,
     METERS,
     NOW,
+    PREPAID,
     ROWS,
     SIGNATURE,
+    STEPS,
+    THRESHOLDS,
     now_steps,
     render_rows,
     render_steps,
 )
 from billing.proof.signatures import load_signature, sign_now
+from billing.thresholds import THRESHOLD
 from kernel.database import Database
 from kernel.errors import Conflict, NotFound
 from kernel.ids import OrganizationId
@@ -60,9 +68,12 @@ class Assembly:
     def bundle(self, invoice: Invoice) -> dict[str, bytes]:
         """All files by name, with those of every invoice that it corrects. Raises Conflict."""
         document = invoice.document
-        files = self._own(invoice, document)
+        files = self._own(invoice, document) | self._prepaid(invoice)
         for each in document.get("corrections", ()):
             files |= self._corrected(document, each)
+        if invoice.kind == CREDIT_NOTE and "corrections" not in document:  # a person wrote it
+            number = document["credits"]
+            files |= self._billed(self._invoice(number), f"{CORRECTED}/{number}")
         return files
 
     def usage_of(self, invoice: Invoice) -> UsageMonth | None:
@@ -70,18 +81,35 @@ class Assembly:
         document = invoice.document
         if document["usage"] is None:
             return None
-        return self._usage(document, document, document["usage"]["revision_digest"])
+        digest = document["usage"]["revision_digest"]
+        return self._usage(_window(document["period"]), document, digest, invoice.issued_ms)
+
+    def _prepaid(self, invoice: Invoice) -> dict[str, bytes]:
+        """The grants that a document could draw on, signed now, and the documents that drew on them before it."""
+        signer, document = self.checkpoints.signer, invoice.document
+        if signer is None or invoice.kind == CREDIT_NOTE:
+            return {}
+        booked, drawn, void = self.database.read(partial(load_booked, invoice=invoice))
+        if not booked:
+            return {}
+        files = {PREPAID: render_prepaid(document, invoice.json, booked, (drawn, void), signer)}
+        for number in drawn:
+            files |= self._signed(f"{DRAWN}/{number}", self._invoice(number))
+        return files
 
     def _own(self, invoice: Invoice, document: Mapping[str, Any]) -> dict[str, bytes]:
         steps = {}
         if document["kind"] != CREDIT_NOTE:
             for each in document.get("corrections", ()):
-                usage = self._usage(document, self._document(each["number"]), each["revision_digest"])
+                original = self._document(each["number"])
+                window, digest = _window(original["period"]), each["revision_digest"]
+                usage = self._usage(window, original, digest, invoice.issued_ms)
                 steps[now_steps(each["number"])] = render_steps(usage)
-        tied = {f"{METERS}/{number}.tsv": rows for number, rows in self._meters(document)}
-        for one in self._earlier(invoice, document):
-            tied[f"{EARLIER}/{one.number}/{INVOICE}"] = one.json
-            tied[f"{EARLIER}/{one.number}/{SIGNATURE}"] = self._signature(one, {})
+        tied: dict[str, bytes] = {}
+        if invoice.kind != CREDIT_NOTE:
+            tied = self._rated_from(invoice, document, document["usage"] or {}, invoice.issued_ms)
+            for one in self._thresholds(invoice):
+                tied |= self._signed(f"{THRESHOLDS}/{one.number}", one)
         return render_bundle(
             invoice.json,
             self.usage_of(invoice),
@@ -91,36 +119,61 @@ class Assembly:
             checkpoints=self.checkpoints.proof(invoice.number),
         )
 
-    def _meters(self, document: Mapping[str, Any]) -> Iterator[tuple[int, bytes]]:
+    def _rated_from(
+        self, invoice: Invoice, document: Mapping[str, Any], stated: Mapping[str, Any], made_ms: int
+    ) -> dict[str, bytes]:
+        """What the period of `invoice` was rated from, as `stated` names it, by a document made at `made_ms`."""
+        files = {f"{METERS}/{number}.tsv": rows for number, rows in self._meters(document, stated, made_ms)}
+        for number, each in enumerate(stated.get("capacity", ()), start=1):
+            usage = self._usage(_window(each), document, each["revision_digest"], made_ms)
+            files[f"{CAPACITY}/{number}/{ROWS}"] = render_rows(usage.rows)
+            files[f"{CAPACITY}/{number}/{STEPS}"] = render_steps(usage)
+        for one in self._earlier(invoice, document, made_ms):
+            files |= self._signed(f"{EARLIER}/{one.number}", one)
+        return files
+
+    def _meters(
+        self, document: Mapping[str, Any], stated: Mapping[str, Any], made_ms: int
+    ) -> Iterator[tuple[int, bytes]]:
         """The rows of each meter that charges used, by its place on the document, from 1."""
         owner, rule = OrganizationId(document["customer"]["organization"]), agreed_on(document).contract.gap_rule
-        for number, each in enumerate((document["usage"] or {}).get("meters", ()), start=1):
-            window = Window(utc_ms(each["start"]), utc_ms(each["end"]))
-            request = MeterRequest(owner, each["meter"], window, None, rule)
+        for number, each in enumerate(stated.get("meters", ()), start=1):
+            request = MeterRequest(owner, each["meter"], _window(each), None, rule)
             try:
-                usage = self.revisions.meter_of(request, each["revision_digest"], utc_ms(document["issued_at"]))
+                usage = self.revisions.meter_of(request, each["revision_digest"], made_ms)
             except NotFound as error:
                 raise Conflict(f"no bundle of what was billed: {error}") from error
             yield number, b"".join(usage.leaves)
 
-    def _earlier(self, invoice: Invoice, document: Mapping[str, Any]) -> list[Invoice]:
-        """The monthly invoices that stood when this one counted what its spend commitment was used for."""
-        if document["kind"] != USAGE or agreed_on(document).contract.spend_commitment is None:
+    def _earlier(self, invoice: Invoice, document: Mapping[str, Any], made_ms: int) -> list[Invoice]:
+        """The monthly invoices before this one that stood when a spend commitment was counted."""
+        is_rated = document["kind"] in {USAGE, THRESHOLD}
+        if not is_rated or agreed_on(document).contract.spend_commitment is None:
             return []
+        return self._stood(invoice, made_ms, lambda one: one.kind == USAGE)
+
+    def _thresholds(self, invoice: Invoice) -> list[Invoice]:
+        """The threshold invoices of its month that stood when it was issued."""
+        if invoice.kind not in {USAGE, THRESHOLD}:
+            return []
+        month = invoice.document["period"]["name"]
+        return self._stood(
+            invoice,
+            invoice.issued_ms,
+            lambda one: one.kind == THRESHOLD and one.document["period"]["name"] == month,
+        )
+
+    def _stood(self, invoice: Invoice, at_ms: int, wanted: Callable[[Invoice], bool]) -> list[Invoice]:
+        """Documents of a contract that were issued before `invoice` and not void at a moment."""
 
         def read(connection: sa.Connection) -> list[Invoice]:
-            before = [
-                one
-                for one in load_invoices(connection, contract=invoice.contract)
-                if one.kind == USAGE and one.issued_ms < invoice.issued_ms
-            ]
+            issued = load_invoices(connection, contract=invoice.contract)
+            before = [one for one in issued if one.issued_ms < invoice.issued_ms and wanted(one)]
             happened = load_events(connection, (one.number for one in before))
             return [
                 one
                 for one in before
-                if not any(
-                    each.event is Event.VOID and each.at_ms <= invoice.issued_ms for each in happened[one.number]
-                )
+                if not any(each.event is Event.VOID and each.at_ms <= at_ms for each in happened[one.number])
             ]
 
         return self.database.read(read)
@@ -128,24 +181,33 @@ class Assembly:
     def _corrected(self, document: Mapping[str, Any], each: Mapping[str, Any]) -> dict[str, bytes]:
         number, folder = each["number"], f"{CORRECTED}/{each['number']}"
         original = self._invoice(number)
-        billed = self._own(original, original.document)
-        files = {f"{folder}/{BILLED}/{name}": content for name, content in billed.items()}
-        if document["kind"] != CREDIT_NOTE:
-            usage = self._usage(document, original.document, each["revision_digest"])
-            files[f"{folder}/{NOW}/{ROWS}"] = render_rows(usage.rows)
+        files = self._billed(original, folder)
+        latest = "" if document["kind"] == CREDIT_NOTE else f"{folder}/{NOW}/"
+        made_ms = utc_ms(document["issued_at"])
+        now = self._rated_from(original, original.document, each, made_ms)
+        files |= {f"{latest}{name}": content for name, content in now.items()}
+        if latest:
+            window, digest = _window(original.document["period"]), each["revision_digest"]
+            usage = self._usage(window, original.document, digest, made_ms)
+            files[f"{latest}{ROWS}"] = render_rows(usage.rows)
         for counted in each["counted"]:
             if counted != number:
-                one = self._invoice(counted)
-                files[f"{folder}/{COUNTED}/{counted}/{INVOICE}"] = one.json
-                files[f"{folder}/{COUNTED}/{counted}/{SIGNATURE}"] = self._signature(one, {})
+                files |= self._signed(f"{folder}/{COUNTED}/{counted}", self._invoice(counted))
         return files
 
-    def _usage(self, made: Mapping[str, Any], of: Mapping[str, Any], digest: str) -> UsageMonth:
-        """The revisions of the period of `of` that `made` was made from."""
-        period = Window(utc_ms(of["period"]["start"]), utc_ms(of["period"]["end"]))
+    def _billed(self, original: Invoice, folder: str) -> dict[str, bytes]:
+        files = self._own(original, original.document)
+        return {f"{folder}/{BILLED}/{name}": content for name, content in files.items()}
+
+    def _signed(self, folder: str, one: Invoice) -> dict[str, bytes]:
+        """A document that counts, with its signature."""
+        return {f"{folder}/{INVOICE}": one.json, f"{folder}/{SIGNATURE}": self._signature(one, {})}
+
+    def _usage(self, window: Window, of: Mapping[str, Any], digest: str, made_ms: int) -> UsageMonth:
+        """The revisions of a window, of the customer of `of`, that a document of that moment was made from."""
         owner = OrganizationId(of["customer"]["organization"])
         try:
-            return self.revisions.month_of(owner, period, digest, utc_ms(made["issued_at"]))
+            return self.revisions.month_of(owner, window, digest, made_ms)
         except NotFound as error:
             raise Conflict(f"no bundle of what was billed: {error}") from error
 
@@ -158,3 +220,7 @@ class Assembly:
 
     def _invoice(self, number: str) -> Invoice:
         return self.database.read(partial(load_invoice, number=number))
+
+
+def _window(stated: Mapping[str, Any]) -> Window:
+    return Window(utc_ms(stated["start"]), utc_ms(stated["end"]))

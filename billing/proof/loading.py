@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from billing.document import utc_ms
-from billing.proof.rows import ROWS, STEPS, parse_rows
+from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS, parse_rows
+from billing.proof.statement import open_signed
 from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
@@ -22,10 +23,10 @@ def load_rows(folder: Path) -> tuple[UsageRow, ...]:
     return parse_rows(read_file(folder / ROWS), str(folder / ROWS))
 
 
-def load_usage(folder: Path, document: Mapping[str, Any], rows: tuple[UsageRow, ...]) -> UsageMonth:
-    """A document's rows with the steps in the folder of both, hour for hour of one sum. Raises InvalidInput."""
-    period = Window(utc_ms(document["period"]["start"]), utc_ms(document["period"]["end"]))
-    organization = OrganizationId(document["customer"]["organization"])
+def load_usage(
+    folder: Path, organization: OrganizationId, period: Window, rows: tuple[UsageRow, ...]
+) -> UsageMonth:
+    """Rows with the steps in the folder of both, hour for hour of one sum. Raises InvalidInput."""
     points = parse_json(read_file(folder / STEPS), folder / STEPS)
     step = StepFunction(tuple((at_ms, level) for at_ms, level in points))
     sums = _sums(rows, organization, period, str(folder / ROWS))
@@ -43,6 +44,22 @@ def load_usage(folder: Path, document: Mapping[str, Any], rows: tuple[UsageRow, 
         revision_digest=sha256(read_file(folder / ROWS)).hexdigest(),  # its lines are canonical and sorted
         sealed=True,
     )
+
+
+def load_signed(folder: Path, authority_pem: bytes) -> dict[str, Any]:
+    """Another document that counts, with its signature; the folder has its number. Raises InvalidInput."""
+    encoded, source = read_file(folder / INVOICE), str(folder / SIGNATURE)
+    statement = open_signed(read_file(folder / SIGNATURE), authority_pem, source)
+    for name, value in (("number", folder.name), ("sha256", sha256(encoded).hexdigest())):
+        if statement[name] != value:
+            raise InvalidInput.single(source, f"statement.{name}", repr(statement[name]), repr(value))
+    document: dict[str, Any] = parse_json(encoded, folder / INVOICE)
+    return document
+
+
+def window_of(stated: Mapping[str, Any]) -> Window:
+    """`start` and `end` of a document's part."""
+    return Window(utc_ms(stated["start"]), utc_ms(stated["end"]))
 
 
 def _sums(rows: tuple[UsageRow, ...], organization: OrganizationId, period: Window, source: str) -> dict[int, int]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from billing.agreed import AgreedContract
-from billing.document import utc_ms
 from billing.draft import needed_meters
-from billing.proof.loading import read_file
+from billing.proof.findings import Missing
+from billing.proof.loading import read_file, window_of
 from billing.proof.rows import INVOICE, METERS
 from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
@@ -21,28 +21,31 @@ from metering.usage.model import MeterUsage, tree_root
 Meters = dict[tuple[str, Window], MeterUsage]  # by charge and part of the period
 
 
-def load_meters(folder: Path, document: Mapping[str, Any], agreed: AgreedContract, period: Window) -> Meters | None:
-    """Every meter that the contract charges for, from its rows; None where the document ties no rows of meters.
+def load_meters(
+    folder: Path, rated: Mapping[str, Any], agreed: AgreedContract, owner: OrganizationId, period: Window
+) -> Meters:
+    """Every meter that the contract charges for, from its rows in `folder`; `rated` states them as `meters`.
 
-    Raises InvalidInput: other rows than the document's, or other meters than the contract's.
+    Raises InvalidInput: other rows than those stated, or other meters than the contract's. Raises Missing for none.
     """
-    stated = document["usage"].get("meters")
+    stated = rated.get("meters")
     needed = {(one.charge.charge, one.window): one.charge for one in needed_meters(agreed, period)}
     if stated is None:
-        return None if needed else {}
+        if needed:
+            raise Missing("the document states no rows of meters")
+        return {}
     found: Meters = {}
     for number, each in enumerate(stated, start=1):
-        key = each["charge"], Window(utc_ms(each["start"]), utc_ms(each["end"]))
+        key = each["charge"], window_of(each)
         meter = Meter.model_validate_json(each["definition"])
         if key not in needed or needed[key].meter != each["meter"] or meter.meter != each["meter"]:
-            where, allowed = f"usage.meters[{number}]", "a charge of the contract, and its meter"
+            where, allowed = f"meters[{number}]", "a charge of the contract, and its meter"
             raise InvalidInput.single(str(folder / INVOICE), where, f"{each['charge']}, {each['meter']}", allowed)
-        owner = OrganizationId(document["customer"]["organization"])
         request = MeterRequest(owner, each["meter"], key[1], needed[key].group_by, agreed.contract.gap_rule)
         found[key] = _measured(folder / METERS / f"{number}.tsv", each, meter, request)
     if found.keys() != needed.keys():
         missing = ", ".join(sorted(charge for charge, _ in needed.keys() - found.keys()))
-        raise InvalidInput.single(str(folder / INVOICE), "usage.meters", f"none of {missing}", "every charge's")
+        raise InvalidInput.single(str(folder / INVOICE), "meters", f"none of {missing}", "every charge's")
     return found
 
 

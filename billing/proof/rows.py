@@ -12,7 +12,8 @@ from metering.usage.model import UsageMonth, UsageRow, canonical_line
 
 INVOICE, ROWS, STEPS, SIGNATURE = "invoice.json", "rows.tsv", "steps.json", "signature.json"  # of a bundle
 CORRECTED, BILLED, NOW, COUNTED = "corrects", "billed", "now", "counted"  # folders of a bundle
-METERS, EARLIER = "meters", "earlier"
+METERS, EARLIER, CAPACITY, THRESHOLDS, DRAWN = "meters", "earlier", "capacity", "thresholds", "drawn"
+PREPAID = "prepaid.json"
 _FIELDS = 12
 
 

@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from billing.agreed import AgreedContract, agreed_on
-from billing.corrections import corrected_lines
-from billing.draft import CREDIT_NOTE, USAGE
+from billing.draft import CREDIT_NOTE
 from billing.gaps import with_gaps
-from billing.proof.amounts import check_lines, is_whole, rated_again
+from billing.proof.again import Again
 from billing.proof.checkpoint import CHECKPOINTS, check_proof
+from billing.proof.findings import Findings
 from billing.proof.held import Held, prove_held
-from billing.proof.loading import load_rows, load_usage, parse_json, read_file
-from billing.proof.metered import load_meters
-from billing.proof.rows import BILLED, CORRECTED, COUNTED, EARLIER, INVOICE, NOW, ROWS, SIGNATURE, STEPS, now_steps
-from billing.proof.statement import check_statement, open_signed
-from billing.rating.true_up import due_periods
+from billing.proof.loading import load_rows, load_usage, parse_json, read_file, window_of
+from billing.proof.prepaid import check_payment
+from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS, now_steps
+from billing.proof.statement import check_statement
 from kernel.errors import InvalidInput, truncate
+from kernel.ids import OrganizationId
 from kernel.merkle import root_of
-from metering.usage.model import UsageMonth, digest_of
+from metering.usage.model import UsageMonth
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What was shown, and what was not, in words."""
+    """What was shown, what was not, and what only the customer can know: `subject: statement`, one line each."""
 
     number: str
     proved: tuple[str, ...]
     unproved: tuple[str, ...]
+    yours: tuple[str, ...] = ()
 
 
-def verify_bundle(folder: Path, authority_pem: bytes, held: Held | None = None) -> Verified:
-    """Check a bundle, and against what is held.
+def verify_bundle(
+    folder: Path, authority_pem: bytes, held: Held | None = None, *, is_within: bool = False
+) -> Verified:
+    """Check a bundle, and against what is held. `is_within`: one inside another, of whose payment nothing is asked.
 
     Raises InvalidInput that names the file and the place of the first thing that is wrong.
     """
@@ -49,48 +51,60 @@ def verify_bundle(folder: Path, authority_pem: bytes, held: Held | None = None) 
         statement = check_statement(signature, encoded, files, authority_pem, source)
     except (KeyError, TypeError) as error:
         raise _wrong(folder, "document", truncate(repr(error)), "a document of schema byoc/invoice/1") from error
-    proved = ["signature: the authority's key, the bytes of invoice and steps, number, period and Merkle root"]
-    unproved: list[str] = []
+    found, held = Findings(), held or Held()
+    found.proved.append(
+        "signature: the authority's key, the bytes of invoice and steps, number, period and Merkle root"
+    )
     if statement["signed_at"] != document["issued_at"]:
-        unproved.append(f"that it was signed when it was issued: the signature is of {statement['signed_at']}")
-    held = held or Held()
+        found.unproved.append(
+            f"that it was signed when it was issued: the signature is of {statement['signed_at']}"
+        )
     chained = _checkpoints(folder, statement, authority_pem, held.checkpoint)
-    proved += chained
-    if not chained:
-        unproved.append("that a checkpoint holds it: none was made since it was issued")
+    found.proved += chained
+    if not chained and not is_within:
+        found.unproved.append("that a checkpoint holds it: none was made since it was issued")
     try:
-        _check_arithmetic(document, folder)
-        proved.append("arithmetic: every line from its quantity and rate, and the totals from the lines")
-        agreed = _agreed(document, folder)
-        proved.append("contract: the text on the invoice has the sha256 that the invoice states")
-        if document["usage"] is not None:
-            usage = _usage(folder, document)
-            proved.append(f"rows: {len(usage.rows)} rows have the invoice's Merkle root, and the steps their sums")
-            shown, left = prove_held(folder, document, encoded, usage, authority_pem, held)
-            proved += shown
-            unproved += left
-        if document["kind"] == USAGE:
-            earlier = [_signed(path, authority_pem) for path in sorted((folder / EARLIER).glob("*"))]
-            for one in earlier:
-                if one["contract"]["id"] != document["contract"]["id"] or one["kind"] != USAGE:
-                    allowed = f"a monthly invoice of {document['contract']['id']}"
-                    raise _wrong(folder / EARLIER / one["number"], "contract.id", one["contract"]["id"], allowed)
-            again, others = _recompute(document, agreed, usage, folder, earlier)
-            if earlier:
-                named = ", ".join(str(one["number"]) for one in earlier)
-                unproved.append(f"that no other invoices count for the spend commitment than {named}")
-            proved.append(f"amounts: {again} of {again + len(others)} lines recomputed from rows and contract")
-            unproved += [f"the quantity of line {position}, {kind}" for position, kind in others]
-        elif not document.get("corrections"):
-            unproved.append(f"the lines of a {document['kind']} document from its contract")
-        for each in document.get("corrections", ()):
-            shown, left = _correction(folder, document, each, authority_pem)
-            proved += shown
-            unproved += left
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        found, allowed = truncate(repr(error)), "a document of schema byoc/invoice/1"
-        raise InvalidInput.single(str(folder / INVOICE), "document", found, allowed) from error
-    return Verified(document["number"], tuple(proved), tuple(unproved))
+        _prove(_Bundle(folder, document, encoded, authority_pem, is_within), held, found)
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        name, allowed = truncate(repr(error)), "a document of schema byoc/invoice/1"
+        raise InvalidInput.single(str(folder / INVOICE), "document", name, allowed) from error
+    return Verified(document["number"], tuple(found.proved), tuple(found.unproved), tuple(found.yours))
+
+
+@dataclass(frozen=True, slots=True)
+class _Bundle:
+    folder: Path
+    document: Mapping[str, Any]
+    encoded: bytes
+    authority_pem: bytes
+    is_within: bool
+
+
+def _prove(bundle: _Bundle, held: Held, found: Findings) -> None:
+    folder, document, authority_pem = bundle.folder, bundle.document, bundle.authority_pem
+    _check_arithmetic(document, folder)
+    found.proved.append("arithmetic: every line from its quantity and rate, and the totals from the lines")
+    agreed = _agreed(document, folder)
+    found.proved.append("contract: the text on the invoice has the sha256 that the invoice states")
+    name = f"{agreed.contract.contract} version {agreed.contract.version}"
+    found.yours.append(f"contract: that {name}, whose text the invoice carries, is what you agreed to: read it")
+    usage = None
+    if document["usage"] is not None:
+        usage = _usage(folder, document)
+        found.proved.append(
+            f"rows: {len(usage.rows)} rows have the invoice's Merkle root, and the steps their sums"
+        )
+        if not bundle.is_within:
+            shown, left = prove_held(folder, document, bundle.encoded, usage, authority_pem, held)
+            found.proved += shown
+            found.unproved += left
+
+    def verify(within: Path) -> tuple[str, ...]:
+        return verify_bundle(within, authority_pem, is_within=True).unproved
+
+    Again(folder, document, agreed, authority_pem, verify, found).check(usage)
+    if not bundle.is_within:
+        check_payment(folder, document, agreed, authority_pem, found)
 
 
 def _signed_names(document: Mapping[str, Any]) -> list[str]:
@@ -144,73 +158,8 @@ def _usage(folder: Path, document: Mapping[str, Any]) -> UsageMonth:
     if root != stated:
         raise InvalidInput.single(str(folder / ROWS), "Merkle root", root, f"the invoice's, {stated}")
     rows = with_gaps(rows, document["usage"].get("gaps", ()), str(folder / INVOICE))
-    return load_usage(folder, document, rows)
-
-
-def _correction(
-    folder: Path, document: Mapping[str, Any], each: Mapping[str, Any], authority_pem: bytes
-) -> tuple[list[str], list[str]]:
-    """The lines that correct an earlier invoice, from its bundle within this one, where it is there."""
-    number, within = each["number"], folder / CORRECTED / each["number"]
-    if not (within / BILLED).exists():
-        return [], [f"the lines that correct {number}: the bundle holds nothing of it"]
-    billed = verify_bundle(within / BILLED, authority_pem)
-    original = parse_json(read_file(within / BILLED / INVOICE), within / BILLED / INVOICE)
-    agreed = agreed_on(original)
-    if original["number"] != number:
-        raise _wrong(within / BILLED, "number", original["number"], number)
-    if not is_whole(agreed):
-        return [], [f"the lines that correct {number}: its contract charges for other meters, or spend"]
-    if agreed.contract.gap_policy != "not-billed":
-        return [], [f"the lines that correct {number}: the gaps of its rows as they are now are not in the bundle"]
-    counted = [
-        original if one == number else _signed(within / COUNTED / one, authority_pem) for one in each["counted"]
-    ]
-    latest = folder if document["kind"] == CREDIT_NOTE else within / NOW
-    rows, stated_digest = load_rows(latest), each["revision_digest"]
-    if digest_of(rows) != stated_digest:
-        raise InvalidInput.single(str(latest / ROWS), "sha256", digest_of(rows), f"the document's, {stated_digest}")
-    now = load_usage(latest, original, rows)
-    expected = corrected_lines(
-        document, original, counted, rated_again(original, agreed, now, {}), now.revision_digest
-    )
-    stated = [(at, line) for at, line in enumerate(document["lines"], 1) if line.get("corrects") == number]
-    if len(stated) != len(expected):
-        raise _wrong(
-            folder, f"lines that correct {number}", str(len(stated)), f"{len(expected)}, by rows and contract"
-        )
-    check_lines(expected, stated, str(folder / INVOICE), f"the rows of {number} as billed and as they are now")
-    proved = [f"corrections: {len(stated)} lines from the rows of {number} as billed, and as rated again"]
-    return proved, [f"of {number}, which is corrected: {text}" for text in billed.unproved]
-
-
-def _signed(folder: Path, authority_pem: bytes) -> dict[str, Any]:
-    """Another document that counts, with its signature; the folder has its number."""
-    encoded, source = read_file(folder / INVOICE), str(folder / SIGNATURE)
-    statement = open_signed(read_file(folder / SIGNATURE), authority_pem, source)
-    for name, value in (("number", folder.name), ("sha256", sha256(encoded).hexdigest())):
-        if statement[name] != value:
-            raise InvalidInput.single(source, f"statement.{name}", repr(statement[name]), repr(value))
-    document: dict[str, Any] = parse_json(encoded, folder / INVOICE)
-    return document
-
-
-def _recompute(
-    document: Mapping[str, Any],
-    agreed: AgreedContract,
-    usage: UsageMonth,
-    folder: Path,
-    earlier: Sequence[dict[str, Any]],
-) -> tuple[int, list[tuple[int, str]]]:
-    """How many lines came out as they stand, and those that need more than rows and contract."""
-    lines, meters = document["lines"], load_meters(folder, document, agreed, usage.window)
-    if due_periods(agreed.contract, usage.window):
-        meters = None  # what a capacity true-up rests on is not in the bundle
-    expected = rated_again(document, agreed, usage, meters, earlier)
-    stated = [(at + 1, lines[at] if at < len(lines) else None) for at in range(len(expected))]
-    again = check_lines(expected, stated, str(folder / INVOICE), "rows and contract")
-    left = [(at, line["kind"]) for at, line in enumerate(lines, 1) if at > again and not line.get("corrects")]
-    return again, left
+    owner = OrganizationId(document["customer"]["organization"])
+    return load_usage(folder, owner, window_of(document["period"]), rows)
 
 
 def _wrong(folder: Path, where: str, found: str, allowed: str) -> InvalidInput:
