@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kernel.ids import Tenant
-from metering.lake.delta_pages import delta_packed
-from metering.lake.rows import Floats, Ids, Integers, Runs, id_words
+from metering.lake.delta_pages import delta_aligned, delta_packed
+from metering.lake.rows import Bools, Floats, Ids, Integers, Runs, id_words
 from metering.lake.run_pages import CodedColumn, Column, Encoding, Physical, RunColumn, RunFile
 from metering.lake.scaled import Chain, Scaled, to_chain, to_scaled
 from metering.lake.series import Series
 
 FRESH_LEVEL = 1
-MERGED_LEVEL = 6  # a twentieth smaller, half as fast again; merging happens once
+MERGED_LEVEL = 6  # and integers in two layouts: a tenth smaller; merging happens few times
 _SERIES_COLUMNS: dict[str, pa.DataType] = {
     "series_id": pa.binary(16),
     "organization": pa.string(),
@@ -52,7 +52,8 @@ def write_samples(runs: Runs, day: int, tenant: Tenant, row_group_rows: int, *, 
     """A file of samples of one day (days since 1970) and one tenant; `level` is zstd's."""
     name, number = str(tenant).encode(), _plain_integers(np.array([day], np.int32))
     named = len(name).to_bytes(4, "little") + name
-    file, times = RunFile(_COLUMNS, level), _Times(runs)
+    is_small = level >= MERGED_LEVEL
+    file, times = RunFile(_COLUMNS, level), _Times(runs, is_small=is_small)
     for start, stop, first, last in row_groups(runs.counts, row_group_rows):
         counts, rows = runs.counts[first:last], stop - start
         scaled = to_scaled(runs.values[start:stop], counts)
@@ -66,7 +67,7 @@ def write_samples(runs: Runs, day: int, tenant: Tenant, row_group_rows: int, *, 
             "tenant": RunColumn(named, _ONE_VALUE, np.array([rows]), (name, name)),
             "reference": _run_column(chain.references, counts),
             "scale": _run_column(scaled.scales.astype(np.int32), counts),
-            **_value_columns(runs.values[start:stop], scaled, chain),
+            **_value_columns(runs.values[start:stop], scaled, chain, is_small=is_small),
         }
         file.add(rows, columns)
     return file.content()
@@ -75,8 +76,9 @@ def write_samples(runs: Runs, day: int, tenant: Tenant, row_group_rows: int, *, 
 class _Times:
     """The times of runs by row group: the same object for as many runs that all have the same times."""
 
-    def __init__(self, runs: Runs) -> None:
+    def __init__(self, runs: Runs, *, is_small: bool) -> None:
         self._runs = runs
+        self._is_small = is_small
         self._known: dict[int, CodedColumn] = {}
 
     def column(self, start: int, stop: int, runs: int) -> CodedColumn:
@@ -88,13 +90,19 @@ class _Times:
             self._known[runs] = self._coded(np.tile(every, runs))
         return self._known[runs]
 
-    @staticmethod
-    def _coded(times: Integers) -> CodedColumn:
+    def _coded(self, times: Integers) -> CodedColumn:
         bounds = _plain_integers(times.min()), _plain_integers(times.max())
-        return CodedColumn(delta_packed(times), Encoding.DELTA_BINARY_PACKED, True, bounds)
+        return _delta_column(times, True, bounds, is_small=self._is_small)
 
 
-def _value_columns(values: Floats, scaled: Scaled, chain: Chain) -> dict[str, CodedColumn]:
+def _delta_column(
+    values: Integers, present: Bools | bool, bounds: tuple[bytes, bytes] | None = None, *, is_small: bool
+) -> CodedColumn:
+    other = delta_aligned(values) if is_small else None
+    return CodedColumn(delta_packed(values), Encoding.DELTA_BINARY_PACKED, present, bounds, other)
+
+
+def _value_columns(values: Floats, scaled: Scaled, chain: Chain, *, is_small: bool) -> dict[str, CodedColumn]:
     """The columns `value` and `delta`: a row is null in one of them."""
     exact = scaled.is_exact
     if exact is None:
@@ -102,7 +110,7 @@ def _value_columns(values: Floats, scaled: Scaled, chain: Chain) -> dict[str, Co
     else:
         split = np.ascontiguousarray(values[~exact]).view(np.uint8).reshape(-1, 8).T.tobytes()
         doubles, deltas = CodedColumn(split, Encoding.BYTE_STREAM_SPLIT, ~exact), chain.deltas[exact]
-    packed = CodedColumn(delta_packed(deltas), Encoding.DELTA_BINARY_PACKED, True if exact is None else exact)
+    packed = _delta_column(deltas, True if exact is None else exact, is_small=is_small)
     return {"value": doubles, "delta": packed}
 
 

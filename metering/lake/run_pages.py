@@ -24,6 +24,7 @@ _OPTIONAL, _ZSTD = 1, 6
 _PLAIN, _RLE, _RLE_DICTIONARY = 0, 3, 8
 _DATA_PAGE, _DICTIONARY_PAGE = 0, 2
 _CREATOR = b"byoc"
+_FAST, _THOROUGH = 1, 12  # of zstd; the latter for pages that are small, as they are by run
 
 
 class Encoding(IntEnum):
@@ -82,13 +83,15 @@ class RunColumn:
 class CodedColumn:
     """A column of one row group: `content` are the values of the rows that are not null, in `encoding`.
 
-    `present`: which rows are not null; a single value stands for all of them.
+    `present`: which rows are not null; a single value stands for all of them. `other`: the same values laid out
+    otherwise in the same encoding; what is smaller once compressed is kept.
     """
 
     content: bytes
     encoding: Encoding
     present: Bools | bool
     bounds: tuple[bytes, bytes] | None = None
+    other: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +112,8 @@ class RunFile:
     def __init__(self, columns: Sequence[Column], level: int) -> None:
         self._columns = columns
         self._compressor = zstandard.ZstdCompressor(level=level)
+        self._fast = zstandard.ZstdCompressor(level=_FAST)
+        self._thorough = zstandard.ZstdCompressor(level=level if level <= _FAST else _THOROUGH)
         self._parts: list[bytes] = [MAGIC]
         self._end = len(MAGIC)
         self._groups: list[Coded] = []
@@ -175,7 +180,8 @@ class RunFile:
     def _coded(self, column: CodedColumn, rows: int) -> _Chunk:
         levels, nulls = _levels(column.present, rows)
         head = struct(f1=i32(rows), f2=i32(int(column.encoding)), f3=i32(_RLE), f4=i32(_RLE))
-        page, size = self._page(_DATA_PAGE, levels + column.content, f5=head)
+        raw, coded = self._smaller(levels + column.content, None if column.other is None else levels + column.other)
+        page, size = _framed(_DATA_PAGE, raw, coded, f5=head)
         statistics = None if column.bounds is None else _statistics(column.bounds, nulls)
         return _Chunk(page, size, (_RLE, int(column.encoding)), 0, None, statistics)
 
@@ -185,20 +191,30 @@ class RunFile:
         levels, _ = _levels(True, rows)
         data = levels + bytes((width,)) + _hybrid(column, (width + 7) // 8)
         head = struct(f1=i32(count), f2=i32(_PLAIN))
-        dictionary, size = self._page(_DICTIONARY_PAGE, column.distinct, f7=head)
+        dictionary, size = _framed(
+            _DICTIONARY_PAGE, column.distinct, self._thorough.compress(column.distinct), f7=head
+        )
         head = struct(f1=i32(rows), f2=i32(_RLE_DICTIONARY), f3=i32(_RLE), f4=i32(_RLE))
-        page, more = self._page(_DATA_PAGE, data, f5=head)
+        page, more = _framed(_DATA_PAGE, data, self._thorough.compress(data), f5=head)
         bounds = column.bounds
         statistics = None if bounds is None else _statistics(bounds, 0)
         return _Chunk(
             dictionary + page, size + more, (_PLAIN, _RLE, _RLE_DICTIONARY), len(dictionary), 0, statistics
         )
 
-    def _page(self, kind: int, raw: bytes, **head: Coded) -> tuple[bytes, int]:
-        """A page with its header, and its size uncompressed."""
-        coded = self._compressor.compress(raw)
-        header = struct(f1=i32(kind), f2=i32(len(raw)), f3=i32(len(coded)), **head).content
-        return header + coded, len(header) + len(raw)
+    def _smaller(self, raw: bytes, other: bytes | None) -> tuple[bytes, bytes]:
+        """Which of two contents is smaller compressed, and that."""
+        found = raw, self._compressor.compress(raw)
+        if other is None:
+            return found
+        # Octets that do not come again are smaller at the lowest level: the others look for what is not there.
+        tried = (other, self._compressor.compress(other)), (other, self._fast.compress(other))
+        return min((found, *tried), key=lambda each: len(each[1]))
+
+
+def _framed(kind: int, raw: bytes, coded: bytes, **head: Coded) -> tuple[bytes, int]:
+    header = struct(f1=i32(kind), f2=i32(len(raw)), f3=i32(len(coded)), **head).content
+    return header + coded, len(header) + len(raw)
 
 
 def _levels(present: Bools | bool, rows: int) -> tuple[bytes, int]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from metering.lake import native
-from metering.lake.delta_pages import delta_packed, packed_by_pyarrow
+from metering.lake.delta_pages import aligned_by_numpy, delta_aligned, delta_packed, packed_by_pyarrow
 from metering.lake.rows import Floats, Integers
+from metering.lake.run_pages import CodedColumn, Column, Encoding, Physical, RunFile
 from metering.lake.turning import turn
 
 needs_kernel = pytest.mark.skipif(native.turn is None, reason="the package was built without a C compiler")
@@ -40,6 +43,22 @@ def integers() -> st.SearchStrategy[list[int]]:
 def test_integers_are_packed_as_pyarrow_packs_them(values: list[int]) -> None:
     array = np.array(values, np.int64)
     assert delta_packed(array) == packed_by_pyarrow(array)
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=integers())
+@example(values=[SMALLEST, GREATEST, SMALLEST, 0, GREATEST])
+@example(values=[7] * 300)
+@example(values=[15_000 * row + row % 7 for row in range(300)])
+@example(values=np.cumsum([(0, 255, -128)[row % 3] for row in range(300)]).tolist())
+@example(values=np.cumsum([(0, -129, 127)[row % 3] for row in range(300)]).tolist())
+def test_aligned_integers_are_the_same_by_kernel_and_numpy_and_are_read_back(values: list[int]) -> None:
+    array = np.array(values, np.int64)
+    content = aligned_by_numpy(array)
+    assert delta_aligned(array) == content
+    file = RunFile([Column("x", Physical.INT64)], 1)
+    file.add(len(values), {"x": CodedColumn(content, Encoding.DELTA_BINARY_PACKED, True)})
+    assert pq.read_table(pa.BufferReader(file.content())).column("x").to_pylist() == values
 
 
 @pytest.mark.parametrize("rows", [0, 1, 31, 33, 100])

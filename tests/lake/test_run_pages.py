@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metering.lake.parquet import write_samples
+from metering.lake.parquet import FRESH_LEVEL, MERGED_LEVEL, write_samples
 from metering.lake.rows import Runs
 from tests.lake.setting import ACME, T0
 
@@ -49,17 +49,32 @@ def test_pyarrow_reads_each_row_of_each_run(counts: list[int], row_group_rows: i
     assert set(table.column("scale").to_pylist()) == {0}
 
 
+@pytest.mark.parametrize("level", [FRESH_LEVEL, MERGED_LEVEL])
 @pytest.mark.parametrize("series", [1, 2, 255, 256, 257, 70_000])
-def test_duckdb_reads_the_same(tmp_path: Path, series: int) -> None:
+def test_duckdb_reads_the_same(tmp_path: Path, series: int, level: int) -> None:
     runs = runs_of([2] * series)
     path = tmp_path / "samples.parquet"
-    path.write_bytes(write_samples(runs, DAY, ACME, 1_000_000))
+    path.write_bytes(write_samples(runs, DAY, ACME, 1_000_000, level=level))
     found: Any = duckdb.sql(
         "SELECT count(*), count(DISTINCT series_id), sum(reference + delta), min(timestamp_ms), max(tenant), "
         f"sum(epoch_ms(day)) FROM '{path}' WHERE value IS NULL AND scale = 0"
     )
     total = float(runs.values.sum())
     assert found.fetchall() == [(2 * series, series, total, T0, str(ACME), 2 * series * T0)]
+
+
+def test_merged_files_have_the_layout_that_is_smaller_and_duckdb_reads_it(tmp_path: Path) -> None:
+    generator = np.random.default_rng(5)
+    runs = replace(runs_of([480] * 20), values=np.cumsum(generator.poisson(20, 9600)).astype(np.float64))
+    runs = replace(runs, timestamps_ms=runs.timestamps_ms + np.tile(15_000 * np.arange(480), 20))
+    sizes = []
+    for level in (FRESH_LEVEL, MERGED_LEVEL):
+        path = tmp_path / f"{level}.parquet"
+        path.write_bytes(write_samples(runs, DAY, ACME, 10_000, level=level))
+        found: Any = duckdb.sql(f"SELECT timestamp_ms, reference + delta FROM '{path}'")
+        assert found.fetchall() == [*zip(runs.timestamps_ms.tolist(), runs.values.tolist(), strict=True)]
+        sizes.append(pq.read_metadata(path).row_group(0).column(6).total_compressed_size)
+    assert sizes[1] < 0.9 * sizes[0]
 
 
 def test_every_row_group_says_what_is_in_it() -> None:

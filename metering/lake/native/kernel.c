@@ -10,10 +10,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#define BLOCK 256 /* as Arrow has it for 64 bits */
+#define MOST_BLOCK 256
 #define MINIS 4
-#define MINI (BLOCK / MINIS)
 #define MOST_VARINT 10
+#ifdef __GNUC__
+#define INLINED static inline __attribute__((always_inline)) /* so that each shape has code of its own */
+#else
+#define INLINED static inline
+#endif
 #define TILE_ROWS 32
 #define TILE_TIMES 16
 
@@ -119,14 +123,42 @@ static uint64_t zigzag(int64_t value) { return ((uint64_t)value << 1) ^ (uint64_
 
 static int width_of(uint64_t bits) { return bits ? 64 - __builtin_clzll(bits) : 0; }
 
-/* MINI values of `width` bits each, the lowest bit first: 8 * width bytes. */
-static uint8_t *put_mini(uint8_t *out, const uint64_t *values, int width)
+/* How differences are laid out. Tight: as Arrow has it for 64 bits. Aligned: in small blocks of whole octets and
+ * simple fractions of them, counted from the same places, so that what compresses afterwards sees equal octets. */
+typedef struct {
+    int block;
+    int mini;
+    int is_aligned;
+} Shape;
+
+static const Shape TIGHT = {256, 64, 0}, ALIGNED = {128, 32, 1};
+#define STEP 128 /* aligned offsets count from a multiple of this, where an octet holds them then */
+
+INLINED int width_in(const Shape *shape, uint64_t bits)
+{
+    int width = width_of(bits);
+    if (!shape->is_aligned || width <= 2)
+        return width;
+    return width <= 4 ? 4 : (width + 7) & ~7;
+}
+
+/* What offsets of a block are counted from; at most the least difference. */
+INLINED int64_t base_of(const Shape *shape, int64_t least, int64_t most)
+{
+    int64_t anchor = least & ~(int64_t)(STEP - 1);
+    if (shape->is_aligned && least != most && (uint64_t)most - (uint64_t)anchor < 256)
+        return anchor;
+    return least;
+}
+
+/* `count` values, a multiple of 32, of `width` bits each, the lowest bit first. Up to 7 bytes beyond are touched. */
+INLINED uint8_t *put_mini(uint8_t *out, const uint64_t *values, int count, int width)
 {
     uint64_t held = 0;
     int bits = 0;
     if (width == 0)
         return out;
-    for (int i = 0; i < MINI; i++) {
+    for (int i = 0; i < count; i++) {
         held |= values[i] << bits; /* bits < 64 */
         if (bits + width >= 64) {
             memcpy(out, &held, 8);
@@ -136,65 +168,71 @@ static uint8_t *put_mini(uint8_t *out, const uint64_t *values, int width)
         } else
             bits += width;
     }
-    return out; /* nothing is held: MINI * width bits are whole words */
+    memcpy(out, &held, 8);
+    return out + bits / 8;
 }
 
-/* A block of at most BLOCK differences; what is missing of it is not stored. */
-static uint8_t *put_block(uint8_t *out, int64_t *steps, int count)
+/* A block of at most `shape->block` differences; what is missing of it is not stored. */
+INLINED uint8_t *put_block(const Shape *shape, uint8_t *out, int64_t *steps, int count)
 {
-    uint64_t offsets[BLOCK], any[MINIS] = {0};
-    int64_t least = steps[0];
-    for (int i = 1; i < count; i++)
+    uint64_t offsets[MOST_BLOCK], any[MINIS] = {0};
+    int64_t least = steps[0], most = steps[0];
+    for (int i = 1; i < count; i++) {
         least = steps[i] < least ? steps[i] : least;
-    for (int i = 0; i < BLOCK; i++)
-        offsets[i] = i < count ? (uint64_t)steps[i] - (uint64_t)least : 0;
-    out = put_varint(out, zigzag(least));
+        most = steps[i] > most ? steps[i] : most;
+    }
+    int64_t base = base_of(shape, least, most);
+    for (int i = 0; i < shape->block; i++)
+        offsets[i] = i < count ? (uint64_t)steps[i] - (uint64_t)base : 0;
+    out = put_varint(out, zigzag(base));
     uint8_t *widths = out;
     out += MINIS;
     for (int mini = 0; mini < MINIS; mini++) {
-        for (int i = 0; i < MINI; i++)
-            any[mini] |= offsets[mini * MINI + i];
-        widths[mini] = (uint8_t)width_of(any[mini]);
+        for (int i = 0; i < shape->mini; i++)
+            any[mini] |= offsets[mini * shape->mini + i];
+        widths[mini] = (uint8_t)width_in(shape, any[mini]);
     }
-    for (int mini = 0; mini * MINI < count; mini++)
-        out = put_mini(out, offsets + mini * MINI, widths[mini]);
+    for (int mini = 0; mini * shape->mini < count; mini++)
+        out = put_mini(out, offsets + mini * shape->mini, shape->mini, widths[mini]);
     return out;
 }
 
-static size_t most_packed(size_t count)
+static size_t most_packed(const Shape *shape, size_t count)
 {
-    return 4 * MOST_VARINT + (count / BLOCK + 1) * (MOST_VARINT + MINIS + BLOCK * 8) + 8;
+    size_t block = (size_t)shape->block;
+    return 4 * MOST_VARINT + (count / block + 1) * (MOST_VARINT + MINIS + block * 8) + 8;
 }
 
-static size_t pack(const int64_t *values, size_t count, uint8_t *start)
+INLINED size_t pack(const Shape *shape, const int64_t *values, size_t count, uint8_t *start)
 {
-    int64_t steps[BLOCK];
-    uint8_t *out = put_varint(start, BLOCK);
+    int64_t steps[MOST_BLOCK];
+    size_t block = (size_t)shape->block;
+    uint8_t *out = put_varint(start, block);
     out = put_varint(out, MINIS);
     out = put_varint(out, count);
     out = put_varint(out, zigzag(count ? values[0] : 0));
-    for (size_t first = 1; first < count; first += BLOCK) {
-        size_t some = count - first < BLOCK ? count - first : BLOCK;
+    for (size_t first = 1; first < count; first += block) {
+        size_t some = count - first < block ? count - first : block;
         for (size_t i = 0; i < some; i++) /* may wrap around, as the reader's sum does */
             steps[i] = (int64_t)((uint64_t)values[first + i] - (uint64_t)values[first + i - 1]);
-        out = put_block(out, steps, (int)some);
+        out = put_block(shape, out, steps, (int)some);
     }
     return (size_t)(out - start);
 }
 
-static PyObject *delta_packed(PyObject *Py_UNUSED(module), PyObject *object)
+static PyObject *packed(const Shape *shape, PyObject *object)
 {
     Py_buffer values;
     if (take(object, &values, PyBUF_SIMPLE, "values") < 0)
         return NULL;
     size_t count = (size_t)values.len / 8, size = 0;
     PyObject *answer = NULL;
-    uint8_t *room = PyMem_Malloc(most_packed(count));
+    uint8_t *room = PyMem_Malloc(most_packed(shape, count));
     if (room == NULL)
         PyErr_NoMemory();
     else {
         Py_BEGIN_ALLOW_THREADS;
-        size = pack(values.buf, count, room);
+        size = shape->is_aligned ? pack(&ALIGNED, values.buf, count, room) : pack(&TIGHT, values.buf, count, room);
         Py_END_ALLOW_THREADS;
         answer = PyBytes_FromStringAndSize((const char *)room, (Py_ssize_t)size);
     }
@@ -203,10 +241,15 @@ static PyObject *delta_packed(PyObject *Py_UNUSED(module), PyObject *object)
     return answer;
 }
 
+static PyObject *delta_packed(PyObject *Py_UNUSED(module), PyObject *object) { return packed(&TIGHT, object); }
+
+static PyObject *delta_aligned(PyObject *Py_UNUSED(module), PyObject *object) { return packed(&ALIGNED, object); }
+
 /* --- the module ------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef METHODS[] = {{"turn", turn, METH_VARARGS, NULL},
                                 {"delta_packed", delta_packed, METH_O, NULL},
+                                {"delta_aligned", delta_aligned, METH_O, NULL},
                                 {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, METHODS, NULL, NULL, NULL, NULL};
