@@ -21,9 +21,9 @@ from metering.lake.thrift import Coded, binary, i32, i64, listed, struct, varint
 
 MAGIC = b"PAR1"
 _OPTIONAL, _ZSTD = 1, 6
-_PLAIN, _RLE, _RLE_DICTIONARY = 0, 3, 8
-_DATA_PAGE, _DICTIONARY_PAGE = 0, 2
-_CREATOR = b"byoc"
+PLAIN, RLE, RLE_DICTIONARY = 0, 3, 8
+DATA_PAGE, DICTIONARY_PAGE = 0, 2
+CREATOR = b"byoc"
 _FAST, _THOROUGH = 1, 12  # of zstd; the latter for pages that are small, as they are by run
 
 
@@ -148,7 +148,7 @@ class RunFile:
             f2=listed([root, *(column.element() for column in self._columns)]),
             f3=i64(self._rows),
             f4=listed(self._groups) if self._groups else Coded(9, b"\x0c"),
-            f6=binary(_CREATOR),
+            f6=binary(CREATOR),
             f7=listed([struct(f1=struct())] * len(self._columns)),
         ).content
         return b"".join([*self._parts, footer, len(footer).to_bytes(4, "little"), MAGIC])
@@ -179,27 +179,27 @@ class RunFile:
 
     def _coded(self, column: CodedColumn, rows: int) -> _Chunk:
         levels, nulls = _levels(column.present, rows)
-        head = struct(f1=i32(rows), f2=i32(int(column.encoding)), f3=i32(_RLE), f4=i32(_RLE))
+        head = struct(f1=i32(rows), f2=i32(int(column.encoding)), f3=i32(RLE), f4=i32(RLE))
         raw, coded = self._smaller(levels + column.content, None if column.other is None else levels + column.other)
-        page, size = _framed(_DATA_PAGE, raw, coded, f5=head)
+        page, size = _framed(DATA_PAGE, raw, coded, f5=head)
         statistics = None if column.bounds is None else _statistics(column.bounds, nulls)
-        return _Chunk(page, size, (_RLE, int(column.encoding)), 0, None, statistics)
+        return _Chunk(page, size, (RLE, int(column.encoding)), 0, None, statistics)
 
     def _by_run(self, column: RunColumn, rows: int) -> _Chunk:
         count = int(column.numbers.max()) + 1
         width = max(1, (count - 1).bit_length())
         levels, _ = _levels(True, rows)
         data = levels + bytes((width,)) + _hybrid(column, (width + 7) // 8)
-        head = struct(f1=i32(count), f2=i32(_PLAIN))
+        head = struct(f1=i32(count), f2=i32(PLAIN))
         dictionary, size = _framed(
-            _DICTIONARY_PAGE, column.distinct, self._thorough.compress(column.distinct), f7=head
+            DICTIONARY_PAGE, column.distinct, self._thorough.compress(column.distinct), f7=head
         )
-        head = struct(f1=i32(rows), f2=i32(_RLE_DICTIONARY), f3=i32(_RLE), f4=i32(_RLE))
-        page, more = _framed(_DATA_PAGE, data, self._thorough.compress(data), f5=head)
+        head = struct(f1=i32(rows), f2=i32(RLE_DICTIONARY), f3=i32(RLE), f4=i32(RLE))
+        page, more = _framed(DATA_PAGE, data, self._thorough.compress(data), f5=head)
         bounds = column.bounds
         statistics = None if bounds is None else _statistics(bounds, 0)
         return _Chunk(
-            dictionary + page, size + more, (_PLAIN, _RLE, _RLE_DICTIONARY), len(dictionary), 0, statistics
+            dictionary + page, size + more, (PLAIN, RLE, RLE_DICTIONARY), len(dictionary), 0, statistics
         )
 
     def _smaller(self, raw: bytes, other: bytes | None) -> tuple[bytes, bytes]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from kernel.window import Window
 from metering.lake.rows import Integers
@@ -37,18 +36,6 @@ class FileRuns:
         counts = np.diff(ends, prepend=0)
         kept = counts > 0
         return FileRuns(self.slots[kept], counts[kept], self.timestamps_ms[rows], self.values.take(rows))
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesRuns:
-    """What a window holds: the series (see `Lake.series`), and their rows file by file.
-
-    Rows of one series may stand in several files and overlap, and one (series, time) may occur twice.
-    """
-
-    series: pa.Table
-    files: Sequence[FileRuns]
-    snapshot_id: int | None = None  # of the lake that was read
 
 
 def row_order(files: Sequence[FileRuns]) -> Integers | slice | None:

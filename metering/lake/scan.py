@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,19 +10,18 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyiceberg import expressions
-from pyiceberg.table import Table
 
 from kernel.window import DAY_MS, Window
 from metering.lake.errors import LakeDamaged
-from metering.lake.merging import id_bytes, run_starts
+from metering.lake.file_reader import FileReader
+from metering.lake.merging import id_bytes
 from metering.lake.ordering import sort_order
-from metering.lake.rows import Bools, Floats, Ids, Integers
-from metering.lake.runs import FileRuns, SeriesRuns, row_order
+from metering.lake.rows import Bools, Floats, Integers
+from metering.lake.runs import FileRuns, row_order
 from metering.lake.scaled import Scales
 from metering.lake.series_table import read_series
-from metering.lake.stored_values import StoredValues, read_columns
+from metering.lake.steady import SteadySeries
 from metering.lake.tables import SamplesState, Tables, translated_errors
 
 T = TypeVar("T")
@@ -143,23 +142,36 @@ def _samples_filter(request: ScanRequest) -> Any:
     return _on.And(tenant, *days, *times)
 
 
-def scan_runs(tables: Tables, request: ScanRequest) -> SeriesRuns:
-    """The rows asked for as the files hold them now. Blocks. Raises LakeUnavailable, LakeDamaged."""
+def scan_steady(tables: Tables, request: ScanRequest, limit_ms: int) -> SteadySeries:
+    """What a window holds, file by file, as stretches of equal values; see `SteadyRuns`. Raises as above."""
     state = tables.samples()
     series = read_series(tables, request.organization, request.names, request.project)
     with translated_errors("reading samples"):
-        reader = _FileReader(state.table, id_bytes(series.column("series_id")), request)
-        return SeriesRuns(series, _read_all(reader.runs, state, request), state.snapshot_id)
+        reader = _reader(state, series, request)
+        planned = plan_files(state, request)
+        files = _each(lambda file: reader.steady(file.file_path, limit_ms), planned)
+
+    def rows_of(slots: Integers) -> list[FileRuns]:
+        with translated_errors("reading samples"):
+            again = reader.of_slots(slots)
+            return _each(lambda file: again.runs(file.file_path), planned)
+
+    return SteadySeries(series, files, rows_of, state.snapshot_id)
 
 
-def _read_all(read: Callable[[Any], T], state: SamplesState, request: ScanRequest) -> list[T]:
+def _each(read: Callable[[Any], T], files: Sequence[Any]) -> list[T]:
     with ThreadPoolExecutor(_THREADS, "lake-scan") as pool:
-        return list(pool.map(read, plan_files(state, request)))
+        return list(pool.map(read, files))
+
+
+def _reader(state: SamplesState, series: pa.Table, request: ScanRequest) -> FileReader:
+    ids = id_bytes(series.column("series_id"))
+    return FileReader(state.table.io, ids, request.reach, must_know_all=request.names is None)
 
 
 def _read_samples(state: SamplesState, series: pa.Table, request: ScanRequest) -> Samples:
-    reader = _FileReader(state.table, id_bytes(series.column("series_id")), request)
-    files = _read_all(reader.runs, state, request)
+    reader = _reader(state, series, request)
+    files = _each(lambda file: reader.runs(file.file_path), plan_files(state, request))
     if not files:
         nothing = np.empty(0, np.int64)
         scaled = (nothing, nothing.astype(np.int8)) if request.as_integers else ()
@@ -172,49 +184,6 @@ def _read_samples(state: SamplesState, series: pa.Table, request: ScanRequest) -
 def _samples(runs: FileRuns, request: ScanRequest) -> Samples:
     scaled = runs.values.as_integers(runs.counts) if request.as_integers else ()
     return Samples(np.repeat(runs.slots, runs.counts), runs.timestamps_ms, runs.values.values(), *scaled)
-
-
-class _FileReader:
-    def __init__(self, table: Table, ids: Ids, request: ScanRequest) -> None:
-        self._io = table.io
-        self._slots: Mapping[bytes, int] = {each.tobytes(): slot for slot, each in enumerate(ids)}
-        self._bounds = (ids[0].tobytes(), ids[-1].tobytes()) if len(ids) else (b"", b"")
-        self._request = request
-        self._must_know_all = request.names is None
-
-    def runs(self, file: Any) -> FileRuns:
-        with self._io.new_input(file.file_path).open() as stream:
-            source: Any = stream
-            parquet = pq.ParquetFile(source)
-            groups = [index for index in range(parquet.num_row_groups) if self._may_hold(parquet, index)]
-            table = read_columns(parquet, groups)
-        times = table.column("timestamp_ms").to_numpy()
-        ids = id_bytes(table.column("series_id"))
-        starts = run_starts(ids)
-        counts = np.diff(np.append(starts, len(ids)))
-        slots = self._slots_of(ids[starts], file.file_path)
-        return FileRuns(slots, counts, times, StoredValues.of(table)).within(self._request.reach)
-
-    def _may_hold(self, parquet: pq.ParquetFile, index: int) -> bool:
-        group = parquet.metadata.row_group(index)
-        ids: Any = group.column(0).statistics
-        times: Any = group.column(1).statistics
-        reach, (lowest, highest) = self._request.reach, self._bounds
-        if (
-            times is not None
-            and times.has_min_max
-            and not (times.min < reach.end_ms and times.max >= reach.start_ms)
-        ):
-            return False
-        if self._must_know_all or ids is None or not ids.has_min_max:
-            return True
-        return bool(ids.min <= highest and ids.max >= lowest)
-
-    def _slots_of(self, ids: Ids, path: str) -> Integers:
-        found = [self._slots.get(each.tobytes(), -1) for each in ids]
-        if self._must_know_all and -1 in found:
-            raise LakeDamaged(f"{path} holds samples of a series that the series table does not know")
-        return np.asarray(found, np.int64)
 
 
 def _keep_carry_in(samples: Samples, start_ms: int) -> Bools:

@@ -61,6 +61,31 @@ class StoredValues:
             None if self.is_integer is None else self.is_integer[rows],
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[StoredValues]) -> StoredValues:
+        """One after the other."""
+        nothing = np.empty(0, np.int64)
+        parts = [part for part in parts if part.count]
+        if all(part.doubles is None for part in parts):
+            integers = np.concatenate([nothing, *(part.integers for part in parts)])
+            return cls(None, integers, np.concatenate([nothing.astype(np.int8), *(p.scales for p in parts)]), None)
+        spread = [part.spread() for part in parts]
+        return cls(*(np.concatenate(column) for column in zip(*spread, strict=True)))
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.integers if self.doubles is None else self.doubles)
+
+    def spread(self) -> tuple[Floats, Integers, Scales, Bools]:
+        """All four columns."""
+        if self.doubles is None:
+            return np.zeros(self.count), self.integers, self.scales, np.ones(self.count, np.bool_)
+        if self.is_integer is not None:
+            return self.doubles, self.integers, self.scales, self.is_integer
+        nothing = np.zeros(self.count, np.int64)
+        return self.doubles, nothing, nothing.astype(np.int8), np.zeros(self.count, np.bool_)
+
     def as_integers(self, counts: Integers) -> tuple[Integers, Scales]:
         """The integers by row, and their scales: -1 where the value is no such decimal. `counts`: rows of runs."""
         if self.doubles is not None and self.is_integer is None:

@@ -1,4 +1,4 @@
-"""The little of Thrift's compact protocol that a Parquet footer and page header take; writing alone.
+"""The little of Thrift's compact protocol that a Parquet footer and page header take.
 
 Source: thrift/doc/specs/thrift-compact-protocol.md of Apache Thrift.
 """
@@ -69,3 +69,40 @@ def struct(**fields: Coded | None) -> Coded:
         parts += [head, value.content]
         last = number
     return Coded(_STRUCT, b"".join(parts) + b"\0")
+
+
+Integers = dict[int, "int | Integers"]
+
+
+def read_integers(content: bytes, at: int, depth: int = 1) -> tuple[Integers, int]:
+    """The integers of the struct that begins there, by number of their field, and where it ends.
+
+    Structs in it are read so too, `depth` of them in each other.
+    Raises ValueError for any other type, IndexError where the bytes end too early.
+    """
+    found: Integers = {}
+    number = 0
+    while content[at]:
+        step, kind = content[at] >> 4, content[at] & 15
+        at += 1
+        if step:
+            number += step
+        else:
+            number, at = _zigzag(content, at)
+        if kind in (_I32, _I64):
+            found[number], at = _zigzag(content, at)
+        elif kind == _STRUCT and depth:
+            found[number], at = read_integers(content, at, depth - 1)
+        else:
+            raise ValueError(f"field {number} is of type {kind}")
+    return found, at + 1
+
+
+def _zigzag(content: bytes, at: int) -> tuple[int, int]:
+    coded = shift = 0
+    while content[at] > 127:
+        coded |= (content[at] & 127) << shift
+        shift += 7
+        at += 1
+    coded |= content[at] << shift
+    return (coded >> 1) ^ -(coded & 1), at + 1

@@ -14,7 +14,7 @@ from kernel.ids import OrganizationId
 from kernel.window import Window
 from metering.lake.api import Lake
 from metering.lake.positions import file_sha256
-from metering.lake.scan import ScanRequest, plan_files, scan_runs
+from metering.lake.scan import ScanRequest, plan_files, scan_steady
 from metering.lake.tables import SamplesState, translated_errors
 from metering.usage.closer import SampleFile
 from metering.usage.meter import TARGET_UP, GaugeMeter
@@ -39,7 +39,9 @@ class LakeSource:
         self, organization: OrganizationId, window: Window, meter: GaugeMeter, limit_ms: int
     ) -> GaugeReading:
         request = ScanRequest(organization, window, (meter.metric, TARGET_UP))
-        return await asyncio.to_thread(lambda: read_gauges(scan_runs(self._lake.tables, request), meter, limit_ms))
+        return await asyncio.to_thread(
+            lambda: read_gauges(scan_steady(self._lake.tables, request, limit_ms), meter, limit_ms)
+        )
 
     async def scan(self, organization: OrganizationId, window: Window, names: Sequence[str]) -> pa.Table:
         return await self._lake.scan(organization, window, names)

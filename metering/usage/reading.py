@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from kernel.errors import InvalidInput
 from kernel.ids import ClusterId, CollectorId, ProjectId, parse_id
-from metering.lake.runs import FileRuns, SeriesRuns
+from metering.lake.runs import FileRuns
+from metering.lake.steady import SteadyRuns, SteadySeries, steady_series
 from metering.lake.stored_values import StoredValues
 from metering.record import STALE_NAN_BITS, LabelSet, parse_canonical_labels
 from metering.usage.levels import (
@@ -67,19 +67,22 @@ class GaugeReading:
         return GaugeReading(tuple(numbers), Segments.joined([moved, self.segments]), self.snapshot_id)
 
 
-def read_gauges(found: SeriesRuns, meter: GaugeMeter, limit_ms: int) -> GaugeReading:
-    """What the meter counts of the runs. Order and duplicates of their rows change nothing."""
+def read_gauges(found: SteadySeries, meter: GaugeMeter, limit_ms: int) -> GaugeReading:
+    """What the meter counts of the stretches, which are made with the same limit.
+
+    Order and duplicates of the rows change nothing.
+    """
     known = _Known.of(found.series, meter)
-    parts = [_segments(file, known.number_of, meter.scale, limit_ms) for file in found.files]
+    parts = [_segments(file, known.number_of, meter.scale) for file in found.files]
     segments = Segments.joined(parts)
     tangled = segments.overlaps()
     if len(tangled):
         apart = segments.take(~np.isin(segments.series, tangled))
         slots = known.slots[tangled]
-        rows, times, values = _rows(found.files, slots)
+        rows, times, values = _rows(found.rows_of(slots), slots)
         mended = segments_of(known.number_of[rows], times, _levels(values, meter.scale), limit_ms)
         segments = Segments.joined([apart, mended])
-    return GaugeReading(known.series, _marked(segments, known, found.files), found.snapshot_id)
+    return GaugeReading(known.series, _marked(segments, known, found.rows_of), found.snapshot_id)
 
 
 def read_samples(
@@ -92,7 +95,8 @@ def read_samples(
     found, counts = np.unique(slots, return_counts=True)
     nothing = np.empty(0, np.int64)
     stored = StoredValues(values, nothing, nothing.astype(np.int8), None)
-    return read_gauges(SeriesRuns(series, [FileRuns(found, counts, times_ms, stored)]), meter, limit_ms)
+    runs = FileRuns(found, counts, times_ms, stored)
+    return read_gauges(steady_series(series, [runs], limit_ms), meter, limit_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,49 +141,15 @@ def _component(project: str, labels: dict[str, str], meter: GaugeMeter) -> Compo
         return None  # no cluster to bill: the series stays in the lake, uncounted
 
 
-def _segments(file: FileRuns, number_of: Int64, scale: int, limit_ms: int) -> Segments:
-    """The counted rows of one file; those out of order or twice make segments that overlap."""
-    times = file.timestamps_ms
-    if not len(times):
-        return Segments.none()
-    run_starts = np.cumsum(file.counts) - file.counts
-    keys, kinds = _comparable(file)
-    # One comparison for both ends: a step below 1 is far above every limit when it is read without a sign.
-    is_first = np.ones(len(times), np.bool_)
-    is_first[1:] = (times[1:] - times[:-1] - 1).view(np.uint64) >= np.uint64(limit_ms)
-    for column in (keys, kinds):
-        if column is not None:
-            is_first[1:] |= column[1:] != column[:-1]
-    is_first[run_starts] = True
-    doubles = file.values.doubles
-    if doubles is not None:
-        unordered = np.isnan(doubles)  # a marker is a row of its own, and so is what follows it
-        is_first |= unordered
-        is_first[1:] |= unordered[:-1]
-    first = np.flatnonzero(is_first)
-    last = np.append(first[1:], len(times)) - 1
-    series = number_of[file.slots[np.searchsorted(run_starts, first, side="right") - 1]]
-    counted = series >= 0
-    first, last, series = first[counted], last[counted], series[counted]
-    return Segments(series, times[first], times[last], _stored_levels(file, first, scale))
+def _segments(file: SteadyRuns, number_of: Int64, scale: int) -> Segments:
+    """The counted stretches of one file; rows out of order or twice make segments that overlap."""
+    series = number_of[file.slots]
+    counted = np.flatnonzero(series >= 0)
+    levels = _stored_levels(file.values.take(counted), scale)
+    return Segments(series[counted], file.first_ms[counted], file.last_ms[counted], levels)
 
 
-def _comparable(file: FileRuns) -> tuple[Int64, Any]:
-    """Two columns that are equal in neighbouring rows exactly if their values are stored alike."""
-    stored = file.values
-    if stored.doubles is None:
-        scales = stored.scales
-        return stored.integers, scales if len(scales) and scales.min() != scales.max() else None
-    bits = stored.doubles.view(np.int64)
-    if stored.is_integer is None:
-        return bits, None
-    return np.where(stored.is_integer, stored.integers, bits), np.where(
-        stored.is_integer, stored.scales, np.int8(-1)
-    )
-
-
-def _stored_levels(file: FileRuns, rows: Int64, scale: int) -> Int64:
-    found = file.values.take(rows)
+def _stored_levels(found: StoredValues, scale: int) -> Int64:
     if found.doubles is None:
         return levels_of_integers(found.integers, found.scales, scale)
     levels = _levels(found.doubles, scale)
@@ -213,7 +183,7 @@ def _rows(files: Sequence[FileRuns], slots: Int64, times_ms: Int64 | None = None
     return which[kept], times[kept], values[kept]
 
 
-def _marked(segments: Segments, known: _Known, files: Sequence[FileRuns]) -> Segments:
+def _marked(segments: Segments, known: _Known, rows_of: Callable[[Int64], Sequence[FileRuns]]) -> Segments:
     """The markers as ENDED where the target was up at that time, NOTHING elsewhere."""
     markers = np.flatnonzero(segments.levels == _MARKER)
     if not len(markers):
@@ -221,7 +191,7 @@ def _marked(segments: Segments, known: _Known, files: Sequence[FileRuns]) -> Seg
     targets = known.targets[known.slots[segments.series[markers]]]
     times = segments.first_ms[markers]
     asked = np.flatnonzero(known.is_up & np.isin(known.targets, targets))
-    slots, up_ms, values = _rows(files, asked, np.unique(times))
+    slots, up_ms, values = _rows(rows_of(asked), asked, np.unique(times))
     alive = values == 1.0
     ended = is_among(targets, times, known.targets[slots[alive]], up_ms[alive])
     levels = segments.levels.copy()

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from kernel.ids import ClusterId, CollectorId, OrganizationId, ProjectId, Tenant
-from metering.lake.runs import FileRuns, SeriesRuns
+from metering.lake.runs import FileRuns
 from metering.lake.scaled import to_scaled
+from metering.lake.steady import steady_series
 from metering.lake.stored_values import StoredValues
 from metering.record import STALE_NAN_BITS, canonical_labels, series_id
 from metering.usage.meter import LICENCE_METER, Component, GaugeMeter
@@ -87,9 +88,8 @@ def reading(rows: Iterable[Row], limit_ms: int, files: int = 1, meter: GaugeMete
     )
     slots = {series: slot for slot, series in enumerate(known)}
     parts = [listed[number::files] for number in range(files)]
-    return read_gauges(
-        SeriesRuns(table, [_file(part, slots, number) for number, part in enumerate(parts)]), meter, limit_ms
-    )
+    runs = [_file(part, slots, number) for number, part in enumerate(parts)]
+    return read_gauges(steady_series(table, runs, limit_ms), meter, limit_ms)
 
 
 def _file(rows: list[Row], slots: dict[tuple[str, tuple[tuple[str, str], ...]], int], number: int) -> FileRuns:

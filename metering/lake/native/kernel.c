@@ -8,6 +8,7 @@
 #include <Python.h>
 
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define MOST_BLOCK 256
@@ -245,11 +246,14 @@ static PyObject *delta_packed(PyObject *Py_UNUSED(module), PyObject *object) { r
 
 static PyObject *delta_aligned(PyObject *Py_UNUSED(module), PyObject *object) { return packed(&ALIGNED, object); }
 
+#include "steady.h"
+
 /* --- the module ------------------------------------------------------------------------------------------------- */
 
 static PyMethodDef METHODS[] = {{"turn", turn, METH_VARARGS, NULL},
                                 {"delta_packed", delta_packed, METH_O, NULL},
                                 {"delta_aligned", delta_aligned, METH_O, NULL},
+                                {"steady", steady, METH_VARARGS, NULL},
                                 {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, METHODS, NULL, NULL, NULL, NULL};
