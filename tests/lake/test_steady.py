@@ -24,7 +24,8 @@ from metering.lake.steady import SteadyRuns
 from metering.record import STALE_NAN_BITS
 from tests.lake.setting import ACME, T0
 
-needs_kernel = pytest.mark.skipif(native.steady is None, reason="the package was built without a C compiler")
+KERNEL = native.steady
+needs_kernel = pytest.mark.skipif(KERNEL is None, reason="the package was built without a C compiler")
 STALE = struct.unpack("<d", struct.pack("<Q", STALE_NAN_BITS))[0]
 LIMIT_MS = 60_000
 DAY = Window(T0, T0 + 86_400_000)
@@ -77,9 +78,9 @@ def listed(found: SteadyRuns) -> tuple[list[Any], list[Any]]:
 
 def must_be_read(*arguments: Any) -> tuple[bytes, bytes]:
     """The kernel, which refuses nothing that the writer has coded."""
-    assert native.steady is not None
+    assert KERNEL is not None
     try:
-        return native.steady(*arguments)
+        return KERNEL(*arguments)
     except ValueError as error:
         raise AssertionError from error
 
