@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from kernel.window import HOUR_MS, Window
 from metering.lake import native
-from metering.lake.coded_groups import coded_group
+from metering.lake.coded_groups import CodedGroup, coded_group
 from metering.lake.file_reader import FileReader
 from metering.lake.parquet import write_samples
 from metering.lake.rows import Ids, Runs
@@ -76,6 +77,13 @@ def listed(found: SteadyRuns) -> tuple[list[Any], list[Any]]:
     )
 
 
+@cache
+def some_group() -> CodedGroup | None:
+    runs = runs_of([[(1.5, 15_000, 300), (STALE, 15_000, 2)], [(2.0, 1, 80), (float("inf"), 60_001, 3)]])
+    content = write_samples(runs, T0 // 86_400_000, ACME, 1_000)
+    return coded_group(io.BytesIO(content), pq.ParquetFile(pa.BufferReader(content)).metadata, 0)
+
+
 def must_be_read(*arguments: Any) -> tuple[bytes, bytes]:
     """The kernel, which refuses nothing that the writer has coded."""
     assert KERNEL is not None
@@ -86,7 +94,7 @@ def must_be_read(*arguments: Any) -> tuple[bytes, bytes]:
 
 
 @needs_kernel
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(series, min_size=1, max_size=5),
     st.sampled_from([1, 100, 100_000]),
@@ -134,12 +142,10 @@ def test_a_file_of_another_writer_is_read_too() -> None:
 
 
 @needs_kernel
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_damaged_pages_are_refused_or_read_within_their_bounds(data: st.DataObject) -> None:
-    runs = runs_of([[(1.5, 15_000, 300), (STALE, 15_000, 2)], [(2.0, 1, 80), (float("inf"), 60_001, 3)]])
-    content = write_samples(runs, T0 // 86_400_000, ACME, 1_000)
-    group = coded_group(io.BytesIO(content), pq.ParquetFile(pa.BufferReader(content)).metadata, 0)
+    group = some_group()
     assert group is not None
     assert native.steady is not None
     parts = [*group.pages, b"\1\1", group.references, group.scales]
