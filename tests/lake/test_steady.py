@@ -19,7 +19,7 @@ from kernel.window import HOUR_MS, Window
 from metering.lake import native
 from metering.lake.coded_groups import CodedGroup, coded_group
 from metering.lake.file_reader import FileReader
-from metering.lake.parquet import write_samples
+from metering.lake.parquet import FRESH_LEVEL, MERGED_LEVEL, write_samples
 from metering.lake.rows import Ids, Runs
 from metering.lake.steady import SteadyRuns
 from metering.record import STALE_NAN_BITS
@@ -78,9 +78,9 @@ def listed(found: SteadyRuns) -> tuple[list[Any], list[Any]]:
 
 
 @cache
-def some_group() -> CodedGroup | None:
+def some_group(level: int) -> CodedGroup | None:
     runs = runs_of([[(1.5, 15_000, 300), (STALE, 15_000, 2)], [(2.0, 1, 80), (float("inf"), 60_001, 3)]])
-    content = write_samples(runs, T0 // 86_400_000, ACME, 1_000)
+    content = write_samples(runs, T0 // 86_400_000, ACME, 1_000, level=level)
     return coded_group(io.BytesIO(content), pq.ParquetFile(pa.BufferReader(content)).metadata, 0)
 
 
@@ -100,12 +100,13 @@ def must_be_read(*arguments: Any) -> tuple[bytes, bytes]:
     st.sampled_from([1, 100, 100_000]),
     st.sets(st.integers(0, 4), min_size=1),
     st.sampled_from([DAY, Window(T0 + 20_000, T0 + 3_600_001), Window(T0 - 9, T0 + 1)]),
+    st.sampled_from([FRESH_LEVEL, MERGED_LEVEL]),
 )
 def test_the_kernel_finds_what_numpy_finds(
-    each: list[list[tuple[float, int, int]]], rows: int, wanted: set[int], reach: Window
+    each: list[list[tuple[float, int, int]]], rows: int, wanted: set[int], reach: Window, level: int
 ) -> None:
     runs = runs_of(each)
-    content = write_samples(runs, T0 // 86_400_000, ACME, rows)
+    content = write_samples(runs, T0 // 86_400_000, ACME, rows, level=level)
     ids = runs.ids[sorted(slot for slot in wanted if slot < len(runs.ids))]
     found = read(content, ids, reach, must_be_read)
     expected = read(content, ids, reach, None)
@@ -145,7 +146,7 @@ def test_a_file_of_another_writer_is_read_too() -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_damaged_pages_are_refused_or_read_within_their_bounds(data: st.DataObject) -> None:
-    group = some_group()
+    group = some_group(data.draw(st.sampled_from([FRESH_LEVEL, MERGED_LEVEL])))
     assert group is not None
     assert native.steady is not None
     parts = [*group.pages, b"\1\1", group.references, group.scales]
