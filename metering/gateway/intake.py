@@ -8,9 +8,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -21,10 +21,11 @@ from kernel.log import LogUnavailable, LogWriter, Position, Record, RecordTooLar
 from metering.gateway.answers import Busy
 from metering.gateway.metrics import GatewayMetrics
 from metering.gateway.settings import GatewaySettings
-from metering.gateway.tenants import TenantState
+from metering.gateway.tenants import Kind, TenantState
 
 T = TypeVar("T")
-_HOLD_BACK_SECONDS = 1.0
+_HOLD_BACK_SECONDS, _LONGEST_HOLD_BACK_SECONDS = 1.0, 20.0
+_BETWEEN_REFUSALS_SECONDS = 0.1  # a refused body is read all the same, as its connection is to be kept
 _GIVING_WAY = 5  # nice levels: a third of the share of the loop, and it is preempted when the loop wakes
 _EXCESS_FACTOR = 4  # a second too much costs four seconds' samples: a quarter of one core for who does it always
 
@@ -49,6 +50,11 @@ class Delivery:
     positions: Sequence[Position]
     histograms: int = 0
     exemplars: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Samples, histograms and exemplars."""
+        return self.samples + self.histograms + self.exemplars
 
 
 class Timed(Generic[T]):
@@ -82,18 +88,35 @@ class Intake:
         """The smaller of our limit and the broker's, which the log has read from it."""
         return self._writer.max_record_bytes
 
-    def check_rate(self, state: TenantState) -> None:
-        """Raise SlowDown while the tenant has not one sample to give: before any work is done for it."""
-        if wait := state.bucket.wait_seconds(1, self.clock.monotonic()):
-            raise self._over_rate(wait)
+    @contextmanager
+    def expected(self, state: TenantState, kind: Kind, size_bytes: int | None) -> Iterator[None]:
+        """Around a push of so many bytes as its head says: raise SlowDown before any work is done for it.
 
-    async def hold_back(self, error: Refuse | Retry) -> None:
+        What it holds is guessed from the tenant's last push of this kind, and counted with those under way.
+        """
+        samples = state.guess(kind, size_bytes)
+        self._check_rate(state, state.expected + samples)
+        state.expected += samples
+        try:
+            yield
+        finally:
+            state.expected -= samples
+
+    def _check_rate(self, state: TenantState, samples: float) -> None:
+        if wait := state.bucket.wait_seconds(samples, self.clock.monotonic()):
+            rate = self.settings.tenant.samples_per_second
+            raise SlowDown(f"over the limit of {rate:g} samples a second", wait)
+
+    async def hold_back(self, error: Refuse | Retry, state: TenantState) -> None:
         """Before a 429: wait a little, in no turn, since who floods comes again at once whatever the answer says.
 
-        Its connections are few (`tenant.connections`), so this bounds what its refusals cost the others.
+        A tenant's refusals go out one by one, so that a hundred connections are not as many requests in a moment.
         """
         if isinstance(error, SlowDown) and not isinstance(error, Busy):
-            await self.clock.sleep(_HOLD_BACK_SECONDS)
+            now = self.clock.monotonic()
+            after = max(now + _HOLD_BACK_SECONDS, state.refused_at + _BETWEEN_REFUSALS_SECONDS)
+            state.refused_at = min(after, now + _LONGEST_HOLD_BACK_SECONDS)
+            await self.clock.sleep(state.refused_at - now)
 
     @asynccontextmanager
     async def turn(self, state: TenantState) -> AsyncIterator[None]:
@@ -103,8 +126,9 @@ class Intake:
 
     @asynccontextmanager
     async def decode_turn(self, state: TenantState) -> AsyncIterator[None]:
-        """A thread to decode in, in the same way. Raises Busy."""
+        """A thread to decode in, in the same way. Raises Busy, SlowDown when the tenant has nothing left."""
         async with self._wait_for(state.decodes), self._wait_for(self._decodes):
+            self._check_rate(state, 1)
             yield
 
     async def decode(self, work: Callable[[], T]) -> T:
@@ -119,9 +143,11 @@ class Intake:
     async def append(
         self, topic: str, records: Sequence[Record], state: TenantState, cost: int
     ) -> Sequence[Position]:
-        """Append within the rate limit. Raises SlowDown, LogUnavailable (outcome unknown), RecordTooLarge."""
-        if wait := state.bucket.take(cost, self.clock.monotonic()):
-            raise self._over_rate(wait)
+        """Append, and charge it: what the bucket lacks becomes a debt, as the work is done.
+
+        Raises LogUnavailable (outcome unknown), RecordTooLarge.
+        """
+        state.bucket.charge(cost, self.clock.monotonic())
         if not records:
             return ()
         try:
@@ -146,15 +172,14 @@ class Intake:
         samples = _EXCESS_FACTOR * max(0.0, excess_seconds) * self.settings.tenant.samples_per_second
         state.bucket.charge(samples, self.clock.monotonic())
 
-    def _over_rate(self, wait_seconds: float) -> SlowDown:
-        rate = self.settings.tenant.samples_per_second
-        return SlowDown(f"over the limit of {rate:g} samples a second", wait_seconds)
-
     @asynccontextmanager
     async def _wait_for(self, turns: asyncio.Semaphore) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self.settings.waiting_seconds):
-                await turns.acquire()
+            if not turns.locked():
+                await turns.acquire()  # at once
+            else:
+                async with asyncio.timeout(self.settings.waiting_seconds):
+                    await turns.acquire()
         except TimeoutError:
             raise Busy("too many pushes at once: try again", 2.0) from None
         try:

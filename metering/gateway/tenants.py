@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from enum import Enum, auto
 
 from kernel.ids import Tenant
 from metering.gateway.active import ActiveSeries
@@ -12,6 +13,15 @@ from metering.gateway.otlp.decode import OtlpDecoder
 from metering.gateway.settings import TenantLimits
 from metering.gateway.shares import OWN_PLACES, MemoryShares, Shares
 from metering.gateway.table import SeriesTable
+
+
+class Kind(Enum):
+    """Of pushes, by what their bytes hold."""
+
+    FRAMES = auto()
+    NOTICE = auto()
+    REMOTE_WRITE = auto()
+    OTLP = auto()
 
 
 class TenantState:
@@ -30,7 +40,21 @@ class TenantState:
         self.decodes = asyncio.Semaphore(decodes)
         self.lock = threading.Lock()
         self.used = now
+        self.expected = 0.0  # samples of pushes under way
+        self.refused_at = 0.0  # when the last refusal goes out, in monotonic seconds
+        self._last: dict[Kind, tuple[int, int]] = {}
         self._renew()
+
+    def guess(self, kind: Kind, size_bytes: int | None) -> float:
+        """Samples of a push of which only the size is known, if that: by the last one, and at most as many."""
+        samples, size = self._last.get(kind, (1, 0))
+        if size_bytes is not None and size_bytes < size:
+            return max(1.0, samples * size_bytes / size)
+        return max(1.0, samples)
+
+    def learn(self, kind: Kind, samples: int, size_bytes: int | None) -> None:
+        """What a push of this kind held."""
+        self._last[kind] = samples, size_bytes or 0
 
     def _renew(self) -> None:
         self.table = SeriesTable(self.tenant, self.limits)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -24,7 +25,7 @@ from metering.gateway.notices import Notices
 from metering.gateway.receipts import Receipts, push_name
 from metering.gateway.refusals import RefusedPushes
 from metering.gateway.remote_write import RemoteWrite
-from metering.gateway.tenants import Tenants
+from metering.gateway.tenants import Kind, Tenants, TenantState
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +47,36 @@ class WriteEndpoint:
         self._refused = remembered.refused
         self._notices = notices
         self._receipts = receipts
-        self._remote_write = RemoteWrite(intake)
-        self._frames = Frames(intake, remembered.groups)
-        self._gaps = GapNotices(intake)
+        self._takes: Mapping[Kind, RemoteWrite | Frames | GapNotices] = {
+            Kind.REMOTE_WRITE: RemoteWrite(intake),
+            Kind.FRAMES: Frames(intake, remembered.groups),
+            Kind.NOTICE: GapNotices(intake),
+        }
 
     async def post(self, request: web.Request) -> web.Response:
         """Answer one push."""
         identity = request[IDENTITY]
+        state = self._tenants.state(identity.tenant, self._intake.clock.monotonic())
         with self._metrics.in_flight.track_inprogress():
             try:
                 push = parse_push_headers(request.headers.items())
-                delivery = await self._take(request, identity, push)
+                delivery = await self._take(request, identity, state, push)
             except (Refuse, Retry) as error:
-                await self._intake.hold_back(error)
+                await self._intake.hold_back(error, state)
                 return self._refusal(error, identity)
         self._metrics.pushes.labels(Outcome.WRITTEN).inc()
         return self._accepted(identity, push, delivery)
 
-    async def _take(self, request: web.Request, identity: Identity, push: PushHeaders | None) -> Delivery:
-        state = self._tenants.state(identity.tenant, self._intake.clock.monotonic())
-        self._intake.check_rate(state)
-        if is_frames(request):
-            return await self._frames.take(request, identity, state, push)
-        if is_notice(request):
-            return await self._gaps.take(request, identity, state, push)
-        if push is not None and push.resync:
-            raise WireError.at("request headers", "a resync that is no frames", "frames, or a push of its own")
-        return await self._remote_write.take(request, identity, state, push)
+    async def _take(
+        self, request: web.Request, identity: Identity, state: TenantState, push: PushHeaders | None
+    ) -> Delivery:
+        kind = _kind_of(request)
+        with self._intake.expected(state, kind, request.content_length):
+            if kind is Kind.REMOTE_WRITE and push is not None and push.resync:
+                raise WireError.at("request headers", "a resync that is no frames", "frames, or a push of its own")
+            delivery = await self._takes[kind].take(request, identity, state, push)
+        state.learn(kind, delivery.rows, request.content_length)
+        return delivery
 
     def _accepted(self, identity: Identity, push: PushHeaders | None, delivery: Delivery) -> web.Response:
         written = written_headers(delivery.samples, delivery.histograms, delivery.exemplars)
@@ -86,3 +90,9 @@ class WriteEndpoint:
         self._metrics.pushes.labels(outcome).inc()
         self._notices.warn("push_refused", identity.who, outcome.value, status=status, text=truncate(str(error)))
         return refused_response(error, status)
+
+
+def _kind_of(request: web.Request) -> Kind:
+    if is_frames(request):
+        return Kind.FRAMES
+    return Kind.NOTICE if is_notice(request) else Kind.REMOTE_WRITE

@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceResponse,
 )
 
+from collector.wire.errors import WireError
 from collector.wire.headers import PushHeaders
 from kernel.clock import SystemClock
 from metering.gateway.otlp.endpoint import inflate
@@ -123,6 +124,18 @@ async def test_a_gzip_bomb_is_413_and_never_unpacked(world: GatewayWorld, sender
 
 def test_several_gzip_members_are_one_body() -> None:
     assert inflate(gzip.compress(b"ab", mtime=0) + gzip.compress(b"cd", mtime=0), 4) == b"abcd"
+
+
+def test_a_body_of_gzip_members_without_end_is_refused() -> None:
+    """What follows a member is copied for the next: 8 MiB of empty ones would be an hour of copying."""
+    with pytest.raises(WireError, match="over 100 gzip members"):
+        inflate(gzip.compress(b"", mtime=0) * 400_000, 4)
+
+
+async def test_json_is_taken_up_to_four_mebibytes(world: GatewayWorld, sender: Sender) -> None:
+    """Reading it makes objects of twenty times its size, while no other push is served."""
+    compressed = gzip.compress(b"[" + b"[]," * 2**21 + b"[]]", mtime=0)
+    assert (await sender.post("/v1/metrics", compressed, JSON | {"Content-Encoding": "gzip"})).status == 413
 
 
 async def test_over_the_rate_is_429_with_a_time_to_come_again(tmp_path: Any) -> None:

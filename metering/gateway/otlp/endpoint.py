@@ -30,11 +30,15 @@ from metering.gateway.intake import Intake
 from metering.gateway.metrics import Outcome
 from metering.gateway.notices import Notices
 from metering.gateway.remote_write import Arrival, RemoteWrite
-from metering.gateway.tenants import Tenants
+from metering.gateway.tenants import Kind, Tenants, TenantState
 
 METRICS_PATH = "/v1/metrics"
 _INVALID_ARGUMENT, _UNAVAILABLE, _EXHAUSTED, _UNIMPLEMENTED = 3, 14, 8, 12
 _CODES = {415: _UNIMPLEMENTED, 429: _EXHAUSTED, 413: _EXHAUSTED, 503: _UNAVAILABLE}
+_MAX_GZIP_MEMBERS = 100
+_MAX_JSON_BYTES = (
+    4 * 1024 * 1024
+)  # Python reads JSON in one go, in the way of all others, into twenty times its size
 _HEX_IDS = frozenset({"traceId", "spanId", "trace_id", "span_id"})
 
 
@@ -78,34 +82,36 @@ class OtlpEndpoint:
         identity = request[IDENTITY]
         encoding = Encoding.JSON if request.content_type == Encoding.JSON.value else Encoding.PROTOBUF
         metrics = self._intake.metrics
+        state = self._tenants.state(identity.tenant, self._intake.clock.monotonic())
         with metrics.in_flight.track_inprogress():
             try:
-                await self._take(request, encoding, identity)
+                await self._take(request, encoding, identity, state)
             except PartlyRefused as error:
                 metrics.pushes.labels(outcome_of(error)[0]).inc()
                 return _answer(encoding, encoding.success(error.refused, str(error)))
             except (Refuse, Retry) as error:
-                await self._intake.hold_back(error)
+                await self._intake.hold_back(error, state)
                 return self._refusal(error, encoding, identity)
         metrics.pushes.labels(Outcome.WRITTEN).inc()
         return _answer(encoding, encoding.success())
 
-    async def _take(self, request: web.Request, encoding: Encoding, identity: Identity) -> None:
+    async def _take(self, request: web.Request, encoding: Encoding, identity: Identity, state: TenantState) -> None:
         if parse_push_headers(request.headers.items()) is not None:
             raise WireError.at("headers", "those of a push of our collector", "none: send it to /api/v1/write")
         compression = _negotiate(request)
-        state = self._tenants.state(identity.tenant, self._intake.clock.monotonic())
-        self._intake.check_rate(state)
         settings = self._intake.settings.body
+        most = settings.decompressed_bytes if encoding is Encoding.PROTOBUF else _MAX_JSON_BYTES
 
         async def read() -> bytes:
-            return await read_body(request, settings.body_bytes, settings.read_seconds)
+            return await read_body(request, min(most, settings.body_bytes), settings.read_seconds)
 
         def decode(body: bytes) -> Pushed:
-            content = inflate(body, settings.decompressed_bytes) if compression == "gzip" else body
+            content = inflate(body, most) if compression == "gzip" else body
             return state.otlp.decode(encoding.message(content), settings.for_decoding())
 
-        await self._pushes.deliver(Arrival(read, decode, identity), state)
+        with self._intake.expected(state, Kind.OTLP, request.content_length):
+            delivery = await self._pushes.deliver(Arrival(read, decode, identity), state)
+        state.learn(Kind.OTLP, delivery.rows, request.content_length)
 
     def _refusal(self, error: Refuse | Retry, encoding: Encoding, identity: Identity) -> web.Response:
         outcome, status = outcome_of(error)
@@ -136,9 +142,12 @@ def _negotiate(request: web.Request) -> str:
 
 
 def inflate(body: bytes, limit: int) -> bytes:
-    """The content of a gzip body. Raises BodyTooLarge as soon as it is over `limit` bytes, WireError."""
+    """The content of a gzip body. Raises BodyTooLarge as soon as it is over `limit` bytes, WireError.
+
+    What follows a member is copied for the next: a body of nothing but empty members would be copied 400,000 times.
+    """
     content = bytearray()
-    while True:
+    for _ in range(_MAX_GZIP_MEMBERS):
         member = zlib.decompressobj(wbits=31)
         try:
             content += member.decompress(body, limit + 1 - len(content))
@@ -151,6 +160,7 @@ def inflate(body: bytes, limit: int) -> bytes:
         body = member.unused_data
         if not body:
             return bytes(content)
+    raise WireError.at("body", f"over {_MAX_GZIP_MEMBERS} gzip members", "one, or a few")
 
 
 def _from_json(content: bytes) -> bytes:
