@@ -55,6 +55,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "freshness": freshness.freshness,
     "queryable": freshness.queryable,
     "growth": growth.measure,
+    "growth-vendor": growth.vendor,
 }
 
 UNMEASURED: Mapping[str, str] = {}

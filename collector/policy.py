@@ -46,6 +46,9 @@ class Policy(Protocol):
     def exemplar(self, labels: Mapping[str, str]) -> dict[str, str] | None:
         """The labels of an exemplar that may leave with its series; None: the exemplar stays."""
 
+    def tells_help(self, family: str) -> bool:
+        """Whether the HELP text of a family may leave with its series, if none of them has a pseudonym."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -82,6 +85,9 @@ class OpenPolicy:
     def exemplar(self, labels: Mapping[str, str]) -> dict[str, str] | None:
         return dict(labels)
 
+    def tells_help(self, family: str) -> bool:
+        return True
+
     def explain(self, family: str, labels: dict[str, str]) -> Decision:
         return Decision(labels, "policy.enabled is false: all leaves", dict.fromkeys(labels, Fate.KEPT))
 
@@ -104,6 +110,9 @@ class ClosedPolicy:
 
     def exemplar(self, labels: Mapping[str, str]) -> dict[str, str] | None:
         return None
+
+    def tells_help(self, family: str) -> bool:
+        return False
 
     def explain(self, family: str, labels: dict[str, str]) -> Decision:
         return Decision(None, "no policy was ever accepted: nothing leaves")
@@ -139,6 +148,9 @@ class LivePolicy:
     def exemplar(self, labels: Mapping[str, str]) -> dict[str, str] | None:
         return self.current.exemplar(labels)
 
+    def tells_help(self, family: str) -> bool:
+        return self.current.tells_help(family)
+
     def explain(self, family: str, labels: dict[str, str]) -> Decision:
         return self.current.explain(family, labels)
 
@@ -156,6 +168,7 @@ class AllowList:
         removed = patterns(settings.remove_labels) if settings.remove_labels else None
         self._removed = removed
         self._exemplars = patterns(settings.exemplar_labels) if settings.exemplar_labels else None
+        self._help = patterns(settings.help_texts) if settings.help_texts else None
         self._rules = [
             LabelRule(select(f"allow[{at}]", one), one, removed) for at, one in enumerate(settings.allow)
         ]
@@ -203,6 +216,9 @@ class AllowList:
             return None
         kept = {name: value for name, value in labels.items() if allowed.fullmatch(name)}
         return {name: value for name, value in kept.items() if removed is None or not removed.fullmatch(name)}
+
+    def tells_help(self, family: str) -> bool:
+        return self._help is not None and self._help.fullmatch(family) is not None
 
     def _fates(self, family: str, labels: Mapping[str, str]) -> Fates | None:
         rule = self._rule_of(family, labels)

@@ -10,7 +10,7 @@ from collector.policy_settings import PolicySettings
 from kernel.errors import truncate
 
 MAX_LINES = 100
-_LISTS = ("drop", "remove_labels", "exemplar_labels")
+_LISTS = ("drop", "remove_labels", "exemplar_labels", "help_texts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ def _fields(settings: PolicySettings | None) -> dict[str, Any]:
             "drop_series": [],
             "remove_labels": [],
             "exemplar_labels": [],
+            "help_texts": [],
         }
     return settings.model_dump(mode="json", exclude={"version"})
 

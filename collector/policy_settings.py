@@ -101,6 +101,11 @@ class PolicySettings(Section):
         (),
         description="Labels that leave with an exemplar, with *; others are removed; default none: exemplars stay.",
     )
+    help_texts: tuple[str, ...] = Field(
+        (),
+        description="Families whose HELP texts leave with their series, with *: free text that the target's authors"
+        " wrote. Not of a family that a pseudonym is in. Default none: texts stay; types and units leave.",
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -110,7 +115,7 @@ class PolicySettings(Section):
         return self
 
     def _patterns(self) -> Iterator[str]:
-        yield from (*self.drop, *self.remove_labels, *self.exemplar_labels)
+        yield from (*self.drop, *self.remove_labels, *self.exemplar_labels, *self.help_texts)
         rules: tuple[AllowRule | DropRule, ...] = (*self.allow, *self.drop_series)
         for rule in rules:
             yield from (*rule.metrics, *rule.where)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from collector.exposition import openmetrics, text
-from collector.exposition.columns import MetricType, Rows
+from collector.exposition.columns import Declared, Rows
 from collector.exposition.comments import Comments, blank_comments
 from collector.exposition.errors import SyntaxFault
 from collector.exposition.finite import check_not_finite, count_newlines
@@ -77,7 +77,7 @@ class ColumnReader:
 
     def keep(self, reading: Reading) -> None:
         if reading.previous is None:
-            self._last.comments, self._last.types = reading.comments, reading.types
+            self._last.comments, self._last.declared = reading.comments, reading.declared
             return
         assert isinstance(reading.column, KeyColumn)
         if reading.column is not self._column:
@@ -101,7 +101,7 @@ class ColumnReader:
         column = KeyColumn.empty()
         values = np.array(rows.values, np.float64)
         reading = Reading(
-            column, values, NO_ROWS, NO_ROWS, rows.keys, range(len(rows.keys)), rows.types, grammar, None,
+            column, values, NO_ROWS, NO_ROWS, rows.keys, range(len(rows.keys)), rows.declared, grammar, None,
             rows.timestamps, rows.exemplars, rows.histograms, created=rows.created,
         )  # fmt: skip
         return self._compared(reading)
@@ -133,7 +133,7 @@ class ColumnReader:
         odd = Rows()
         for _, line in odd_lines:
             self._read_odd(line.encode(), odd, grammar)
-        if odd.types or len(odd.keys) != len(odd_lines):
+        if odd.declared != Declared() or len(odd.keys) != len(odd_lines):
             return None  # a comment behind blanks, or a line of blanks
         matched = matcher.finish()
         parsed = _parse_keys(matched, grammar)
@@ -155,15 +155,15 @@ class ColumnReader:
         elif not text.read_known_line(line, self._odd, rows):
             text.read_line(line, rows)
 
-    def _declared(self, comments: Comments, grammar: Grammar) -> Mapping[str, MetricType]:
-        """The types that the comments declare. Raises SyntaxFault."""
+    def _declared(self, comments: Comments, grammar: Grammar) -> Declared:
+        """What the comments declare. Raises SyntaxFault."""
         if self._last.comments is not None and comments.text() == self._last.comments:
-            return self._last.types
+            return self._last.declared
         read = openmetrics.read_comment if grammar is OPENMETRICS else text.read_comment
         rows = Rows()
         for line in comments.lines():
             rows.declare(read(line))
-        return rows.types
+        return rows.declared
 
     def _compared(self, reading: Reading) -> Reading:
         """Say of every row which one it was; `previous` says so of plain ones, but for what was odd, or retyped."""
@@ -217,7 +217,7 @@ def _forget(previous: RowNumbers, retyped: set[str], reading: Reading) -> None:
 
 
 def _nothing(grammar: Grammar) -> Reading:
-    return Reading(KeyColumn.empty(), np.empty(0), NO_ROWS, NO_ROWS, [], [], {}, grammar, None)
+    return Reading(KeyColumn.empty(), np.empty(0), NO_ROWS, NO_ROWS, [], [], Declared(), grammar, None)
 
 
 def _parse_keys(matched: Matched, grammar: Grammar) -> Mapping[bytes, ParsedKey]:

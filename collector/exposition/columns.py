@@ -20,6 +20,37 @@ class MetricType(StrEnum):
     UNKNOWN = "unknown"
 
 
+MOST_TOLD = 10_000  # families of a page whose units and texts are kept
+MOST_HELP = 4_096  # characters of a HELP text that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a comment says of a family: one of the three."""
+
+    family: str
+    type: MetricType | None = None
+    unit: str | None = None
+    help: str | None = None
+
+
+@dataclass(slots=True)
+class Declared:
+    """What a page says of its families, by their names."""
+
+    types: dict[str, MetricType] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    helps: dict[str, str] = field(default_factory=dict)
+
+    def add(self, said: Declaration) -> None:
+        """Of what is said twice the later holds."""
+        if said.type is not None:
+            self.types[said.family] = said.type
+        for texts, text in ((self.units, said.unit), (self.helps, said.help)):
+            if text and (len(texts) < MOST_TOLD or said.family in texts):
+                texts[said.family] = text[:MOST_HELP]
+
+
 @dataclass(frozen=True, slots=True)
 class RawSeries:
     """A series as the target wrote it: name, labels in any order (empty values included), family, type."""
@@ -53,7 +84,12 @@ class Rows:
     exemplars: dict[int, list[RawExemplar]] = field(default_factory=dict)
     histograms: dict[int, bytes] = field(default_factory=dict)  # io.prometheus.write.v2.Histogram messages
     created: dict[int, int] = field(default_factory=dict)  # ms when what is counted began, where the target said it
-    types: dict[str, MetricType] = field(default_factory=dict)
+    declared: Declared = field(default_factory=Declared)
+
+    @property
+    def types(self) -> dict[str, MetricType]:
+        """Of families."""
+        return self.declared.types
 
     def add(self, key: bytes, value: float, timestamp_ms: int | None = None) -> None:
         if timestamp_ms is not None:
@@ -61,10 +97,10 @@ class Rows:
         self.keys.append(key)
         self.values.append(value)
 
-    def declare(self, declared: tuple[str, MetricType] | None) -> None:
+    def declare(self, said: Declaration | None) -> None:
         """Take in what a comment said."""
-        if declared is not None:
-            self.types[declared[0]] = declared[1]
+        if said is not None:
+            self.declared.add(said)
 
 
 _SUFFIXES: tuple[tuple[str, frozenset[MetricType]], ...] = (

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from collector.exposition import openmetrics, text
-from collector.exposition.columns import MetricType, Rows, names_of
+from collector.exposition.columns import Declared, Rows, names_of
 from collector.exposition.errors import PageNeeded, SyntaxFault
 from collector.exposition.lexing import OPENMETRICS, TEXT, Grammar, parse_key
 from collector.exposition.numbering import NONE_NUMBERED, Numbered, Numbers
@@ -28,6 +28,7 @@ from collector.exposition.reading import (
 )
 from collector.native import NewTable, Table
 
+_NOTHING = Declared()
 Scanned = tuple[bytes, list[tuple[bytes, int]], bytes | None]
 Scan = Callable[[tuple[bytes, ...]], Scanned | None]  # the whole body, with keys of these names renewed
 
@@ -54,7 +55,7 @@ class _Kept:
     """The last kept reading, as far as the next one is compared with it here."""
 
     numbered: Numbered = NONE_NUMBERED
-    types: Mapping[str, MetricType] | None = None
+    declared: Declared | None = None
     odd: tuple[object, ...] = ([], [], set(), set())
 
 
@@ -128,12 +129,12 @@ class NativeReader:
             self.table.begin(grammar is OPENMETRICS, renewed)
 
         scan(())
-        return self._reading(b"", rows, range(len(rows.keys)), rows.types, grammar, scan)
+        return self._reading(b"", rows, range(len(rows.keys)), rows.declared, grammar, scan)
 
     def keep(self, reading: Reading) -> None:
         self.table.keep()
         numbered = Numbered(reading.numbered.rows, NO_ROWS, NO_ROWS, reading.numbered.limit)
-        self._kept = _Kept(numbered, reading.types, _odd_facts(reading))
+        self._kept = _Kept(numbered, reading.declared, _odd_facts(reading))
         self._odd = frozenset(reading.odd_keys)
         reading.fresh, reading.parsed = NO_ROWS, {}
 
@@ -148,14 +149,14 @@ class NativeReader:
         if found is None:
             return None
         values, odd_lines, comments = found
-        types = self._kept.types if comments is None else _declared(comments, grammar)
-        assert types is not None  # comments are kept with their types
+        declared = self._kept.declared if comments is None else _declared(comments, grammar)
+        assert declared is not None  # comments are kept with what they say
         odd = Rows()
         for line, _ in odd_lines:
             _read_odd(line, odd, self._odd, grammar)
-        if odd.types or len(odd.keys) != len(odd_lines):
+        if odd.declared != _NOTHING or len(odd.keys) != len(odd_lines):
             return None  # a comment behind blanks, or a line of blanks
-        return self._reading(values, odd, [place for _, place in odd_lines], types, grammar, rescan)
+        return self._reading(values, odd, [place for _, place in odd_lines], declared, grammar, rescan)
 
     def _parse_unchecked(self, grammar: Grammar) -> Mapping[bytes, ParsedKey]:
         """Keys that the kernel did not check; if they are few, they stay parsed for whoever asks next.
@@ -179,17 +180,17 @@ class NativeReader:
         values: bytes,
         odd: Rows,
         places: range | list[int],
-        types: Mapping[str, MetricType],
+        declared: Declared,
         grammar: Grammar,
         rescan: Scan | None,
     ) -> Reading:
-        retyped = self._add_odd(odd, types, rescan)
+        retyped = self._add_odd(odd, declared, rescan)
         floats: Floats = np.frombuffer(values, np.float64)
         plain = len(floats)
         reading = Reading(
             TableKeys(self.table, NO_ROWS),
             np.concatenate([floats, np.array(odd.values, np.float64)]) if odd.keys else floats,
-            None, NO_ROWS, odd.keys, places, types, self._grammar, None,
+            None, NO_ROWS, odd.keys, places, declared, self._grammar, None,
             {plain + row: at for row, at in odd.timestamps.items()},
             {plain + row: some for row, some in odd.exemplars.items()},
             {plain + row: one for row, one in odd.histograms.items()},
@@ -200,11 +201,11 @@ class NativeReader:
         self._number(reading, self.table.rows(is_same), plain)
         return reading
 
-    def _add_odd(self, odd: Rows, types: Mapping[str, MetricType], rescan: Scan | None) -> bool:
+    def _add_odd(self, odd: Rows, declared: Declared, rescan: Scan | None) -> bool:
         """The odd rows behind the plain ones; whether a family has another type than before. Raises PageNeeded."""
         for key in odd.keys:
             self.table.add(key)
-        retyped = retyped_families(self._kept.types or {}, types)
+        retyped = retyped_families(self._kept.declared.types if self._kept.declared else {}, declared.types)
         if not retyped:
             return False
         names = (*(name.encode() for family in retyped for name in names_of(family)), b"")
@@ -239,10 +240,10 @@ def _read_odd(line: bytes, rows: Rows, known: frozenset[bytes], grammar: Grammar
         text.read_line(line, rows)
 
 
-def _declared(comments: bytes, grammar: Grammar) -> Mapping[str, MetricType]:
-    """The types that the comment lines declare. Raises SyntaxFault."""
+def _declared(comments: bytes, grammar: Grammar) -> Declared:
+    """What the comment lines declare. Raises SyntaxFault."""
     read = openmetrics.read_comment if grammar is OPENMETRICS else text.read_comment
     rows = Rows()
     for line in comments.split(b"\n") if comments else ():
         rows.declare(read(line))
-    return rows.types
+    return rows.declared

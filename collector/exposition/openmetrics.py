@@ -1,6 +1,6 @@
 """OpenMetrics 1.0 text, with the leniencies of Prometheus' own parser.
 
-`_created` samples are samples as any other.
+`_created` samples are samples as any other; what they say of others is read later (`scrape.beginnings`).
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Container
 
-from collector.exposition.columns import MetricType, RawExemplar, Rows
+from collector.exposition.columns import Declaration, MetricType, RawExemplar, Rows
 from collector.exposition.errors import ExpositionError, SyntaxFault
 from collector.exposition.lexing import METRIC, OPENMETRICS, Cursor, parse_labels, parse_number
+from collector.exposition.text import unescaped
 
 EOF = b"# EOF"
 _TYPES = {member.value: member for member in MetricType}
@@ -100,8 +101,8 @@ def _parse_seconds(token: bytes) -> int:
     return int(seconds * 1000)
 
 
-def read_comment(line: bytes) -> tuple[str, MetricType] | None:
-    """What a line that begins with # declares: a family and its type. Raises SyntaxFault."""
+def read_comment(line: bytes) -> Declaration | None:
+    """What a line that begins with # declares. Raises SyntaxFault."""
     word = line[2:7]
     if line[:2] != b"# " or word not in (b"HELP ", b"TYPE ", b"UNIT "):
         raise SyntaxFault("# HELP, # TYPE, # UNIT or # EOF")
@@ -121,8 +122,10 @@ def read_comment(line: bytes) -> tuple[str, MetricType] | None:
         raise SyntaxFault("UTF-8") from None
     if word == b"UNIT " and text and not name.endswith("_" + text):
         raise SyntaxFault("a unit that the metric's name ends with")
-    if word != b"TYPE ":
-        return None
+    if word == b"UNIT ":
+        return Declaration(name, unit=text)
+    if word == b"HELP ":
+        return Declaration(name, help=unescaped(text))
     if text not in _TYPES:
         raise SyntaxFault(f"one of the types {', '.join(_TYPES)}")
-    return name, _TYPES[text]
+    return Declaration(name, _TYPES[text])

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from struct import unpack_from
 
-from collector.exposition.columns import MetricType, Rows
+from collector.exposition.columns import Declaration, MetricType, Rows
 from collector.exposition.errors import ExpositionError
 from collector.exposition.histogram import Buckets, ClientHistogram, read_exemplar, read_milliseconds
 from collector.exposition.numbers import render_bound
@@ -73,16 +73,17 @@ class ProtobufReader:
         return rows
 
     def _read_family(self, body: bytes, position: int, end: int, rows: Rows) -> None:
-        name, kind = "", MetricType.COUNTER
+        name, kind, unit, text = "", MetricType.COUNTER, "", ""
         metrics: list[tuple[int, int]] = []
         while position < end:
             tag, position = read_varint(body, position)
-            if tag in (0x0A, 0x22):
+            if tag == 0x22:
+                metrics.append(span := read_span(body, position, end))
+                position = span[1]
+            elif tag in (0x0A, 0x12, 0x2A):
                 start, position = read_span(body, position, end)
-                if tag == 0x0A:
-                    name = read_text(body, start, position)
-                else:
-                    metrics.append((start, position))
+                said = read_text(body, start, position)
+                name, text, unit = {0x0A: (said, text, unit), 0x12: (name, said, unit)}.get(tag, (name, text, said))
             elif tag == 0x18:
                 number, position = read_varint(body, position)
                 kind = _TYPES.get(number, MetricType.UNKNOWN)
@@ -91,7 +92,7 @@ class ProtobufReader:
         check_within(position, end)
         if not name:
             raise WireError.at(f"byte {position}", "a metric family without a name", "a name")
-        rows.declare((name, kind))
+        rows.declare(Declaration(name, kind, unit, text))
         for start, stop in metrics:
             self._read_metric(body, start, stop, name, kind, rows)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from collector.exposition.columns import MetricType, RawExemplar, Rows
+from collector.exposition.columns import Declared, MetricType, RawExemplar, Rows
 from collector.exposition.lexing import OPENMETRICS, TEXT, Grammar, parse_key
 from collector.exposition.numbering import NONE_NUMBERED, Numbered
 
@@ -52,7 +52,7 @@ class Reading:
     fresh: RowNumbers
     odd_keys: Sequence[bytes]
     places: Sequence[int]
-    types: Mapping[str, MetricType]
+    declared: Declared
     grammar: Grammar
     comments: bytes | None
     timestamps: Mapping[int, int] = field(default_factory=dict)
@@ -62,6 +62,11 @@ class Reading:
     collisions: int = 0
     numbered: Numbered = NONE_NUMBERED
     created: Mapping[int, int] = field(default_factory=dict)  # ms when what is counted began
+
+    @property
+    def types(self) -> Mapping[str, MetricType]:
+        """Of families."""
+        return self.declared.types
 
     def parse(self, key: bytes) -> ParsedKey:
         """Name and labels of a key of this reading."""

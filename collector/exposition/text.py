@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 
-from collector.exposition.columns import MetricType, Rows
+from collector.exposition.columns import Declaration, MetricType, Rows
 from collector.exposition.errors import ExpositionError, SyntaxFault, Unterminated
 from collector.exposition.lexing import METRIC, TEXT, Cursor, parse_labels, parse_number
 
 MAX_JOINED_LINES = 64  # a label value may hold raw newlines; this many
 MAX_TIMESTAMP_MS = 2**63 - 1
+_ESCAPED = re.compile(r'\\([\\n"])')
 _TYPES = {
     "counter": MetricType.COUNTER,
     "gauge": MetricType.GAUGE,
@@ -107,8 +109,8 @@ def _parse_timestamp(token: bytes) -> int:
     return int(token)
 
 
-def read_comment(line: bytes) -> tuple[str, MetricType] | None:
-    """What a line that begins with # declares: a family and its type. Raises SyntaxFault."""
+def read_comment(line: bytes) -> Declaration | None:
+    """What a line that begins with # declares. Raises SyntaxFault."""
     cursor = Cursor(line, 1)
     cursor.blanks()
     word = line[cursor.at : cursor.at + 4]
@@ -122,16 +124,22 @@ def read_comment(line: bytes) -> tuple[str, MetricType] | None:
     name = cursor.quoted(one_line=True) if found is None else found.decode()
     text = line[cursor.at :]
     if word == b"HELP":
-        _check_utf8(text)
-        return None
+        return Declaration(name, help=unescaped(_utf8(text).lstrip(" \t")))
     spelled = text.decode("utf-8", "replace").strip(" \t")
     if spelled not in _TYPES:
         raise SyntaxFault(f"one of the types {', '.join(_TYPES)}")
-    return name, _TYPES[spelled]
+    return Declaration(name, _TYPES[spelled])
 
 
-def _check_utf8(text: bytes) -> None:
+def unescaped(text: str) -> str:
+    """A HELP text as it was meant."""
+    if "\\" not in text:
+        return text
+    return _ESCAPED.sub(lambda found: "\n" if found[1] == "n" else found[1], text)
+
+
+def _utf8(text: bytes) -> str:
     try:
-        text.decode()
+        return text.decode()
     except UnicodeDecodeError:
         raise SyntaxFault("UTF-8 in a HELP text") from None

@@ -54,6 +54,7 @@ class Form:
     labels: _Template = _Template(b"", None)
     pseudonyms: tuple[tuple[int, Mapping[bytes, bytes]], ...] = ()  # part -> what leaves instead
     before: _Template | None = None  # the labels before the policy; None: the same
+    is_veiled: bool = False  # a label leaves as a pseudonym
 
     def leaves_as(self, parts: Parts) -> tuple[bytes, int]:
         """Canonical labels, and the hash of those before the policy. `parts` is changed."""
@@ -219,6 +220,7 @@ class Forms:
             labels=_template(after),
             pseudonyms=tuple(pseudonyms),
             before=None if is_same else _template(before),
+            is_veiled=bool(plan.pseudonyms),
         )
 
     def _one(self, name: str, labels: Mapping[str, str]) -> tuple[Form, bytes, int]:
@@ -227,7 +229,7 @@ class Forms:
         raw = RawSeries(name, labels, family, self._types.get(family, MetricType.UNKNOWN))
         found = self._now.scraped(raw)
         if isinstance(found, Admitted):
-            form = Form(kind=found.entry[:1], family=family, is_billing=found.is_billing)
+            form = Form(kind=found.entry[:1], family=family, is_billing=found.is_billing, is_veiled=found.is_veiled)
             return form, found.entry[1:], found.origin
         return _STAYS[found], b"", 0
 

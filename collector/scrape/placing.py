@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from collector.exposition import Reading
 from collector.labels import METRIC_NAME
+from collector.scrape.families import FamilyNames
 from collector.scrape.forms import Form, Forms
 from collector.scrape.plan import BILLING, BULK, DENIED, DROPPED, HELD, TOO_LONG, Codes, code_of
 from collector.scrape.series import Admitted, Outcome, SeriesRules
@@ -58,13 +59,14 @@ class Placing:
         self._rules = rules
         self._forms = Forms(rules)
         self._streams = streams
+        self._veiled: set[int] = set()  # families of which a series leaves with a pseudonym
         self._by_labels: dict[bytes, int] = {}  # of the held ones
         self._numbers: dict[str, int] = {}
 
     def follow_policy(self) -> None:
         """Decide by the policy that holds now; no key has a code any more."""
         self._forms.reset()
-        self.held, self._by_labels = [], {}
+        self.held, self._by_labels, self._veiled = [], {}, set()
 
     def rest(self) -> None:
         """No key was new: what was learnt for those of before can be learnt again."""
@@ -132,6 +134,10 @@ class Placing:
             self.families.append(name)
         return number
 
+    def family_names(self) -> FamilyNames:
+        """Of all families met."""
+        return FamilyNames(self.families, self._veiled, len(self._veiled))
+
     def newcomers(self, some: Sequence[Admitted]) -> Newcomers:
         """Single series as a batch."""
         return Newcomers.of(
@@ -162,6 +168,7 @@ class Placing:
         for outcome, some in stays.items():
             codes[keys[some]] = _CODES[outcome]
         families = [self.family(form.family) for form in forms]
+        self._veiled.update({self.family(form.family) for form in forms if form.is_veiled})
         series = Newcomers.of(labels, [form.kind for form in forms], origins, families)
         leaving = np.array(rows, np.int32)
         return _Leaving(leaving, keys[leaving], forms, series)

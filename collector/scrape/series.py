@@ -47,6 +47,7 @@ class Admitted:
     family: str
     origin: int  # hash of the labels before the policy: another origin, same labels, is a collision
     is_billing: bool
+    is_veiled: bool = False  # a label leaves as a pseudonym
 
 
 class LimitExceeded(Exception):
@@ -109,7 +110,8 @@ class SeriesRules:
         entry = TYPE_BYTES[kind] + _canonical(allowed)
         if len(entry) > MAX_ENTRY_BYTES:
             return Outcome.TOO_LONG
-        return Admitted(entry, family, origin, self.is_billing(allowed.get(METRIC_NAME, "")))
+        is_veiled = any(labels.get(name) != value for name, value in allowed.items())
+        return Admitted(entry, family, origin, self.is_billing(allowed.get(METRIC_NAME, "")), is_veiled)
 
     def add_target(self, labels: dict[str, str]) -> None:
         """Put the target's labels in; those of its own that have the same name are renamed, or honoured."""

@@ -13,7 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from collector.exposition import PageNeeded, PageStream, Reading, Rows, new_reader
+from collector.exposition.lexing import OPENMETRICS
+from collector.scrape.beginnings import Beginnings
 from collector.scrape.census import Census
+from collector.scrape.families import FamilyTexts
 from collector.scrape.index import NO_SLOTS
 from collector.scrape.limit import over_limit
 from collector.scrape.placing import Placing
@@ -46,6 +49,8 @@ class TargetState:
         self.streams = tuple(Stream() for _ in LANES)
         self._placing = Placing(rules, self.streams)
         self._census = Census(self.streams)
+        self._texts = FamilyTexts(self.streams)
+        self._beginnings = Beginnings(self.streams)
         self._plan = make_plan(self._census.codes, RowFacts(None, None, None), self.streams)
         self._auto: list[tuple[int, int] | None] = []  # (lane, slot) of each of AUTO_METRICS; None: denied
         self._auto_sent = False
@@ -111,6 +116,8 @@ class TargetState:
         stream, ours = self.streams[lane], scrape.lanes[lane]
         stream.stored(ours.sent)
         stream.unlisted = stream.unlisted[len(ours.new) :]
+        if not scrape.is_announcement:
+            self._texts.listed(lane)
         self._auto_sent = self._auto_sent or not scrape.is_announcement
 
     def families(self, scrape: Scrape, lane: int) -> dict[str, int]:
@@ -122,7 +129,8 @@ class TargetState:
         """(family, series) of those that the ledger does not have yet."""
         names, stream, slots = self._placing.families, self.streams[lane], scrape.lanes[lane].new
         families = [names[number] for number in stream.families[slots].tolist()]
-        return list(zip(families, shown(stream.table.entries(slots)), strict=True))
+        listed = list(zip(families, shown(stream.table.entries(slots)), strict=True))
+        return listed if scrape.is_announcement else listed + self._texts.unlisted(lane)
 
     # -- rows ------------------------------------------------------------------------------------------------
 
@@ -164,12 +172,15 @@ class TargetState:
         else:
             self._placing.check_limits(reading)
             self._free_unused()
+            for stream in self.streams:
+                stream.watches_created = reading.grammar is OPENMETRICS
             codes, numbered = self._census.reserve(reading.numbered.limit), reading.numbered
             for _ in self._placing.place(reading, codes, holds_all=not self._has_room(reading)):
                 if part and sum(len(stream.unlisted) for stream in self.streams) >= part:
                     yield self._announce(at_ms)
             self._census.follow(numbered)
             plan = self._replan(reading)
+            self._beginnings.follow(is_counted=reading.grammar is OPENMETRICS)
             self._reader.keep(reading)
         self._plan = plan
         scrape = Scrape(
@@ -257,7 +268,12 @@ class TargetState:
             if plan is None or reading is None:
                 maker.without_rows()
             else:
-                maker.of_rows(plan.lanes[lane], reading, self._rules.policy)
+                policy, families = self._rules.policy, self._placing.family_names()
+                told = self._texts.told(lane, plan.lanes[lane], reading, families, policy)
+                maker.of_rows(plan.lanes[lane], reading, policy, told)
+        if plan is not None:  # the values of all lanes are there
+            for lane, one in enumerate(scrape.lanes):
+                one.tick.starts = one.tick.starts or self._beginnings.starts(lane)
 
 
 def _last(scrapes: Iterator[Scrape]) -> Scrape:

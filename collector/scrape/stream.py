@@ -15,6 +15,7 @@ from collector.scrape.index import NO_SLOTS, Bools, Hashes, SlotIndex, Slots
 from collector.wire.distinct import distinct
 from collector.wire.frames import Block, EntryTable, StreamEncoder, Tick
 
+CREATED = b"_created"  # how the names of series end that say when others began
 # Numbers of streams are unique within the process, so within every group.
 _numbers = itertools.count(1)
 
@@ -64,6 +65,10 @@ class Stream:
         self.unlisted = NO_SLOTS  # series that the ledger does not have yet
         self.freed: list[Slots] = []  # since the last tick
         self.born: list[Slots] = []
+        self.watches_created = False  # look for `_created` among the series that come
+        self.has_created = False  # there was one
+        self._given_back: list[Slots] = []  # since they were asked for
+        self._taken: list[Slots] = []
         self.is_outstanding = False  # a tick was encoded and is not known to be stored
 
     @property
@@ -102,6 +107,9 @@ class Stream:
         for flags in (self.collided, self.sent, self.reported):
             flags[slots] = False
         self.born.append(slots)
+        self._taken.append(slots)
+        if self.watches_created and not self.has_created:
+            self.has_created = CREATED + b"\xff" in b"".join(some.labels)
         self.unlisted = np.concatenate([self.unlisted, slots])
         return slots
 
@@ -117,7 +125,14 @@ class Stream:
         self.born = [born[~gone[born]]]
         gone[born] = False
         self.table.free(slots)
+        self._given_back.append(slots)
         self.freed.append(np.flatnonzero(gone).astype(np.int32))
+
+    def changes(self) -> tuple[Slots, Slots]:
+        """Slots given back, and then slots taken, since this was asked last; some of these may be free again."""
+        found = np.concatenate([NO_SLOTS, *self._given_back]), np.concatenate([NO_SLOTS, *self._taken])
+        self._given_back, self._taken = [], []
+        return found
 
     def tick(self, at_ms: int, present: Bools | None, stale: Slots, **extras: Any) -> Tick:
         """What a scrape says of this lane; what was freed and taken since the last one goes with it."""

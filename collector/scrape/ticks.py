@@ -14,7 +14,7 @@ from collector.scrape.index import NO_SLOTS, Bools, Slots
 from collector.scrape.plan import LanePlan
 from collector.scrape.stream import Stream
 from collector.wire.distinct import is_among
-from collector.wire.frames import Dated, Tick
+from collector.wire.frames import Dated, FamilyMetadata, Tick
 
 MAX_AHEAD_MS = 600_000  # of a target's own timestamps over our clock; Prometheus' bound
 
@@ -64,12 +64,14 @@ class LaneMaker:
         """The target gave nothing: what was there ends."""
         self._add(np.zeros(self._stream.capacity, np.bool_), NO_SLOTS, {})
 
-    def of_rows(self, ours: LanePlan, reading: Reading, policy: Policy) -> None:
-        """The rows of a reading, as planned."""
+    def of_rows(
+        self, ours: LanePlan, reading: Reading, policy: Policy, told: Sequence[FamilyMetadata] = ()
+    ) -> None:
+        """The rows of a reading, as planned, and what is told of their families."""
         stream = self._stream
         stream.values[ours.slots] = reading.values[ours.rows]
         self._counts = dict(ours.counts)
-        extras: dict[str, object] = {}
+        extras: dict[str, object] = {"metadata": told}
         no_number = NO_SLOTS
         if len(ours.dated_rows):
             extras["dated"] = self._dated(ours, reading)

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import prometheus_client
 import pytest
+from prometheus_client.openmetrics.exposition import generate_latest
 from typer.testing import CliRunner
 
+from collector.app import CollectorService
 from collector.cli import app
 from collector.history import backfill as backfill_module
 from collector.history.command import backfill
@@ -18,12 +21,16 @@ from collector.shipping import Shipping
 from collector.wire.headers import PushLane
 from kernel.clock import SystemClock
 from kernel.ids import CollectorId, Tenant
+from kernel.window import Window
 from metering.frames import SourceReaders
 from metering.record import HISTORY_TOPIC, LIVE_TOPIC, decode_header
 from tests.collector.frames import FrameStream
-from tests.collector.world import write_config
+from tests.collector.world import Page, run_target, static_job, until, write_config
 from tests.gateway.world import GatewayWorld, gateway_world
 from tests.identity.world import ACME, COLLECTOR
+from tests.lake.setting import open_lake, writer_of
+
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 
 
 async def stored(world: GatewayWorld, topic: str = LIVE_TOPIC) -> list[tuple[str, str, int, float]]:
@@ -96,3 +103,40 @@ async def test_a_backfill_arrives_in_frames_with_receipts(tmp_path: Path, monkey
     expected = [("history", f"byoc_x{number % 7}", begin + number, number / 4) for number in range(350)]
     assert sorted(found) == sorted(expected)
     assert CliRunner().invoke(app, ["verify", "-c", str(config)]).exit_code == 0
+
+
+async def test_a_real_page_arrives_in_the_lake_with_what_it_tells(tmp_path: Path) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    counter = prometheus_client.Counter("jobs_seconds", "Spent on jobs.", ["of"], unit="seconds", registry=registry)
+    counter.labels("x").inc(3)
+    prometheus_client.Histogram("jobs_size_bytes", "Sizes, s3cr3t.", registry=registry).observe(0.3)
+    body = generate_latest(registry)  # type: ignore[no-untyped-call]
+    began = {line.split(b" ")[0]: float(line.split(b" ")[1]) for line in body.splitlines() if b"_created" in line}
+    policy = {
+        "allow": [{"metrics": ["jobs_*", "up"], "labels": ["*"], "pseudonyms": []}],
+        "help_texts": ["jobs_sec*"],
+    }
+    async with gateway_world(tmp_path) as world, run_target(Page(body, OPEN_METRICS)) as port:
+        (tmp_path / "ca.pem").write_bytes(world.identity.authority.certificate_pem)
+        (tmp_path / "token").write_text(world.identity.tokens.create(ACME, COLLECTOR))
+        config = write_config(tmp_path, world.url, scrape_configs=[static_job(port)], policy=policy)
+        collector = CollectorService(load_collector_settings(config))
+        await collector.start()
+        lake = await open_lake(tmp_path / "lake")
+        writer = writer_of(lake, world.log)
+        try:
+            while (await lake.metadata(ACME.organization)).num_rows < 2:
+                await until(lambda: bool(collector.shipping))
+                await writer.drain()
+        finally:
+            await collector.service.shutdown()
+        rows = (await lake.metadata(ACME.organization)).to_pylist()
+        starts = (await lake.starts(ACME.organization, Window(0, 1 << 53))).to_pylist()
+    told = {row["family"]: (row["type"], row["unit"], row["help"]) for row in rows}
+    assert told == {
+        "jobs_seconds": ("counter", "seconds", "Spent on jobs."),
+        "jobs_size_bytes": ("histogram", "", ""),
+    }
+    expected = {round(at * 1000) for at in began.values()}
+    assert {row["start_ms"] for row in starts} == expected
+    assert len(starts) > 10  # each bucket began too

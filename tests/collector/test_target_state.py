@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.exposition import ExpositionError, MetricType, ReaderChoice, Rows, choose_reader
+from collector.exposition.columns import Declared
 from collector.labels import Labels, render_labels
 from collector.native import KeyTable
 from collector.policy import AllowList, OpenPolicy, Policy
@@ -316,7 +317,7 @@ def test_the_start_of_a_counter_leaves_with_it_when_it_changed_and_of_no_other()
     state = make_state(policy=AllowList(PolicySettings(allow=(allowed,)), b"k" * 32))
 
     def told(began: int, at_ms: int, group: int) -> list[tuple[str, int]]:
-        page = Rows(types={"a_total": MetricType.COUNTER, "secret_total": MetricType.COUNTER})
+        page = Rows(declared=Declared({"a_total": MetricType.COUNTER, "secret_total": MetricType.COUNTER}))
         page.created = {0: began, 1: 77, 2: 88}
         for key in (b"a_total", b"secret_total", b'a_total{x="1"}'):
             page.add(key, 1.0)

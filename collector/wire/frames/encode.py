@@ -165,10 +165,10 @@ class StreamEncoder:
 
     def _news(self, tick: Tick) -> Iterator[Extras]:
         """What is told once and holds until it changes."""
-        yield from (Extras(starts=one) for one in self._starts.changed(tick.starts))
-        if not self._mirror.series:
-            return  # there is no root to go with
-        yield from (Extras(metadata=some) for some in self._metadata.changed(tick.metadata, MAX_FAMILIES))
+        starts = self._starts.changed(tick.starts)
+        metadata = tick.metadata if self._mirror.series else ()  # without series there is no root to go with
+        for begun, told in itertools.zip_longest(starts, self._metadata.changed(metadata, MAX_FAMILIES)):
+            yield Extras(starts=begun, metadata=told or ())
 
     def _seal(self, pieces: list[Piece], tick: Tick) -> list[Block]:
         return [self._mirror.seal(piece, tick.at_ms, self._versions) for piece in pieces]
