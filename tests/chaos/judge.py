@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from bisect import bisect
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,12 +35,14 @@ def judge(rows: Sequence[Row], pages: Iterable[Page], through_ms: int, unsettled
     """Hold the lake against the pages that were handed out up to `through_ms`; later ones may be there, whole.
 
     A page of `unsettled` (the last before its scraper was killed) may be missing, but only as a whole: nothing was
-    promised for it before it was synced. So may one whose scrape the collector itself reports as failed.
+    promised for it before it was synced. So may as many between two that are there as the collector itself reports
+    failed scrapes between these two.
     """
     known = {(page.instance, page.number): page for page in pages}
     verdict = Verdict()
     _check_copies(rows, verdict)
     found: Counter[tuple[str, int]] = Counter()
+    scraped: dict[str, list[tuple[int, int]]] = defaultdict(list)  # number and time of what is there
     for (instance, at_ms), group in _scrapes(rows).items():
         number = next((value for labels, value in group if labels == (("__name__", PAGE),)), math.nan)
         page = known.get((instance, int(number))) if number == number else None  # noqa: PLR0124
@@ -47,11 +50,12 @@ def judge(rows: Sequence[Row], pages: Iterable[Page], through_ms: int, unsettled
             verdict.different.append(f"{instance} at {at_ms}: rows of a page that was never handed out: {group}")
             continue
         found[instance, page.number] += 1
+        scraped[instance].append((page.number, at_ms))
         _check_page(page, at_ms, group, verdict)
     verdict.duplicated += [f"page {key} at {times} times" for key, times in found.items() if times > 1]
-    excused = {(page.instance, page.number) for page in unsettled} | _failed(rows, known)
-    due = {key for key, page in known.items() if page.served_ms <= through_ms}
-    verdict.lost += [f"page {key}" for key in sorted(due - found.keys() - excused)]
+    missing = known.keys() - found.keys() - {(page.instance, page.number) for page in unsettled}
+    missing = {key for key in missing if known[key].served_ms <= through_ms}
+    verdict.lost += [f"page {key}" for key in sorted(missing - _failed(rows, missing, scraped))]
     return verdict
 
 
@@ -81,22 +85,28 @@ def _scrapes(rows: Iterable[Row]) -> Mapping[tuple[str, int], Group]:
     return scrapes
 
 
-def _failed(rows: Iterable[Row], known: Mapping[tuple[str, int], Page]) -> set[tuple[str, int]]:
-    """Pages of which a scrape is there with `up` 0: one that began after the page before was handed out.
+def _failed(
+    rows: Iterable[Row], missing: Iterable[tuple[str, int]], scraped: Mapping[str, Sequence[tuple[int, int]]]
+) -> set[tuple[str, int]]:
+    """Of `missing`, those between two stored scrapes that have as many with `up` 0 between them.
 
-    A page that came too late for its scraper may have been handed out after the next scrape began.
+    Pages go by their order, not by when they were made: on a busy machine that is after the next scrape began.
     """
     failed_at: dict[str, list[int]] = defaultdict(list)
     for labels, at_ms, value in rows:
         named = dict(labels)
         if named["__name__"] == "up" and value == 0:
             failed_at[named["instance"]].append(at_ms)
+    runs: dict[tuple[str, int], list[tuple[str, int]]] = defaultdict(list)
+    stored = {instance: sorted(found) for instance, found in scraped.items()}
+    for instance, number in missing:
+        runs[instance, bisect(stored.get(instance, []), (number, 0))].append((instance, number))
     failed: set[tuple[str, int]] = set()
-    for (instance, number), page in known.items():
-        before = known.get((instance, number - 1))
-        since_ms = before.served_ms if before else -1
-        if any(since_ms < at_ms <= page.served_ms for at_ms in failed_at[instance]):
-            failed.add((instance, number))
+    for (instance, position), run in runs.items():
+        times = [-math.inf, *(at_ms for _, at_ms in stored.get(instance, [])), math.inf]
+        since_ms, until_ms = times[position], times[position + 1]
+        if len(run) <= sum(since_ms < at_ms < until_ms for at_ms in failed_at[instance]):
+            failed.update(run)
     return failed
 
 

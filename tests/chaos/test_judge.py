@@ -59,6 +59,18 @@ def test_a_scrape_that_the_collector_reports_as_failed_is_not_lost(rows: list[Ro
     assert judge([*without, (labels, at_ms - 2000, 0.0)], PAGES, 6000).lost
 
 
+def test_of_scrapes_that_failed_in_a_row_as_many_pages_may_be_missing_and_no_more(rows: list[Row]) -> None:
+    gone = [*rows_of(PAGES[3]), *rows_of(PAGES[4])]
+    without = [row for row in rows if row not in gone]
+    labels = gone[0][0]
+    # Both were asked for and given up before the first of them was made.
+    failed = [(labels, at_ms, 0.0) for at_ms in (3100, 3200)]
+    assert judge([*without, *failed], PAGES, 6000).is_clean
+    assert judge([*without, failed[0]], PAGES, 6000).lost == ["page ('one', 4)", "page ('one', 5)"]
+    other = [({**dict(labels), "instance": "two"}, at_ms) for _, at_ms, _ in failed]
+    assert judge([*without, *((attached(of), at_ms, 0.0) for of, at_ms in other)], PAGES, 6000).lost
+
+
 def test_a_row_or_a_page_that_is_there_twice_is_seen(rows: list[Row]) -> None:
     assert len(judge([*rows, rows[5]], PAGES, 6000).duplicated) == 1
     later = [(labels, at_ms - 1, value) for labels, at_ms, value in rows_of(PAGES[2])]
