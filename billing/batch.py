@@ -78,7 +78,7 @@ class MonthRun:
         """Everything due for each organization, a batch at a time, and whose month can't be drafted."""
         batches = [organizations[start : start + BATCH] for start in range(0, len(organizations), BATCH)]
         ahead = 2 * self.processes
-        with self._drafting() as draft:
+        with self._drafting(min(self.processes, len(batches))) as draft:
             waiting = deque(draft(batch, month) for batch in batches[:ahead])
             for number, batch in enumerate(batches):
                 drafted = waiting.popleft().result()
@@ -95,13 +95,13 @@ class MonthRun:
         return _done(batch, drafts, outcomes, refused)
 
     @contextmanager
-    def _drafting(self) -> Iterator[Callable[[Sequence[OrganizationId], str], Future[Drafted]]]:
+    def _drafting(self, processes: int) -> Iterator[Callable[[Sequence[OrganizationId], str], Future[Drafted]]]:
         url, now_ms = self.database.url.render_as_string(hide_password=False), self.clock.now_ms()
-        if self.processes == 1:
+        if processes <= 1:  # also for a single batch: a process takes longer to start than that
             yield lambda batch, month: _at_once(_draft(self.database, self.open_usage, self.clock, batch, month))
             return
         context = multiprocessing.get_context("spawn")
-        pool: Executor = ProcessPoolExecutor(self.processes, context)
+        pool: Executor = ProcessPoolExecutor(processes, context)
         with pool:
             yield lambda batch, month: pool.submit(_draft_elsewhere, url, self.open_usage, now_ms, batch, month)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
@@ -160,7 +161,7 @@ class Contract(Section):
     renewal: Renewal | None = Field(default=None, description="none: the contract ends with its term")
     renews: Id | None = Field(default=None, description="the contract that this one renews")
 
-    @property
+    @cached_property
     def window(self) -> Window:
         """The term."""
         return Window(midnight_ms(self.term.start, self.time_zone), midnight_ms(self.term.end, self.time_zone))
@@ -170,7 +171,7 @@ class Contract(Section):
         """What missing time counts as, and for how long."""
         return GapRule(self.gap_policy, self.gap_hours * HOUR_MS)
 
-    @property
+    @cached_property
     def timeline(self) -> StepFunction:
         """The committed milli-vCPU over time, zero outside the term."""
         steps = ((midnight_ms(step.start, self.time_zone), step.milli_vcpu) for step in self.commitment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from billing.contract import Contract, LegalEntity, Party
@@ -17,7 +18,7 @@ from billing.spread import usage_by_cluster, usage_by_day
 from billing.tax import REVERSE_CHARGE, TaxGroup
 from kernel.clock import from_ms, to_ms
 from kernel.money import Money
-from kernel.quantity import render_fraction
+from kernel.quantity import render_ratio
 from kernel.window import Window
 from metering.usage.model import MeterUsage, canonical_line, tree_root
 
@@ -56,6 +57,7 @@ def render_document(draft: Draft) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=4096)  # a document's lines have few windows
 def utc_text(moment_ms: int) -> str:
     """A moment as `2026-11-01T00:00:00.000Z`."""
     return from_ms(moment_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -68,15 +70,13 @@ def utc_ms(text: str) -> int:
 
 def fraction_text(value: Fraction) -> dict[str, str]:
     """A fraction exactly (`3/1752`, or `600` when whole) and as a rounded decimal for the eye."""
-    return {"exact": str(value), "shown": _shown(value)}
-
-
-def _shown(value: Fraction) -> str:
-    if value.denominator == 1:
-        return str(value.numerator)
-    text = render_fraction(value, SHOWN_PLACES).rstrip("0").rstrip(".")
-    is_exact = _SHOWN_SCALE % value.denominator == 0  # else its decimals never end, or only after those places
-    return text if is_exact else f"{text}..."
+    numerator, denominator = value.as_integer_ratio()
+    if denominator == 1:
+        text = str(numerator)
+        return {"exact": text, "shown": text}
+    text = render_ratio(numerator, denominator, SHOWN_PLACES).rstrip("0").rstrip(".")
+    is_exact = _SHOWN_SCALE % denominator == 0  # else its decimals never end, or only after those places
+    return {"exact": f"{numerator}/{denominator}", "shown": text if is_exact else f"{text}..."}
 
 
 def _amount(money: Money) -> str:

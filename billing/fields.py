@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, StrictInt
@@ -129,6 +130,7 @@ def parse_email(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=4096)
 def midnight_ms(day: date, zone: str) -> int:
     """The first moment of `day` in `zone`, in milliseconds UTC."""
     return to_ms(datetime(day.year, day.month, day.day, tzinfo=parse_zone(zone)).astimezone(UTC))

@@ -119,11 +119,9 @@ class Finalizer:
                 for (_, draft, issue), number in zip(ours, numbers, strict=True)
             ]
             store_issued(connection, issued)
-            for (place, _, _), one in zip(ours, issued, strict=True):
-                invoice = one.invoice
-                details = {"sha256": invoice.sha256, "gross": invoice.gross, "currency": invoice.currency}
-                self.audit.append(connection, self.actor, "invoice.finalize", invoice.number, details)
-                found[place] = invoice
+            recorded = [(one.invoice.number, _recorded(one.invoice)) for one in issued]
+            self.audit.append_all(connection, self.actor, "invoice.finalize", recorded)
+            found |= {place: one.invoice for (place, _, _), one in zip(ours, issued, strict=True)}
         return found
 
     def _issued(self, wallets: Wallets, draft: Prepared, number: Number, issue: int) -> Issued:
@@ -169,6 +167,10 @@ def _document(draft: Prepared, number: Number, issue: int, drawn: Iterable[Draw]
         **({"issue": str(issue)} if issue > 1 and draft.issue is None else {}),
         "payment": {"prepaid": prepaid, "due": f"{due.amount:f}", "due_date": due_date.isoformat()},
     }
+
+
+def _recorded(invoice: Invoice) -> dict[str, str]:
+    return {"sha256": invoice.sha256, "gross": invoice.gross, "currency": invoice.currency}
 
 
 def _series(draft: Prepared) -> str:

@@ -17,6 +17,11 @@ from kernel.clock import from_ms
 from kernel.window import parse_zone
 
 CREDIT_NOTES = "/credit-notes"
+_COUNT_UP = (
+    sa.update(counters)
+    .where(counters.c.legal_entity == sa.bindparam("of"), counters.c.year == sa.bindparam("in_year"))
+    .values(last_sequence=sa.bindparam("next"), last_issued_ms=sa.bindparam("at_ms"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,6 @@ def take_numbers(
     issued_ms = max(now_ms, row.last_issued_ms)
     issue_date = from_ms(issued_ms).astimezone(zone).date().isoformat()
     taken = [Number(series, year, row.last_sequence + 1 + n, issued_ms, issue_date) for n in range(count)]
-    for number in taken:  # one by one: the trigger lets it count up by one alone
-        values = {"last_sequence": number.sequence, "last_issued_ms": issued_ms}
-        connection.execute(sa.update(counters).filter_by(**key).values(values))
+    steps = [{"of": series, "in_year": year, "next": number.sequence, "at_ms": issued_ms} for number in taken]
+    connection.execute(_COUNT_UP, steps)  # row by row: the trigger lets it count up by one alone
     return taken

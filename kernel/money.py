@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from decimal import Context, Decimal, localcontext
+from decimal import Context, Decimal
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 
 from kernel.errors import InvalidInput
 
@@ -63,12 +63,9 @@ class Money:
     @classmethod
     def round_half_up(cls, exact: Fraction | Decimal, unit: Currency) -> Money:
         """The one place where an exact amount is rounded: half-up to the currency's minor unit."""
-        fraction = Fraction(exact)
-        minor = abs(fraction) * 10**unit.exponent
-        units = (minor.numerator * 2 + minor.denominator) // (2 * minor.denominator)
-        with localcontext(_PRECISE):
-            amount = Decimal(units if fraction >= 0 else -units).scaleb(-unit.exponent)
-        return cls(amount, unit)
+        numerator, denominator = exact.as_integer_ratio()
+        units = (2 * abs(numerator) * 10**unit.exponent + denominator) // (2 * denominator)
+        return cls(Decimal(units if numerator >= 0 else -units).scaleb(-unit.exponent, _PRECISE), unit)
 
     @classmethod
     def zero(cls, unit: Currency) -> Money:
@@ -76,8 +73,7 @@ class Money:
 
     def __add__(self, other: Money) -> Money:
         self._same(other)
-        with localcontext(_PRECISE):
-            return Money(self.amount + other.amount, self.currency)
+        return Money(_PRECISE.add(self.amount, other.amount), self.currency)
 
     def __sub__(self, other: Money) -> Money:
         return self + -other
@@ -91,7 +87,7 @@ class Money:
         return self.amount < other.amount
 
     def _same(self, other: Money) -> None:
-        if self.currency != other.currency:
+        if self.currency is not other.currency and self.currency != other.currency:
             raise ValueError(f"{self.currency.code} and {other.currency.code} do not add")
 
     def __str__(self) -> str:
@@ -124,6 +120,12 @@ def minor_units_of(amount: Money) -> int:
     if minor.denominator != 1:
         raise ValueError(f"{amount} is not in whole minor units")
     return int(minor)
+
+
+@lru_cache(maxsize=4096)
+def fraction_of(amount: Decimal) -> Fraction:
+    """The fraction of a decimal: prices come as decimals, again and again the same."""
+    return Fraction(amount)
 
 
 def total(amounts: Iterable[Money], unit: Currency) -> Money:

@@ -52,7 +52,11 @@ def vcpu_hours(milli_vcpu_ms: int) -> Fraction:
 
 def render_fraction(value: Fraction, places: int) -> str:
     """`value` rounded half-up to `places` decimals, for a person to read; never for arithmetic."""
-    numerator, denominator = value.numerator, value.denominator
+    return render_ratio(*value.as_integer_ratio(), places)
+
+
+def render_ratio(numerator: int, denominator: int, places: int) -> str:
+    """`render_fraction` of two integers, the second above zero, that need not be without a common divisor."""
     whole = (2 * abs(numerator) * 10**places + denominator) // (2 * denominator)
     sign = "-" if numerator < 0 and whole else ""
     digits = str(whole).rjust(places + 1, "0")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
+from operator import itemgetter
 
 from kernel.window import Window
+
+_time = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +26,7 @@ class StepFunction:
     @classmethod
     def of(cls, points: Iterable[tuple[int, int]]) -> StepFunction:
         """From (ms, value) points; of two at one time the later in the iteration wins."""
-        latest = dict(points)
-        kept: list[tuple[int, int]] = []
-        value = 0
-        for at_ms in sorted(latest):
-            if latest[at_ms] != value:
-                value = latest[at_ms]
-                kept.append((at_ms, value))
-        return cls(tuple(kept))
+        return cls(_changes(sorted(dict(points).items())))
 
     @classmethod
     def constant(cls, window: Window, value: int) -> StepFunction:
@@ -46,16 +42,12 @@ class StepFunction:
             for at_ms, value in function.points:
                 changes[at_ms] = changes.get(at_ms, 0) + value - before
                 before = value
-        running = 0
-        points = []
-        for at_ms in sorted(changes):
-            running += changes[at_ms]
-            points.append((at_ms, running))
-        return cls.of(points)
+        times = sorted(changes)
+        return cls(_changes(zip(times, accumulate(changes[at_ms] for at_ms in times), strict=True)))
 
     def at(self, moment_ms: int) -> int:
         """The value at that time."""
-        index = bisect_right(self.points, moment_ms, key=lambda point: point[0])
+        index = bisect_right(self.points, moment_ms, key=_time)
         return self.points[index - 1][1] if index else 0
 
     def __add__(self, other: StepFunction) -> StepFunction:
@@ -66,12 +58,14 @@ class StepFunction:
 
     def positive_part(self) -> StepFunction:
         """max(0, f)."""
-        return StepFunction.of((at_ms, max(0, value)) for at_ms, value in self.points)
+        return StepFunction(_changes((at_ms, max(0, value)) for at_ms, value in self.points))
 
     def within(self, window: Window) -> StepFunction:
         """The same inside the window, zero outside."""
-        inside = [(at_ms, value) for at_ms, value in self.points if at_ms in window]
-        return StepFunction.of([(window.start_ms, self.at(window.start_ms)), *inside, (window.end_ms, 0)])
+        first = bisect_right(self.points, window.start_ms, key=_time)
+        last = bisect_left(self.points, window.end_ms, key=_time)
+        level = self.points[first - 1][1] if first else 0
+        return StepFunction(_changes(((window.start_ms, level), *self.points[first:last], (window.end_ms, 0))))
 
     def pieces(self, window: Window) -> Iterable[tuple[Window, int]]:
         """The windows of constant value that tile `window`, zeros included, in order."""
@@ -88,7 +82,7 @@ class StepFunction:
 
     def _spans(self, window: Window) -> Iterator[tuple[int, int, int]]:
         """Start, end and value of each piece of `window`: looks at the points inside it and no others."""
-        first = bisect_right(self.points, window.start_ms, key=lambda point: point[0])
+        first = bisect_right(self.points, window.start_ms, key=_time)
         start, value = window.start_ms, self.points[first - 1][1] if first else 0
         for at_ms, following in islice(self.points, first, None):
             if at_ms >= window.end_ms:
@@ -96,3 +90,14 @@ class StepFunction:
             yield start, at_ms, value
             start, value = at_ms, following
         yield start, window.end_ms, value
+
+
+def _changes(points: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Those of points with rising times that change the value."""
+    kept: list[tuple[int, int]] = []
+    before = 0
+    for point in points:
+        if point[1] != before:
+            kept.append(point)
+            before = point[1]
+    return tuple(kept)

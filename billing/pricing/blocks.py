@@ -12,6 +12,7 @@ from pydantic import Field
 
 from billing.pricing.part import Measured, PricedPart, ceiling, shown
 from billing.pricing.tiers import BlockTier, BlockTiers, reached, slices
+from kernel.money import fraction_of
 from kernel.settings import Section
 
 
@@ -31,6 +32,6 @@ class BlockTiersPrice(Section):
 
 
 def _blocks(tier: BlockTier, quantity: Fraction, name: str, unit: str) -> PricedPart:
-    blocks, rate = ceiling(quantity / Fraction(tier.size)), Fraction(tier.price)
-    basis = f"{shown(rate)} for each {shown(Fraction(tier.size))} {unit}, begun or full"
+    blocks, rate = ceiling(quantity / fraction_of(tier.size)), fraction_of(tier.price)
+    basis = f"{shown(rate)} for each {shown(fraction_of(tier.size))} {unit}, begun or full"
     return PricedPart(name, Fraction(blocks), "block", rate, basis)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from billing.pricing.part import Measured, PricedPart
 from billing.pricing.tiers import FlatTiers, reached
+from kernel.money import fraction_of
 from kernel.settings import Section
 
 
@@ -23,4 +24,4 @@ class FlatPerTier(Section):
         if found is None:
             return ()
         tier, name = found
-        return (PricedPart(name, Fraction(1), "tier", Fraction(tier.flat), "one price for the tier reached"),)
+        return (PricedPart(name, Fraction(1), "tier", fraction_of(tier.flat), "one price for the tier reached"),)

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from billing.pricing.part import Measured, PricedPart, shown
 from billing.pricing.tiers import Tiers, slices
+from kernel.money import fraction_of
 from kernel.settings import Section
 
 
@@ -27,7 +28,7 @@ class Graduated(Section):
 
     def _parts(self, measured: Measured) -> Iterator[PricedPart]:
         for tier, inside, name in slices(self.tiers, measured.quantity):
-            rate = Fraction(tier.unit)
+            rate = fraction_of(tier.unit)
             yield PricedPart(name, inside, measured.unit, rate, f"{shown(rate)} each of the tier's units")
             if tier.flat:
-                yield PricedPart(name, Fraction(1), "tier", Fraction(tier.flat), "once, as the tier is reached")
+                yield PricedPart(name, Fraction(1), "tier", fraction_of(tier.flat), "once, as the tier is reached")

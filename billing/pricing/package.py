@@ -14,6 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from billing.fields import DecimalText
 from billing.pricing.part import ZERO, Measured, PricedPart, ceiling, shown
+from kernel.money import fraction_of
 from kernel.settings import Section
 
 
@@ -37,9 +38,9 @@ class Package(Section):
         return size
 
     def price(self, measured: Measured) -> tuple[PricedPart, ...]:
-        free = min(measured.quantity, Fraction(self.free_units))
-        packages = ceiling((measured.quantity - free) / Fraction(self.size))
-        size, rate = shown(Fraction(self.size)), Fraction(self.price_each)
+        free = min(measured.quantity, fraction_of(self.free_units))
+        packages = ceiling((measured.quantity - free) / fraction_of(self.size))
+        size, rate = shown(fraction_of(self.size)), fraction_of(self.price_each)
         parts = []
         if free:
             parts.append(PricedPart("free units", free, measured.unit, ZERO, "free"))

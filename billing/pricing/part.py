@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 ZERO = Fraction(0)
+_SHOWN_SCALE = 10**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,9 @@ def ceiling(value: Fraction) -> int:
 
 def shown(value: Fraction) -> str:
     """For words alone: a decimal where the fraction has a short one, else the fraction."""
-    scaled = value * 10**10
-    if scaled.denominator != 1:
+    numerator, denominator = value.as_integer_ratio()
+    times, rest = divmod(_SHOWN_SCALE, denominator)
+    if rest:
         return str(value)
-    sign, digits = "-" if value < 0 else "", str(abs(scaled.numerator)).rjust(11, "0")
+    sign, digits = "-" if numerator < 0 else "", str(abs(numerator) * times).rjust(11, "0")
     return f"{sign}{digits[:-10]}.{digits[-10:]}".rstrip("0").rstrip(".")

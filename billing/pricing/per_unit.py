@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Literal
 
 from pydantic import Field
 
 from billing.fields import DecimalText
 from billing.pricing.part import Measured, PricedPart, shown
+from kernel.money import fraction_of
 from kernel.settings import Section
 
 
@@ -19,5 +19,5 @@ class PerUnit(Section):
     unit: DecimalText = Field(description="price of one unit")
 
     def price(self, measured: Measured) -> tuple[PricedPart, ...]:
-        rate = Fraction(self.unit)
+        rate = fraction_of(self.unit)
         return (PricedPart("all units", measured.quantity, measured.unit, rate, f"{shown(rate)} each"),)

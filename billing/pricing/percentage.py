@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from billing.fields import DecimalText
 from billing.pricing.part import ZERO, Measured, PricedPart, shown
+from kernel.money import fraction_of
 from kernel.settings import Section
 
 
@@ -37,13 +38,13 @@ class Percentage(Section):
 
     def price(self, measured: Measured) -> tuple[PricedPart, ...]:
         """Parts: the share, the fees, and one for each bound that moved an event's amount."""
-        share, fee = Fraction(self.percent) / 100, Fraction(self.fixed_fee)
+        share, fee = fraction_of(self.percent) / 100, fraction_of(self.fixed_fee)
         charged = measured.events[self.free_events :]
         free = measured.events[: self.free_events]
         parts = [
             PricedPart("free events", sum(free, ZERO), measured.unit, ZERO, f"the first {self.free_events}")
         ] * bool(free)
-        basis = f"{shown(Fraction(self.percent))} % of the value"
+        basis = f"{shown(fraction_of(self.percent))} % of the value"
         parts.append(PricedPart("share of the value", sum(charged, ZERO), measured.unit, share, basis))
         if fee:
             parts.append(PricedPart("fixed fee", Fraction(len(charged)), "event", fee, f"{shown(fee)} each"))
@@ -52,10 +53,10 @@ class Percentage(Section):
         for value in charged:
             plain = value * share + fee
             if self.least is not None and plain < self.least:
-                amounts["raised"] += Fraction(self.least) - plain
+                amounts["raised"] += fraction_of(self.least) - plain
                 moved["raised"] += 1
             elif self.most is not None and plain > self.most:
-                amounts["capped"] += Fraction(self.most) - plain
+                amounts["capped"] += fraction_of(self.most) - plain
                 moved["capped"] += 1
         for name, bound in (("raised", self.least), ("capped", self.most)):
             if moved[name] and bound is not None:

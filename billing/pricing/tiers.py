@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from billing.fields import DecimalText
 from billing.pricing.part import shown
+from kernel.money import fraction_of
 from kernel.settings import Section
 
 MAX_TIERS = 200
@@ -95,7 +96,7 @@ def slices(tiers: Sequence[T], quantity: Fraction) -> Iterator[tuple[T, Fraction
     for tier in tiers:
         if quantity <= floor:
             return
-        top = quantity if tier.up_to is None else min(quantity, Fraction(tier.up_to))
+        top = quantity if tier.up_to is None else min(quantity, fraction_of(tier.up_to))
         yield tier, top - floor, name_of(tier, floor)
         floor = top
 
@@ -112,5 +113,5 @@ def name_of(tier: AnyTier, floor: Fraction) -> str:
     """`above 5, up to 10`."""
     if tier.up_to is None:
         return f"above {shown(floor)}" if floor else "any quantity"
-    top = shown(Fraction(tier.up_to))
+    top = shown(fraction_of(tier.up_to))
     return f"above {shown(floor)}, up to {top}" if floor else f"up to {top}"

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from billing.pricing.part import Measured, PricedPart, shown
 from billing.pricing.tiers import Tiers, reached
+from kernel.money import fraction_of
 from kernel.settings import Section
 
 
@@ -27,7 +28,7 @@ class Volume(Section):
         if found is None:
             return ()
         tier, name = found
-        rate, flat = Fraction(tier.unit), Fraction(tier.flat)
+        rate, flat = fraction_of(tier.unit), fraction_of(tier.flat)
         parts = [PricedPart(name, measured.quantity, measured.unit, rate, f"{shown(rate)} each of all units")]
         if flat:
             parts.append(PricedPart(name, Fraction(1), "tier", flat, "once, for the tier reached"))

@@ -6,7 +6,6 @@ Rule: docs.flexprice.io, windowed commitments. Total = used within + overage + t
 from __future__ import annotations
 
 from decimal import Decimal
-from fractions import Fraction
 from typing import Literal
 
 from pydantic import Field, StrictBool, field_validator
@@ -14,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from billing.fields import DecimalText
 from billing.pricing.part import ZERO, Measured, PricedPart, shown
+from kernel.money import fraction_of
 from kernel.settings import Section
 
 
@@ -40,7 +40,11 @@ class WindowedCommitment(Section):
     def price(self, measured: Measured) -> tuple[PricedPart, ...]:
         if sum(measured.windows, ZERO) != measured.quantity:
             raise ValueError("the windows of a windowed commitment must sum to the quantity")
-        committed, rate, factor = Fraction(self.committed), Fraction(self.unit), Fraction(self.overage_factor)
+        committed, rate, factor = (
+            fraction_of(self.committed),
+            fraction_of(self.unit),
+            fraction_of(self.overage_factor),
+        )
         within = sum((min(used, committed) for used in measured.windows), ZERO)
         above = measured.quantity - within
         unused = committed * len(measured.windows) - within

@@ -43,27 +43,33 @@ def excess_of(usage: StepFunction, commitment: StepFunction, period: Window) -> 
 
 def overage_of(basis: OverageBasis, usage: StepFunction, commitment: StepFunction, period: Window) -> Fraction:
     """Milli-vCPU times milliseconds above the commitment, never negative."""
-    return _BASES[basis](usage, commitment, period)
+    return overage_with(basis, usage, commitment, period, excess_of(usage, commitment, period))
 
 
-def _instant(usage: StepFunction, commitment: StepFunction, period: Window) -> Fraction:
-    return Fraction(excess_of(usage, commitment, period).integral(period))
+def overage_with(
+    basis: OverageBasis, usage: StepFunction, commitment: StepFunction, period: Window, excess: StepFunction
+) -> Fraction:
+    """The same where `excess`, their `excess_of`, is known."""
+    return _BASES[basis](usage, commitment, period, excess)
 
 
-def _hourly(usage: StepFunction, commitment: StepFunction, period: Window) -> Fraction:
-    excess = excess_of(usage, commitment, period)
+def _instant(_usage: StepFunction, _commitment: StepFunction, period: Window, excess: StepFunction) -> Fraction:
+    return Fraction(excess.integral(period))
+
+
+def _hourly(_usage: StepFunction, _commitment: StepFunction, period: Window, excess: StepFunction) -> Fraction:
     return Fraction(sum(excess.maximum(part) * part.length_ms for part in _hours(period)))
 
 
-def _pooled(usage: StepFunction, commitment: StepFunction, period: Window) -> Fraction:
+def _pooled(usage: StepFunction, commitment: StepFunction, period: Window, _excess: StepFunction) -> Fraction:
     return Fraction(max(0, usage.integral(period) - commitment.integral(period)))
 
 
-def _peak(usage: StepFunction, commitment: StepFunction, period: Window) -> Fraction:
-    return Fraction(excess_of(usage, commitment, period).maximum(period) * period.length_ms)
+def _peak(_usage: StepFunction, _commitment: StepFunction, period: Window, excess: StepFunction) -> Fraction:
+    return Fraction(excess.maximum(period) * period.length_ms)
 
 
-def _p95(usage: StepFunction, commitment: StepFunction, period: Window) -> Fraction:
+def _p95(usage: StepFunction, commitment: StepFunction, period: Window, _excess: StepFunction) -> Fraction:
     over = usage - commitment
     means = sorted(max(Fraction(0), Fraction(over.integral(slot), slot.length_ms)) for slot in slots_of(period))
     rank = -(-len(means) * PERCENTILE.numerator // PERCENTILE.denominator)
@@ -83,7 +89,7 @@ def _hours(period: Window) -> Iterator[Window]:
             yield part
 
 
-_BASES: Mapping[str, Callable[[StepFunction, StepFunction, Window], Fraction]] = {
+_BASES: Mapping[str, Callable[[StepFunction, StepFunction, Window, StepFunction], Fraction]] = {
     "instant": _instant,
     "hourly": _hourly,
     "pooled-month": _pooled,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 from billing.contract import Contract
-from billing.rating.fact import Fact, hours_fact, render_hours, text_fact, usage_fact
+from billing.rating.fact import Fact, hours_fact, render_hours, render_vcpu_hours, text_fact, usage_fact
 from billing.rating.line import RatingInput
-from kernel.quantity import render_fraction, vcpu_hours
+from kernel.quantity import render_fraction
 from metering.usage.filling import Filled
 
 
@@ -54,7 +54,7 @@ def _by_policy(rated: RatingInput, filled: Filled) -> str:
     rest = rated.usage.missing_ms - filled.estimated_ms
     return (
         f"By the contract's gap policy ({gap_rule_text(rated.contract)}) {render_hours(filled.estimated_ms)} "
-        f"component-hours of it are estimated, with {render_fraction(vcpu_hours(filled.milli_vcpu_ms), 3)} "
+        f"component-hours of it are estimated, with {render_vcpu_hours(filled.milli_vcpu_ms)} "
         f"vCPU-hours; {render_hours(rest)} component-hours are not billed: the usage in them is unknown, not zero."
     )
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
-from kernel.quantity import render_fraction, vcpu_hours
+from kernel.quantity import VCPU_HOUR_IN_MILLI_VCPU_MS, render_ratio
 from kernel.window import HOUR_MS
 
 
@@ -26,7 +25,7 @@ def text_fact(name: str, label: str, value: str) -> Fact:
 
 def usage_fact(name: str, label: str, milli_vcpu_ms: int) -> Fact:
     """An integral, shown in vCPU-hours."""
-    return Fact(name, label, str(milli_vcpu_ms), f"{render_fraction(vcpu_hours(milli_vcpu_ms), 3)} vCPU-hours")
+    return Fact(name, label, str(milli_vcpu_ms), f"{render_vcpu_hours(milli_vcpu_ms)} vCPU-hours")
 
 
 def vcpu_fact(name: str, label: str, milli_vcpu: int) -> Fact:
@@ -41,9 +40,14 @@ def hours_fact(name: str, label: str, milliseconds: int, unit: str = "hours") ->
 
 def render_vcpu(milli_vcpu: int) -> str:
     """vCPU without trailing zeros."""
-    return render_fraction(Fraction(milli_vcpu, 1000), 3).rstrip("0").rstrip(".")
+    return render_ratio(milli_vcpu, 1000, 3).rstrip("0").rstrip(".")
+
+
+def render_vcpu_hours(milli_vcpu_ms: int) -> str:
+    """An integral in vCPU-hours with three decimals."""
+    return render_ratio(milli_vcpu_ms, VCPU_HOUR_IN_MILLI_VCPU_MS, 3)
 
 
 def render_hours(milliseconds: int) -> str:
     """Hours with two decimals."""
-    return render_fraction(Fraction(milliseconds, HOUR_MS), 2)
+    return render_ratio(milliseconds, HOUR_MS, 2)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from billing.contract import DAYS_IN_A_PRICED_YEAR, Contract
-from billing.rating.bases import BASIS_TEXT, excess_of, overage_of
+from billing.rating.bases import BASIS_TEXT, excess_of, overage_with
 from billing.rating.coverage import coverage_facts, coverage_notes
 from billing.rating.fact import text_fact, usage_fact, vcpu_fact
 from billing.rating.line import Line, Priced, Rate, RatingInput
@@ -37,7 +37,7 @@ def overage(rated: RatingInput) -> Line:
     filled = fill(rated.usage, contract.gap_rule)
     usage, basis = filled.step, contract.overage_basis
     excess = excess_of(usage, contract.timeline, rated.period)
-    above = overage_of(basis, usage, contract.timeline, rated.period)
+    above = overage_with(basis, usage, contract.timeline, rated.period, excess)
     priced = Priced(
         quantity=above / VCPU_MINUTE_IN_MILLI_VCPU_MS,
         unit="vCPU-minute",

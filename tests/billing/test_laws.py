@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
+import pytest
+import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.agreed import AgreedContract
 from billing.contract import Contract, parse_contract, years_of
 from billing.documents import Snapshot
-from billing.draft import Draft, MeasuredPeriod, commitment_draft, usage_draft
+from billing.draft import Draft, MeasuredPeriod, canonical, commitment_draft, usage_draft
 from billing.ledger import postings_of
 from billing.rating.bases import excess_of
 from billing.rating.commitment import charges_of
@@ -29,6 +33,20 @@ levels = st.lists(
     st.tuples(st.integers(OCTOBER.start_ms, OCTOBER.end_ms - 1), st.integers(0, 80_000)), max_size=12
 ).map(StepFunction.of)
 taxes = st.sampled_from(["", 'tax: {category: S, rate: "19"}\n', 'tax: {category: AE, rate: "0"}\n'])
+texts = st.text(st.characters(codec="utf-8") | st.sampled_from('\\"0-,:[{'))
+documents = st.dictionaries(
+    st.from_regex("[a-z_]{1,8}", fullmatch=True),
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**53) + 1, 2**53 - 1)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | texts,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts.filter(str.isascii), inner, max_size=4),
+        max_leaves=8,
+    ),
+    max_size=4,
+)
 prices = st.decimals("0.01", "99999", places=3).map(lambda price: f"{price:f}")
 
 
@@ -87,6 +105,18 @@ def test_entries_sum_to_zero_and_drafts_repeat(step: StepFunction, vcpu: int, pr
         assert sum(posting.minor_units for posting in postings) == 0
         assert all(posting.minor_units for posting in postings)
         assert each.json() == replace(each).json()
+
+
+@settings(max_examples=100, deadline=None)
+@given(documents)
+def test_canonical_json_is_that_of_rfc_8785_and_refuses_every_number(document: dict[str, Any]) -> None:
+    numbers: list[str] = []
+    json.loads(json.dumps(document, allow_nan=False), parse_int=numbers.append, parse_float=numbers.append)
+    if numbers:
+        with pytest.raises(ValueError, match="its numbers are strings"):
+            canonical(document)
+    else:
+        assert canonical(document) == rfc8785.dumps(document)
 
 
 @settings(max_examples=100, deadline=None)

@@ -1,5 +1,6 @@
 """The audit chain: run on SQLite and PostgreSQL."""
 
+import hashlib
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import rfc8785
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
@@ -49,6 +51,23 @@ def test_rows_follow_one_another(audit: AuditLog) -> None:
     assert list(audit.events()) == events
     assert audit.head() == AuditHead(5, events[-1].hash)
     assert audit.verify() == audit.verify(AuditHead(3, events[2].hash)) == []
+
+
+def test_many_rows_at_once_are_the_rows_one_by_one(audit: AuditLog, database: Database) -> None:
+    first = write(audit, "before")
+    subjects = [(f'invoice "{number}" \n für 示例', {"total": f"{number}.00"}) for number in range(3)]
+    together = database.transact(lambda connection: audit.append_all(connection, "finance", "final", subjects))
+    last = write(audit, "after")
+
+    assert list(audit.events()) == [first, *together, last]
+    assert [(event.sequence, event.subject) for event in together] == [
+        (number, subject) for number, (subject, _) in enumerate(subjects, start=2)
+    ]
+    for event in together:
+        unhashed = {name: value for name, value in asdict(event).items() if name != "hash"}
+        assert event.hash == hashlib.sha256(rfc8785.dumps(unhashed)).hexdigest()
+    assert database.transact(lambda connection: audit.append_all(connection, "finance", "final", [])) == []
+    assert audit.verify() == []
 
 
 def test_an_empty_log_is_whole(audit: AuditLog) -> None:
