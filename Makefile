@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 PACKAGES := alerts billing collector console kernel metering provisioner
 
 FAST := not acceptance and not slow and not services
+# Tests start processes by the hundred, each of which would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-fast chaos check sanitize bench docs up lock clean
 
@@ -27,8 +29,7 @@ up: $(VENV)/.vendor
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 -m "$(FAST)" tests
-	EFFORT=deep $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not ($(FAST)) or deep" --ignore=tests/chaos tests
-	$(BIN)/python -m pytest -q -m "not ($(FAST))" tests/chaos
+	EFFORT=deep $(BIN)/python -m pytest -q -n 3 --dist loadfile -m "not ($(FAST)) or deep" tests
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 -m "$(FAST)" tests
