@@ -24,7 +24,11 @@ POLL_SECONDS = 0.05
 # Below Linux's ephemeral range (32768 up), so that no outgoing connection takes the port of a server that
 # is down for a restart, nor connects to itself while it retries that port.
 PORT_RANGE = range(15_000, 32_000)
+# Each worker of the tests has ports of its own: two that pick at once never pick the same.
+_WORKERS = 8
+_own_ports = PORT_RANGE[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % _WORKERS :: _WORKERS]
 _ports_given: set[int] = set()
+_dice = random.Random()  # not the one that laws set back for each example
 
 # The kernel sends the death signal when the *thread* that forked ends, so one thread forks and lives as long
 # as we do. `start` may then be called from any thread, say by `asyncio.to_thread`.
@@ -143,7 +147,7 @@ def free_ports(count: int) -> list[int]:
     """Ports of 127.0.0.1 that nobody listens on, and that this process has not given out before."""
     ports: list[int] = []
     while len(ports) < count:
-        port = random.choice(PORT_RANGE)
+        port = _dice.choice(_own_ports)
         if port not in _ports_given and _is_free(port):
             _ports_given.add(port)
             ports.append(port)
