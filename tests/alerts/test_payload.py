@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from aiohttp import web
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
@@ -20,6 +20,7 @@ from alerts.payload import AlertEntry, Notification, render_payload, render_time
 from alerts.settings import parse_secret
 from alerts.signature import sign
 from tests.alerts.receiver import SECRET
+from tests.effort import costly
 from tests.services.fixtures import StartAlertmanager
 
 LABELS = {"alertname": "Hot", "organization": "org-a", "room": "attic", "severity": "critical"}
@@ -36,7 +37,7 @@ def test_the_signature_of_the_specification() -> None:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@costly(50)
 @given(st.binary(min_size=24, max_size=64), st.text(max_size=50), st.integers(0, 2**33))
 def test_another_library_signs_the_same(key: bytes, body: str, timestamp: int) -> None:
     try:

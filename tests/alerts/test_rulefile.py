@@ -16,6 +16,7 @@ from alerts.rulefile import load_rule_files, parse_rule_file
 from alerts.settings import DEFAULT_RULES
 from kernel.errors import InvalidInput
 from tests.alerts.world import rules
+from tests.effort import costly
 
 HOUR_MS = 3_600_000
 
@@ -109,7 +110,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         parse(text)
 
 
-@settings(max_examples=100, deadline=None)
+@costly(100)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=8),

@@ -21,6 +21,7 @@ from kernel.errors import Refuse
 from kernel.ids import JobId, OrganizationId
 from tests.billing.deals import ACME, Office, contract_text, licence_text
 from tests.billing.reserving_process import reserve
+from tests.effort import costly
 
 JOB = JobId("job-one")
 
@@ -190,7 +191,7 @@ def test_two_processes_of_four_threads_reserve_at_once_and_what_fits_is_admitted
     assert Desk(office).held == 10
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@costly(25, settings(suppress_health_check=[HealthCheck.function_scoped_fixture]))
 @given(
     steps=st.lists(st.tuples(st.booleans(), st.sampled_from(["c1", "c2", "c3"]), st.integers(0, 12)), max_size=15)
 )

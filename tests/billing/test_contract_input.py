@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.contract import Contract, parse_contract
@@ -17,6 +17,7 @@ from billing.prices import parse_price_book
 from kernel.errors import InvalidInput, NotFound
 from kernel.ids import OrganizationId
 from tests.billing.deals import ACME, Office, contract_text, licence_text
+from tests.effort import costly
 
 PRICES = """
 price_book: standard
@@ -105,7 +106,7 @@ def test_nested_beyond_measure_is_refused() -> None:
         parse_contract("a: " + "[" * 100_000, "file.yaml")
 
 
-@settings(max_examples=200, deadline=None)
+@costly(200)
 @given(
     text=st.one_of(
         st.text(max_size=200),

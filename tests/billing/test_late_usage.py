@@ -13,6 +13,7 @@ from kernel.money import Money, currency, total
 from kernel.window import DAY_MS, month
 from tests.billing.deals import ACME, Office, contract_text
 from tests.databases import open_migrated
+from tests.effort import costly
 
 OCTOBER, NOVEMBER = month("2026-10"), month("2026-11")
 USD = currency("USD")
@@ -170,7 +171,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> object:
     return make
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@costly(25, settings(suppress_health_check=[HealthCheck.function_scoped_fixture]))
 @given(
     seen=st.lists(st.integers(0, 250), min_size=1, max_size=4),
     model=st.sampled_from([GRADUATED, VOLUME]),

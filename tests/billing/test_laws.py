@@ -25,6 +25,7 @@ from kernel.money import Money, currency
 from kernel.steps import StepFunction
 from kernel.window import DAY_MS, Window, month
 from tests.billing.deals import ACME, RecordedUsage, contract_text
+from tests.effort import costly
 
 OCTOBER = month("2026-10")
 USD = currency("USD")
@@ -94,7 +95,7 @@ def test_overage_is_what_the_oracle_says_and_lines_sum_to_the_total(
     assert totals["net"] + totals["tax"] == totals["gross"]
 
 
-@settings(max_examples=100, deadline=None)
+@costly(100)
 @given(step=levels, vcpu=st.integers(0, 60), price=prices, tax=taxes)
 def test_entries_sum_to_zero_and_drafts_repeat(step: StepFunction, vcpu: int, price: str, tax: str) -> None:
     draft = _draft(step, vcpu, price, tax)

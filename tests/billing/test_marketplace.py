@@ -18,6 +18,7 @@ from kernel.errors import InvalidInput, Refuse, Retry
 from kernel.window import HOUR_MS
 from tests.billing.deals import NOVEMBER_3
 from tests.billing.marketplace_emulator import PRODUCT, Emulator, serving
+from tests.effort import costly
 
 NOON = to_ms(NOVEMBER_3.replace(minute=0))
 ACCOUNT = "123456789012"
@@ -29,6 +30,7 @@ def hours(*quantities: str, last: int = NOON) -> list[HourQuantity]:
     return [HourQuantity(first + index * HOUR_MS, Fraction(each)) for index, each in enumerate(quantities)]
 
 
+@costly(100)
 @given(st.lists(st.fractions(min_value=0, max_value=1000), max_size=30), st.integers(0, 30))
 def test_what_is_sent_and_carried_is_what_was_used_however_it_is_cut(used: list[Fraction], cut: int) -> None:
     known = [HourQuantity(index * HOUR_MS, each) for index, each in enumerate(used)]

@@ -16,6 +16,7 @@ from collector.relabel import Action, RelabelRule
 from collector.scrape.plan import LanePlan, Plan, RowFacts, make_plan
 from collector.scrape.series import SeriesRules
 from collector.scrape.state import TargetState
+from tests.effort import costly
 
 POLICY = PolicySettings(
     allow=(AllowRule(metrics=("up", "m_*", "licence_*", "scrape_*"), labels=("a", "job", "instance")),)
@@ -93,7 +94,7 @@ def body_of(page: list[int]) -> bytearray:
 
 
 @given(pages, st.booleans(), st.sets(st.integers(0, 8)))
-@settings(max_examples=80, deadline=None)
+@costly(80)
 def test_a_followed_plan_is_that_of_all_rows(some: list[list[int]], honors: bool, lost: set[int]) -> None:
     check(some, honor_timestamps=honors, lost=lost)
 
@@ -106,7 +107,7 @@ def test_usual_pages_need_no_look_at_each_row(some: list[list[int]], lost: set[i
 
 @given(pages, st.integers(1, 12), st.booleans())
 @example([[0, 24], [], [3]], 1, False)
-@settings(max_examples=60, deadline=None)
+@costly(60)
 def test_a_limit_lets_the_same_out_whether_rows_are_looked_at_or_not(
     some: list[list[int]], sample_limit: int, honors: bool
 ) -> None:

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import csv
 
@@ -179,7 +179,7 @@ def test_keys_whose_marks_collide_are_told_apart_and_more_of_them_is_marked_from
     assert reader._stride < module._WIDEST_STRIDE
 
 
-@settings(max_examples=150, deadline=None)
+@costly(150)
 @given(st.data())
 def test_a_column_is_matched_however_it_is_cut(data: st.DataObject) -> None:
     some = st.lists(st.binary(min_size=1, max_size=40), max_size=30)

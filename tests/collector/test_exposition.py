@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_witness
 from prometheus_client.parser import text_string_to_metric_families as text_witness
@@ -196,7 +196,7 @@ def test_agrees_with_another_parser_on_text(samples: list[tuple[str, dict[str, s
     assert sorted(zip(columns.entries, columns.values, strict=True)) == sorted(witnessed)
 
 
-@settings(max_examples=80, deadline=None)
+@costly(80)
 @given(st.lists(st.tuples(LABELS, VALUES), max_size=4, unique_by=lambda pair: tuple(sorted(pair[0].items()))))
 def test_agrees_with_another_parser_on_openmetrics(samples: list[tuple[dict[str, str], float]]) -> None:
     body = "# TYPE a gauge\n" + render([("a", labels, value) for labels, value in samples]) + "# EOF\n"
@@ -219,7 +219,7 @@ FRAGMENTS = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@costly(300)
 @given(st.lists(st.one_of(FRAGMENTS, st.binary(max_size=60)), max_size=3), st.sampled_from([TEXT, OM]))
 def test_any_bytes_are_read_or_refused_the_same_line_by_line_and_by_column(
     bodies: list[bytes], content_type: str

@@ -15,6 +15,7 @@ from collector.policy_settings import AllowRule, DropRule, PolicySettings, Unlis
 from collector.relabel import Action, RelabelRule
 from collector.scrape.forms import Forms
 from collector.scrape.series import Outcome, SeriesRules
+from tests.effort import costly
 
 KEY = b"a key of more than 16 bytes"
 METRICS = ("m_a", "m_b_total", "m_b", "h_bucket", "h")
@@ -78,6 +79,7 @@ def together(forms: Forms, some: list[bytes]) -> list[tuple[object, ...]]:
     ]
 
 
+@costly(100)
 @given(
     st.lists(keys(), max_size=30), st.lists(rules, max_size=3), policies(), st.booleans(),
     st.sampled_from(((), (("a", "ext"), ("cluster", "c")))), st.booleans(),

@@ -141,7 +141,7 @@ def test_text_of_any_kind_is_no_settings_file_and_no_target_file(content: str | 
 
 
 @given(st.lists(section(StaticConfig), max_size=3) | anything)
-@FAST
+@costly(100, FAST)
 def test_target_files_of_any_shape_are_read_or_refused(content: Any) -> None:
     found = refused_or(read_target_file, "targets.yaml", as_yaml(content))
     job = ScrapeConfig(job_name="j")
@@ -165,7 +165,7 @@ rules = st.builds(
 @given(st.dictionaries(st.sampled_from("ab") | label_text, label_text, max_size=4), st.lists(rules, max_size=4))
 @example({"a": "x"}, [RelabelRule(source_labels=("a",), target_label="d", replacement="${²}")])
 @example({"a": "x"}, [RelabelRule(source_labels=("a",), target_label="d", replacement="$" + "9" * 5000)])
-@settings(FAST, max_examples=200)
+@costly(200, FAST)
 def test_relabelling_gives_labels_with_values_or_drops(labels: dict[str, str], chosen: list[RelabelRule]) -> None:
     before = dict(labels)
     changed = relabel(labels, chosen)

@@ -32,6 +32,7 @@ from tests.collector.client_messages import (
     delimited,
 )
 from tests.collector.world import Page, run_target
+from tests.effort import costly
 from tests.services.fixtures import StartPrometheus
 from tests.services.http_service import HttpService
 
@@ -55,6 +56,7 @@ def by_key(rows: Rows) -> dict[bytes, float]:
     return dict(zip(rows.keys, rows.values, strict=True))
 
 
+@costly(100)
 @given(st.lists(st.tuples(LABELS, NUMBERS, st.integers(0, 2**40)), max_size=5), st.text(min_size=1, max_size=9))
 def test_values_labels_and_times_are_those_that_were_meant(
     series: list[tuple[dict[str, str], float, int]], name: str

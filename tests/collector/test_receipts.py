@@ -28,6 +28,7 @@ from collector.wire.receipt import (
 )
 from kernel.clock import SystemClock
 from kernel.identity import CertificateAuthority
+from tests.effort import costly
 
 SIGNER = ReceiptSigner(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
 KEYS = {SIGNER.key: SIGNER.public}
@@ -88,6 +89,7 @@ def test_a_receipt_of_an_unknown_key_does_not_verify() -> None:
         verify(signed, KEYS)
 
 
+@costly(100)
 @given(
     st.binary(max_size=200)
     | st.recursive(st.integers() | st.text(), st.lists).map(lambda it: json.dumps(it).encode())

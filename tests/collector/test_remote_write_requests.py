@@ -10,7 +10,7 @@ from typing import Any
 import cramjam
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.relabel import Action, RelabelRule
@@ -22,6 +22,7 @@ from collector.wire.frames import Dated, EntryTable, ExemplarRow, HistogramRow, 
 from tests.collector.client_messages import WRITE
 from tests.collector.receiver import Receiver
 from tests.collector.receiver import Request as Read
+from tests.effort import costly
 
 AT = 1_790_000_000_000
 STALE = unpack("<d", pack("<Q", 0x7FF0000000000002))[0]
@@ -81,7 +82,7 @@ def decoded(requests: list[Request], most: int = 10_000) -> Read:
     )  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@costly(60)
 @given(st.data())
 def test_what_comes_and_goes_is_said_as_it_was_meant(data: st.DataObject) -> None:
     stream, requests, most = Stream(), StreamRequests(Cutting(max_series=7)), 7

@@ -26,6 +26,7 @@ from collector.settings import CollectorSettings, ProxySettings, load_collector_
 from collector.spelling import parse_duration, parse_size
 from kernel.errors import InvalidInput
 from kernel.settings import documented_fields
+from tests.effort import costly
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "deploy" / "collector.example.yaml"
@@ -150,6 +151,7 @@ def test_sizes(text: object, size: int) -> None:
     assert parse_size(text) == size
 
 
+@costly(100)
 @given(st.one_of(st.text(max_size=12), st.integers(), st.none()))
 def test_any_spelling_is_read_or_refused(text: object) -> None:
     for parse in (parse_duration, parse_size):

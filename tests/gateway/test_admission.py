@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.wire.errors import WireError
@@ -16,6 +16,7 @@ from metering.gateway.settings import TenantLimits
 from metering.gateway.table import Layouts
 from metering.gateway.tenants import TenantState
 from metering.record import BatchHeader, Lane
+from tests.effort import costly
 
 TENANT = Tenant(OrganizationId("acme"), ProjectId("prod"))
 NOW_MS, SERIES = 1_790_000_000_000, 12
@@ -42,7 +43,7 @@ def told(admission: Admission) -> object:
 
 
 @given(courses)
-@settings(max_examples=100, deadline=None)
+@costly(100)
 def test_a_body_that_came_before_is_admitted_like_one_that_did_not(
     course: list[tuple[list[tuple[int, int]], int]],
 ) -> None:

@@ -62,7 +62,7 @@ def test_rw2_gives_back_every_row_bit_by_bit(rows: Rows) -> None:
 
 
 @given(rows, rows)
-@settings(max_examples=50)
+@costly(50)
 def test_a_label_cache_changes_nothing(first: Rows, second: Rows) -> None:
     cache = LabelCache(4096)
     for rows in (first, second, first):

@@ -22,6 +22,7 @@ from metering.gateway.otlp.exponential import NotConvertible, native_histogram
 from metering.gateway.otlp.names import label_name, labels_of, metric_name
 from metering.gateway.series import Refusal
 from metering.record import STALE_NAN_BITS
+from tests.effort import costly
 from tests.gateway.messages import RW2
 
 LIMITS = DecodeLimits()
@@ -335,7 +336,7 @@ def test_a_template_reads_what_a_walk_reads(told: list[tuple[list[int], list[flo
 
 
 @given(st.binary(min_size=1, max_size=6), st.integers(0, 2000))
-@settings(max_examples=300, deadline=None)
+@costly(300)
 def test_a_damaged_body_is_refused_or_read_as_nobody_knew_it(noise: bytes, place: int) -> None:
     reader = Reader()
     sane = body_of([1, 2, 3], [1.0, 2.0], [1, 2, 3, 4], NOW).SerializeToString()

@@ -16,6 +16,7 @@ from kernel.merkle import (
     root_of,
     root_of_hashes,
 )
+from tests.effort import costly
 
 # The leaves and roots that Certificate Transparency's own tests use.
 LEAVES = [bytes.fromhex(text) for text in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657")] + [
@@ -101,6 +102,7 @@ def test_an_index_outside_the_tree_is_refused() -> None:
     assert not is_included(b"a", 1, 1, (), leaf_hash(b"a"))
 
 
+@costly(100)
 @given(Leaves)
 def test_a_tree_that_has_grown_knows_its_earlier_roots_and_proofs(leaves: list[bytes]) -> None:
     hashes = [leaf_hash(leaf) for leaf in leaves]

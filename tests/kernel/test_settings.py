@@ -13,6 +13,7 @@ from kernel.deployment import Deployment
 from kernel.deployment_settings import DeploymentSettings
 from kernel.errors import InvalidInput
 from kernel.settings import Section, Settings, documented_fields, load_settings, parse_yaml, read_yaml_mapping
+from tests.effort import costly
 
 SECRET = "hunter2-hunter2"
 
@@ -110,7 +111,7 @@ VALUES = st.recursive(
 NAMES = st.sampled_from(["folder", "trust_domain", "database", "log", "objects", "lake", "url", "kind", "kafka"])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@costly(150, settings(suppress_health_check=[HealthCheck.function_scoped_fixture]))
 @given(st.dictionaries(NAMES, st.dictionaries(NAMES, VALUES, max_size=3) | VALUES, max_size=3))
 def test_any_deployment_section_is_one_or_refused(tmp_path: Path, content: dict[str, object]) -> None:
     path = written(tmp_path, yaml.safe_dump({"deployment": content, "gateway": {"port": 1}}))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.log import StoredRecord, TopicPartition
@@ -27,6 +27,7 @@ from metering.lake.verify import verify
 from metering.lake.writer import LakeWriter
 from metering.record import LIVE_TOPIC
 from metering.samples import ExemplarRow, Metadata, decode_columns, encode_columns
+from tests.effort import costly
 from tests.lake.beside_world import WEEK, Told, all_beside, append, message, stored_counts
 from tests.lake.crash_world import ended, start
 from tests.lake.places import open_places
@@ -150,7 +151,7 @@ def read_back(pushes: Sequence[Told], cuts: int, *, is_merged: bool) -> dict[str
     return {name: repr(listed) for name, listed in found.items()}
 
 
-@settings(max_examples=50, deadline=None)
+@costly(50)
 @given(pushes=st.lists(told, min_size=1, max_size=8), data=st.data())
 def test_order_repetition_chunks_and_merging_do_not_matter(pushes: list[Told], data: st.DataObject) -> None:
     again = data.draw(st.lists(st.sampled_from(pushes), max_size=3))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyiceberg.catalog.sql import SqlCatalog
 
@@ -26,6 +26,7 @@ from metering.lake.settings import LakeSettings
 from metering.lake.storage import LakeFileIO
 from metering.lake.stretches import stretched
 from metering.lake.sweep import Sweeper, expire_snapshots
+from tests.effort import costly
 from tests.lake.setting import (
     ACME,
     DAY,
@@ -233,7 +234,7 @@ def listed(runs: Runs) -> list[tuple[int, int, int]]:
     return list(zip(numbers, runs.timestamps_ms.tolist(), runs.values.view(np.uint64).tolist(), strict=True))
 
 
-@settings(max_examples=200, deadline=None)
+@costly(200)
 @given(parts=st.lists(st.lists(keys, min_size=1, max_size=12), min_size=1, max_size=5), most=st.integers(1, 9))
 def test_merging_keeps_every_row_in_one_order(parts: list[list[tuple[int, int, float]]], most: int) -> None:
     files = [runs_of(part) for part in parts]
@@ -246,7 +247,7 @@ def test_merging_keeps_every_row_in_one_order(parts: list[list[tuple[int, int, f
     assert listed(merge_runs(files[::-1])) == listed(merged)
 
 
-@settings(max_examples=40, deadline=None)
+@costly(40)
 @given(
     parts=st.lists(st.lists(keys, min_size=1, max_size=30), min_size=1, max_size=5),
     most=st.integers(1, 40),

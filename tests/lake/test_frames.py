@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.log import Log, StoredRecord, TopicPartition
@@ -20,6 +20,7 @@ from metering.lake.positions import Standing
 from metering.lake.series import SeriesIndex
 from metering.record import LIVE_TOPIC
 from metering.refusal import REFUSALS_TOPIC, decode_refusal
+from tests.effort import costly
 from tests.lake.crash_world import PLACES, ended, start
 from tests.lake.frames_world import Sample, Sender, append
 from tests.lake.places import open_places
@@ -127,7 +128,7 @@ def content(pending: Pending, index: SeriesIndex) -> list[tuple[bytes, int, int]
     )
 
 
-@settings(max_examples=40, deadline=None)
+@costly(40)
 @given(pushes=st.integers(2, 14), group_of=st.integers(1, 6), cuts=st.sets(st.integers(1, 13), max_size=4))
 def test_wherever_commits_fall_the_rows_are_the_same(pushes: int, group_of: int, cuts: set[int]) -> None:
     sender = Sender(group_of=group_of)

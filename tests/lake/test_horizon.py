@@ -17,6 +17,7 @@ from metering.lake.errors import LakeDamaged
 from metering.lake.horizon import MOST_EPOCHS, Horizon, Source, SourceState, advance, give_up, judge, refuse
 from metering.lake.horizon_format import parse_horizon, render_horizon
 from metering.record import BatchHeader, Lane
+from tests.effort import costly
 from tests.lake.setting import ACME, T0, Push
 
 SOURCE = Source(ACME, CollectorId("col-a"), Lane.BILLING)
@@ -55,7 +56,7 @@ def pushes(draw: st.DrawFn) -> list[BatchHeader]:
     return draw(st.lists(st.sampled_from(sent), min_size=1, unique=True))
 
 
-@settings(max_examples=300, deadline=None)
+@costly(300)
 @given(sent=pushes(), data=st.data())
 def test_any_order_and_repetition_give_the_same_horizon(sent: list[BatchHeader], data: st.DataObject) -> None:
     again = data.draw(st.permutations([*sent, *data.draw(st.lists(st.sampled_from(sent), max_size=10))]))
@@ -63,7 +64,7 @@ def test_any_order_and_repetition_give_the_same_horizon(sent: list[BatchHeader],
     assert all(judge(after(sent), each) is Judgement.REPEATED for each in sent)
 
 
-@settings(max_examples=200, deadline=None)
+@costly(200)
 @given(sent=pushes(), more=pushes())
 def test_what_was_not_seen_is_never_taken_for_a_repetition(
     sent: list[BatchHeader], more: list[BatchHeader]
@@ -74,7 +75,7 @@ def test_what_was_not_seen_is_never_taken_for_a_repetition(
         assert (judge(state, each) is Judgement.REPEATED) == (each.sequence in seen)
 
 
-@settings(max_examples=200, deadline=None)
+@costly(200)
 @given(sent=pushes())
 def test_the_horizon_round_trips(sent: list[BatchHeader]) -> None:
     state = refuse(after(sent), header(40, epoch=2))
@@ -82,7 +83,7 @@ def test_the_horizon_round_trips(sent: list[BatchHeader]) -> None:
     assert parse_horizon(render_horizon(horizon, "commit-a")) == horizon
 
 
-@settings(max_examples=200, deadline=None)
+@costly(200)
 @given(sent=pushes())
 def test_a_promise_counts_once_all_below_it_has_come(sent: list[BatchHeader]) -> None:
     """Against a model that looks at every push that was sent up to the promise."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.ids import CollectorId
@@ -11,6 +11,7 @@ from metering.lake.ordering import order_rows
 from metering.lake.rows import Rows, Runs
 from metering.lake.series import SeriesIndex
 from metering.record import canonical_labels
+from tests.effort import costly
 from tests.lake.setting import ACME, gauge
 
 SERIES = 12
@@ -64,7 +65,7 @@ def sorted_plainly(parts: list[Rows], series: SeriesIndex) -> Listed:
     return sorted([*own, *(foreign - set(own))])
 
 
-@settings(max_examples=400, deadline=None)
+@costly(400)
 @given(parts=columns())
 def test_rows_come_out_as_a_plain_sort_would_put_them(parts: list[Rows]) -> None:
     series = index()

@@ -21,6 +21,7 @@ from metering.lake.positions import FileName, Standing, parse_file_name, parse_p
 from metering.lake.scan import Samples, drop_duplicates
 from metering.lake.series import SeriesIndex
 from metering.record import LIVE_TOPIC
+from tests.effort import costly
 from tests.lake.setting import T0, Push, append, gauge, memory_log, open_lake, stored_rows, writer_of
 
 SOURCE = TopicPartition(LIVE_TOPIC, 0)
@@ -61,7 +62,7 @@ def content(pending: Pending) -> list[tuple[str, list[int], list[int], list[int]
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@costly(100)
 @given(history=histories(), data=st.data())
 def test_any_suffix_read_again_adds_nothing(history: list[Push], data: st.DataObject) -> None:
     intake = Intake(SeriesIndex(), days_per_record=9)
@@ -109,7 +110,7 @@ async def test_the_lake_itself_is_unchanged_by_a_replay(history: list[Push], dat
 
 
 @given(history=histories())
-@settings(deadline=None)
+@costly(100)
 def test_horizons_round_trip(history: list[Push]) -> None:
     intake = Intake(SeriesIndex(), days_per_record=9)
     intake.begin({SOURCE: Standing(0, 0)})

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.lake.parquet import FRESH_LEVEL, MERGED_LEVEL, write_samples
 from metering.lake.rows import Runs
+from tests.effort import costly
 from tests.lake.setting import ACME, T0
 
 DAY = T0 // 86_400_000
@@ -31,7 +32,7 @@ def runs_of(counts: list[int]) -> Runs:
     return Runs(ids, np.array(counts), times, np.arange(rows, dtype=np.float64))
 
 
-@settings(max_examples=60, deadline=None)
+@costly(60)
 @given(
     counts=st.lists(st.one_of(st.integers(1, 3), st.sampled_from([63, 64, 127, 128, 8191, 8192])), min_size=1),
     row_group_rows=st.sampled_from([1, 100, 10_000]),

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from metering.lake.merging import merge_runs, read_runs
@@ -17,6 +17,7 @@ from metering.lake.parquet import write_samples
 from metering.lake.rows import Floats, Runs
 from metering.lake.scaled import to_chain, to_scaled, to_values
 from metering.lake.stored_values import StoredValues, read_columns
+from tests.effort import costly
 from tests.lake.setting import ACME, T0
 
 DAY = T0 // 86_400_000
@@ -49,7 +50,7 @@ def bits(values: Floats) -> list[int]:
     return found
 
 
-@settings(max_examples=300, deadline=None)
+@costly(300)
 @given(listed=runs_of_values)
 def test_integers_and_their_chain_give_the_bits_back(listed: list[list[float]]) -> None:
     runs = runs_from(listed)
@@ -62,7 +63,7 @@ def test_integers_and_their_chain_give_the_bits_back(listed: list[list[float]]) 
     assert bits(to_values(scaled.integers[exact], scales[exact])) == bits(runs.values[exact])
 
 
-@settings(max_examples=100, deadline=None)
+@costly(100)
 @given(listed=runs_of_values, row_group_rows=st.sampled_from([1, 7, 1000]))
 def test_a_file_gives_back_what_was_written(listed: list[list[float]], row_group_rows: int) -> None:
     runs = runs_from(listed)
@@ -74,7 +75,7 @@ def test_a_file_gives_back_what_was_written(listed: list[list[float]], row_group
     assert write_samples(found, DAY, ACME, row_group_rows) == content
 
 
-@settings(max_examples=50, deadline=None)
+@costly(50)
 @given(listed=runs_of_values)
 def test_a_row_has_a_double_or_an_integer(listed: list[list[float]]) -> None:
     content = write_samples(runs_from(listed), DAY, ACME, 1000)
@@ -83,7 +84,7 @@ def test_a_row_has_a_double_or_an_integer(listed: list[list[float]]) -> None:
     assert not table.column("reference").null_count + table.column("scale").null_count
 
 
-@settings(max_examples=50, deadline=None)
+@costly(50)
 @given(listed=runs_of_values)
 def test_files_with_doubles_alone_and_new_ones_merge_to_the_same_rows(listed: list[list[float]]) -> None:
     runs = runs_from(listed)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -20,6 +21,7 @@ from kernel.ids import CollectorId
 from metering.frames import SourceReaders
 from metering.record import BatchHeader, parse_canonical_labels
 from metering.record import Sequence as Push
+from tests.effort import few_of
 from tests.metering.test_frames import HEADER
 from tests.wire.frames.world import Sample, Target, entry
 
@@ -211,5 +213,5 @@ def test_a_root_that_hung_and_landed_late_leaves_what_follows_readable() -> None
     way.teardown()
 
 
-TestOnTheWay = OnTheWay.TestCase
-TestOnTheWay.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestOnTheWay = pytest.mark.deep(OnTheWay.TestCase)
+TestOnTheWay.settings = settings(max_examples=few_of(50), stateful_step_count=30, deadline=None)

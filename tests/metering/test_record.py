@@ -24,6 +24,7 @@ from metering.record import (
     parse_canonical_labels,
     series_id,
 )
+from tests.effort import costly
 
 HEADER = BatchHeader(Tenant.parse("org-a/prod"), CollectorId("vpc-1"), Lane.BILLING, 5, "ab" * 32)
 texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
@@ -37,7 +38,7 @@ def as_float(pattern: int) -> float:
 
 
 @given(rows)
-@settings(max_examples=100, deadline=None)
+@costly(100)
 def test_a_batch_comes_back_bit_for_bit(written: list[tuple[tuple[tuple[str, str], ...], int, int]]) -> None:
     """Every label, every time and every bit of every value, NaN payloads included."""
     batch = make_batch((labels, at, 0.0) for labels, at, _ in written)
@@ -84,7 +85,7 @@ def test_a_record_of_before_there_was_bulk_is_of_the_billing_lane() -> None:
 
 
 @given(st.binary(max_size=300))
-@settings(max_examples=150, deadline=None)
+@costly(150)
 def test_bytes_that_are_no_batch_are_a_dead_letter(value: bytes) -> None:
     with pytest.raises(DeadLetter):
         decode_batch(value)

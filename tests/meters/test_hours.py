@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.window import HOUR_MS, Window
 from metering.meters.catalogue import Kind, Meter
 from metering.meters.hours import meter_hours
 from metering.meters.series import series_of
+from tests.effort import costly
 from tests.meters import reference
 from tests.usage.scrapes import STALE, TARGET, Row, lake_table, scrape
 
@@ -49,7 +50,7 @@ def samples(draw: st.DrawFn) -> Row:
     return Row(at_ms, value, labels, draw(st.sampled_from(["col-a", "col-a", "col-b"])))
 
 
-@settings(max_examples=60, deadline=None)
+@costly(60)
 @given(st.sampled_from(list(Kind)), st.booleans(), st.lists(samples(), max_size=30), st.integers(0, 2))
 def test_columns_give_what_the_reference_gives(kind: Kind, is_apart: bool, rows: list[Row], cut: int) -> None:
     chosen = meter(kind, is_apart=is_apart)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.local.configuration import are_free, free_ports, port_names, write_configuration
 from provisioner.local.files import MAX_RECORD_BYTES, load_list, load_record, save_record
 from provisioner.local.install import Installation
+from tests.effort import costly
 
 # The shape of the package's own template, with each kind of placeholder that it has.
 TEMPLATE = """
@@ -82,7 +83,7 @@ def test_a_port_that_is_taken_is_not_free() -> None:
     assert max(ports.values()) < max(outgoing_from, 32768)
 
 
-@settings(max_examples=100)
+@costly(100)
 @given(st.binary(max_size=60) | st.recursive(st.integers(), st.lists).map(lambda value: json.dumps(value).encode()))
 def test_a_record_that_is_broken_is_no_record(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "record.json"

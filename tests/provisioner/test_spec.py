@@ -22,6 +22,7 @@ from provisioner.spec import (
     parse_name,
     sized,
 )
+from tests.effort import costly
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -53,7 +54,7 @@ def test_a_spec_survives_its_rendering(query: int, milvus: int, index: int, depe
     assert ClusterSpec.parse(spec.render()) == spec
 
 
-@settings(max_examples=100)
+@costly(100)
 @given(st.dictionaries(st.sampled_from(COMPONENTS) | st.text(max_size=6), anything, max_size=6))
 def test_an_allocation_is_whole_numbers_in_range_or_refused(content: dict[str, Any]) -> None:
     def is_whole(value: Any, least: int) -> bool:

@@ -25,6 +25,7 @@ from metering.usage.model import UsageRow
 from metering.usage.reading import GaugeReading
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
+from tests.effort import costly
 from tests.usage.months import ACME
 from tests.usage.scrapes import STALE, Row, gauge, lake_table, reading, scrape
 
@@ -181,7 +182,7 @@ def files(draw: st.DrawFn) -> list[list[Row]]:
     return found
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@costly(25, settings(suppress_health_check=[HealthCheck.function_scoped_fixture]))
 @given(files(), st.randoms(use_true_random=False))
 async def test_late_equals_on_time(databases: Path, arriving: list[list[Row]], random: object) -> None:
     on_time, late = vendor(databases), vendor(databases)

@@ -21,6 +21,7 @@ from metering.usage.model import NOT_BILLED, GapRule, UsageGap, UsageMonth, Usag
 from metering.usage.report import monthly_report, with_estimates
 from metering.usage.report_files import render_json
 from metering.usage.report_pdf import render_pdf
+from tests.effort import costly
 from tests.usage.months import ACME
 
 T0 = 1_780_272_000_000
@@ -126,6 +127,7 @@ def test_a_gap_is_filled_from_its_beginning_for_so_long_and_no_longer() -> None:
 LEVELS = st.lists(st.none() | st.integers(0, 9000), min_size=24, max_size=24)
 
 
+@costly(100)
 @given(
     LEVELS, LEVELS, st.none() | st.integers(0, 9000), st.sampled_from(["hold-last", "estimate"]), st.integers(1, 7)
 )

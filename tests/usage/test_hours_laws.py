@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.ids import ClusterId
@@ -12,6 +12,7 @@ from kernel.steps import StepFunction
 from kernel.window import Window
 from metering.usage.hours import ComponentHour, UsageHour, component_hours
 from metering.usage.meter import LICENCE_METER, Component
+from tests.effort import costly
 from tests.usage import reference
 from tests.usage.months import shape_of
 from tests.usage.oracle import Key
@@ -22,7 +23,7 @@ LENGTH = 24
 BASE = 1_000  # so that the time before the first hour is positive
 HOURS = [Window(BASE + LENGTH * i, BASE + LENGTH * (i + 1)) for i in range(3)]
 SPAN = Window(HOURS[0].start_ms, HOURS[-1].end_ms)
-LAWS = settings(max_examples=150, deadline=None)
+LAWS = costly(150)
 
 times = st.integers(BASE - LIMIT, SPAN.end_ms - 1)
 values = st.sampled_from([0.0, 1.0, 2.0, 0.0005, STALE, STALE, float("nan"), -1.0, float("inf")])

@@ -17,6 +17,7 @@ from metering.usage.model import UsageGap
 from metering.usage.models import usage_hours, usage_rows
 from metering.usage.store import UsageStore
 from tests.databases import open_migrated
+from tests.effort import costly
 from tests.usage.months import ACME
 from tests.usage.scrapes import STALE, Row, gauge, scrape
 from tests.usage.test_closer import (
@@ -51,7 +52,7 @@ async def test_a_gap_knows_when_it_began_and_the_level_before(databases: Path) -
     ]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@costly(25, settings(suppress_health_check=[HealthCheck.function_scoped_fixture]))
 @given(files(), st.lists(st.integers(1, 12 * 4 - 1), min_size=1, max_size=4, unique=True))
 async def test_parts_cut_at_quarters_are_the_whole(
     databases: Path,  # noqa: F811

@@ -8,7 +8,7 @@ from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kernel.clock import from_ms, to_ms
@@ -17,6 +17,7 @@ from kernel.steps import StepFunction
 from kernel.window import DAY_MS, HOUR_MS, Window
 from metering.usage.model import UsageMonth
 from metering.usage.report import MonthlyReport, monthly_report
+from tests.effort import costly
 from tests.usage.months import Change, usage_month
 
 STEP_MS = HOUR_MS // 2  # every change in these tests lies on it
@@ -138,7 +139,7 @@ changes = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@costly(40)
 @given(changes, changes, st.integers(0, 20_000))
 def test_within_and_overage_are_the_use_and_the_days_are_the_month(
     first: list[Change], second: list[Change], capacity: int

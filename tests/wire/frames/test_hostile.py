@@ -27,6 +27,7 @@ from collector.wire.frames import (
 )
 from collector.wire.frames.body import COLUMNS, EXTRAS, PATCH, ROOT, Head
 from collector.wire.frames.layout import planes, slot_list, varint
+from tests.effort import costly
 from tests.wire.frames.world import Numbers, Target, entry, reader
 
 LIMITS = FrameLimits()
@@ -80,7 +81,7 @@ def outcome(call: Callable[[], object]) -> type[Exception] | None:
     return None
 
 
-@settings(max_examples=600, deadline=None)
+@costly(600)
 @given(st.integers(0, len(GOOD) - 1), st.randoms(use_true_random=False), st.integers(1, 4), st.booleans())
 def test_damage_is_always_told_in_the_same_way(
     which: int, dice: random.Random, flips: int, is_sealed: bool

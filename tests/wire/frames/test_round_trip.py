@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.wire.frames import (
@@ -18,6 +18,7 @@ from collector.wire.frames import (
     Tick,
     open_body,
 )
+from tests.effort import costly
 from tests.wire.frames.world import Numbers, Sample, Target, bodies, entry, from_bits, reader
 
 ODD = [
@@ -131,7 +132,7 @@ class Run:
         return other, numbers
 
 
-@settings(max_examples=200, deadline=None)
+@costly(200)
 @given(st.lists(steps(), min_size=1, max_size=12))
 def test_any_sequence_of_scrapes_comes_back_bit_for_bit(sequence: list[dict[str, Any]]) -> None:
     run = Run()
@@ -139,7 +140,7 @@ def test_any_sequence_of_scrapes_comes_back_bit_for_bit(sequence: list[dict[str,
         run.take(step)
 
 
-@settings(max_examples=300, deadline=None)
+@costly(300)
 @given(st.lists(VALUES, min_size=1, max_size=30), st.lists(VALUES, min_size=1, max_size=30))
 def test_any_value_follows_any_other(first: list[float], second: list[float]) -> None:
     target, (read, numbers) = Target(keyframe_every=100), reader()
