@@ -20,7 +20,6 @@ NAMES = {
     "growth-vendor", "targets", "milvus", "ingest-kafka", "queryable", "numbers", "documents",
 }  # fmt: skip
 KEYS = ["name", "unit", "ours", "peer", "ratio", "budget", "holds", "machine", "runs", "details"]
-FEW_INVOICES = partial(invoices.measure, customers=3, runs=1)
 
 
 def test_every_name_of_the_design_is_measured_or_says_why_not(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,7 +48,7 @@ def test_an_unknown_name_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_last_line_of_stdout_is_the_result(capsys: pytest.CaptureFixture[str]) -> None:
     """With a benchmark that is real, of three customers."""
-    assert main(["invoices", "--quick"], {"invoices": FEW_INVOICES}) == 0
+    assert main(["invoices", "--quick"], {"invoices": partial(invoices.measure, customers=3, runs=1)}) == 0
     captured = capsys.readouterr()
     [line] = captured.out.splitlines()
     found = json.loads(line)
@@ -75,8 +74,11 @@ def test_all_writes_a_file_for_each_and_goes_on_after_a_failure(
     def without_peer(*, quick: bool) -> Outcome:
         raise ServiceUnavailable("no peer in PATH")
 
+    def measured(*, quick: bool) -> Outcome:
+        return Outcome("invoices", "seconds", [1.0], [], Budget(30))
+
     (tmp_path / "promql.json").write_text("of an earlier run")
-    status = main(["all", "--quick"], {"promql": without_peer, "invoices": FEW_INVOICES}, tmp_path)
+    status = main(["all", "--quick"], {"promql": without_peer, "invoices": measured}, tmp_path)
     assert status == NOT_MEASURED
     assert [path.name for path in tmp_path.iterdir()] == ["invoices.json"]
     assert json.loads((tmp_path / "invoices.json").read_text())["name"] == "invoices"

@@ -52,7 +52,7 @@ def read_both_ways(bodies: Iterable[bytes], content_type: str, *, or_refused: bo
 
     Fails when a reader and the strict parser disagree about anything.
     """
-    some = list(bodies)
+    some = [(body, _strict(body, content_type)) for body in bodies]
     pure = _read_and_compare(ColumnReader(), some, content_type, or_refused=or_refused)
     if KeyTable is not None:
         for reader in (NativeReader(KeyTable), PiecewiseReader(KeyTable)):
@@ -86,17 +86,12 @@ class PiecewiseReader(NativeReader):
 
 
 def _read_and_compare(
-    reader: Reader, bodies: Iterable[bytes], content_type: str, *, or_refused: bool
+    reader: Reader, bodies: Iterable[tuple[bytes, Parsed | ExpositionError]], content_type: str, *, or_refused: bool
 ) -> list[Parsed]:
     read: list[Parsed] = []
     last: list[bytes] = []
     numbers: dict[int, bytes] = {}
-    for body in bodies:
-        expected: Parsed | ExpositionError
-        try:
-            expected = _strict(body, content_type)
-        except ExpositionError as refusal:
-            expected = refusal
+    for body, expected in bodies:
         scratch = bytearray(body)
         try:
             reading = reader.read(scratch, content_type)
@@ -118,8 +113,11 @@ def _read_and_compare(
     return read
 
 
-def _strict(body: bytes, content_type: str) -> Parsed:
-    rows = parse_strictly(body, content_type)
+def _strict(body: bytes, content_type: str) -> Parsed | ExpositionError:
+    try:
+        rows = parse_strictly(body, content_type)
+    except ExpositionError as refusal:
+        return refusal
     bits = [struct.pack("<d", value) for value in rows.values]
     return Parsed(rows.keys, rows.values, bits, rows.timestamps, rows.exemplars, rows.types)
 

@@ -52,6 +52,7 @@ async def test_gaps_are_told_once_each_with_a_receipt_that_is_kept(tmp_path: Pat
     async with shipping(tmp_path) as shipped:
         epoch = shipped.lane.epoch
         await FrameStream(1).append(shipped.lane, 1, {"a": 1})
+        await shipped.lane.drained()
         lose(shipped, 2, 4)
         shipped.lane.gaps.record(Gap(GapReason.DISK, 1, samples=9))  # a scrape that never had a number
         async with telling(shipped):
@@ -88,15 +89,17 @@ async def test_an_old_gateway_and_one_that_is_away_hold_up_no_push(tmp_path: Pat
     def script(push: Push) -> Answer | None:
         return next(answers) if push.protocol is WireProtocol.GAPS else None
 
-    async with shipping(tmp_path) as shipped, telling(shipped):
+    async with shipping(tmp_path) as shipped:
         shipped.gateway.script = script
         stream = FrameStream(1)
         await stream.append(shipped.lane, 1, {"a": 1})
-        lose(shipped, 7, 8)
-        count = shipped.parts.metrics.gap_notices.labels("billing", "not_understood")
-        await until(lambda: count._value.get() == 1)
-        await stream.append(shipped.lane, 2, {"a": 2})
         await shipped.lane.drained()
+        async with telling(shipped):
+            lose(shipped, 7, 8)
+            count = shipped.parts.metrics.gap_notices.labels("billing", "not_understood")
+            await until(lambda: count._value.get() == 1)
+            await stream.append(shipped.lane, 2, {"a": 2})
+            await shipped.lane.drained()
         assert [row[2] for row in shipped.samples()] == [1, 2]
         assert load_told(shipped.lane.folder) == 0
         assert next(answers, None) is None

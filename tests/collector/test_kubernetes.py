@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from collector.discovery.kubernetes import KubernetesDiscovery
+from collector.discovery.kubernetes import KubernetesDiscovery, reflector
 from collector.discovery.kubernetes.api import in_cluster
 from collector.discovery.kubernetes.objects import META, keep
 from collector.discovery.kubernetes.roles import targets_of
+from collector.push.backoff import Backoff
 from collector.scrape.discovery_settings import KubernetesSdConfig, Role
 from collector.scrape.target import Discovered
 from kernel.clock import SystemClock
@@ -47,6 +48,14 @@ OTHERS = {
     "endpoints": {"service_cluster_ip", "service_type"},
     "endpointslice": {"service_cluster_ip", "service_type"},
 }
+
+
+@pytest.fixture(autouse=True)
+def _soon_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed request is repeated after hundredths of a second."""
+    monkeypatch.setattr(reflector, "Backoff", lambda first, most, dice: Backoff(first / 20, most, dice))
+
+
 Seen = list[tuple[tuple[str, str], ...]]
 
 

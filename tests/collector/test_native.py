@@ -311,7 +311,7 @@ def test_memory_is_bound_by_what_is_there_and_not_by_what_was() -> None:
 @needs_kernel
 def test_churn_at_shifting_places_is_followed_by_number() -> None:
     exposition = Exposition(3_000, 0.02)
-    read_both_ways([exposition.page() for _ in range(15)], TEXT)
+    read_both_ways([exposition.page() for _ in range(6)], TEXT)
 
 
 def test_the_kernel_is_there_where_a_compiler_is() -> None:

@@ -12,6 +12,7 @@ import pytest
 from collector.client.plain import BadAnswer, Head, HungUp, NotPlain, PlainClient, Request, Taker, Wanted
 
 BODY = b"".join(b'a{n="%d"} 1\n' % number for number in range(150_000))  # over a megabyte
+CONTEXT = ssl.create_default_context()
 Answers = Callable[[int], list[bytes]]  # by the number of the request: the pieces to send; an empty one hangs up
 
 
@@ -47,7 +48,7 @@ async def get(answers: Answers, *, times: int = 1, limit: int = 0) -> tuple[list
         async with asyncio.timeout(20), server(answers) as (url, heads):
             bodies = []
             for _ in range(times):
-                _, body = await client.get(url, {"Accept": "x"}, Wanted(limit), ssl.create_default_context(), None)
+                _, body = await client.get(url, {"Accept": "x"}, Wanted(limit), CONTEXT, None)
                 bodies.append(bytes(body))
                 client.bodies.give(body)
             client.close()
@@ -141,9 +142,9 @@ async def test_a_target_that_hangs_up_in_its_answer(answer: bytes) -> None:
 async def test_bodies_use_their_memory_again() -> None:
     client = PlainClient()
     async with server(lambda number: [sized(BODY[: len(BODY) - 9 * number])]) as (url, _):
-        first = (await client.get(url, {}, Wanted(), ssl.create_default_context(), None))[1]
+        first = (await client.get(url, {}, Wanted(), CONTEXT, None))[1]
         client.bodies.give(first)
-        second = (await client.get(url, {}, Wanted(), ssl.create_default_context(), None))[1]
+        second = (await client.get(url, {}, Wanted(), CONTEXT, None))[1]
         client.close()
     assert first is second
     assert second == BODY[:-18]
@@ -181,7 +182,7 @@ async def test_a_large_body_is_taken_as_it_comes(answer: bytes, size: int) -> No
     wanted = Wanted(len(BODY), taker=takes.take)
     async with asyncio.timeout(20), server(lambda number: [*cut(answer, size), b""]) as (url, _):
         for _ in range(2):
-            _, body = await client.get(url, {}, wanted, ssl.create_default_context(), None)
+            _, body = await client.get(url, {}, wanted, CONTEXT, None)
             assert (bytes(body), bytes(takes.taken)) == (b"", BODY)
     assert len(takes.heads) == 2
     client.close()
@@ -193,7 +194,7 @@ async def test_a_large_body_is_taken_as_it_comes(answer: bytes, size: int) -> No
 async def test_a_small_body_is_kept_whole_and_so_is_one_that_is_not_taken(answer: bytes) -> None:
     client, takes = PlainClient(), Piecewise()
     async with asyncio.timeout(20), server(lambda number: [answer]) as (url, _):
-        _, body = await client.get(url, {}, Wanted(taker=takes.take), ssl.create_default_context(), None)
+        _, body = await client.get(url, {}, Wanted(taker=takes.take), CONTEXT, None)
     assert body in (BODY, BODY[:5000])
     assert not takes.taken
     client.close()
@@ -205,7 +206,7 @@ async def test_a_body_that_is_taken_as_it_comes_has_a_limit_too(answer: bytes) -
     wanted = Wanted(len(BODY) - 1, taker=takes.take)
     async with asyncio.timeout(20), server(lambda number: [answer, b""]) as (url, _):
         with pytest.raises(BadAnswer, match="longer than body_size_limit"):
-            await client.get(url, {}, wanted, ssl.create_default_context(), None)
+            await client.get(url, {}, wanted, CONTEXT, None)
     client.close()
 
 
@@ -216,7 +217,7 @@ async def asked(answer: bytes, request: Request | None = None, *, limit: int = 1
         given = request or Request(url, {})
         given = Request(url, given.headers, given.method, given.body)
         for _ in range(2):
-            head, body = await client.ask(given, limit, ssl.create_default_context())
+            head, body = await client.ask(given, limit, CONTEXT)
         client.close()
     return head.status, bytes(body), heads[-1]
 

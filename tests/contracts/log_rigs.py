@@ -171,11 +171,11 @@ async def read(reader: LogReader, count: int) -> list[StoredRecord]:
     return found
 
 
-async def read_rest(reader: LogReader) -> list[StoredRecord]:
-    """What comes until a poll comes back empty, twice."""
+async def read_rest(reader: LogReader, wait_seconds: float = 0.5) -> list[StoredRecord]:
+    """What comes until a poll comes back empty after so long, twice."""
     found: list[StoredRecord] = []
     for _ in range(2):
-        while more := await reader.poll(1000, 0.5):
+        while more := await reader.poll(1000, wait_seconds):
             found += more
     return found
 

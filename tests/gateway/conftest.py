@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from metering.gateway import intake
 from tests.gateway.world import GatewayWorld, Sender, gateway_world
+
+
+@pytest.fixture(autouse=True)
+def _refused_without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 429 is held back for a second; none of these tests is about that."""
+    monkeypatch.setattr(intake, "_HOLD_BACK_SECONDS", 0.02)
 
 
 @pytest.fixture

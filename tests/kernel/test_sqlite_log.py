@@ -49,7 +49,7 @@ async def test_appends_of_two_processes_interleave_and_lose_nothing(tmp_path: Pa
         await writer.append("t", [record("m", f"m{number}")])
     assert await worker.wait() == 0
     await end(worker)
-    found = await read_rest(await log.reader("g", ["t"]))
+    found = await read_rest(await log.reader("g", ["t"]), 0.05)
     assert [stored.offset for stored in found] == list(range(120))
     for key in ("w", "m"):
         assert [stored.value.decode() for stored in found if stored.key == key.encode()] == [
@@ -67,7 +67,7 @@ async def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path: Pat
     for _ in range(20):
         last = int(await line_of(worker))
     await end(worker)
-    values = [stored.value.decode() for stored in await read_rest(await log.reader("g", ["t"]))]
+    values = [stored.value.decode() for stored in await read_rest(await log.reader("g", ["t"]), 0.05)]
     assert values == [f"w{number}" for number in range(len(values))]
     assert len(values) > last
     await log.close()
@@ -119,7 +119,7 @@ async def test_a_cancelled_append_holds_up_none(tmp_path: Path) -> None:
         call.cancel()
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(outcome, list) for outcome in outcomes) == 10
-    values = {stored.value for stored in await read_rest(await log.reader("g", ["t"]))}
+    values = {stored.value for stored in await read_rest(await log.reader("g", ["t"]), 0.05)}
     assert {b"%d" % i for i in range(1, 20, 2)} <= values
     await log.close()
 
@@ -172,9 +172,9 @@ async def test_old_records_leave_when_every_group_has_passed_them(tmp_path: Path
     await writer.append("t", [record("k", "newer")])
 
     alone = await log.reader("any", ["t"], since_ms=0)
-    assert [stored.offset for stored in await read_rest(alone)] == [7, 8, 9, 10, 11]
+    assert [stored.offset for stored in await read_rest(alone, 0.05)] == [7, 8, 9, 10, 11]
     lagging = await log.reader("g", ["t"])
-    assert [stored.offset for stored in await read_rest(lagging)] == [7, 8, 9, 10, 11]
+    assert [stored.offset for stored in await read_rest(lagging, 0.05)] == [7, 8, 9, 10, 11]
     since = await log.reader("any", ["t"], since_ms=clock.now_ms() - 61_000)
-    assert [stored.value for stored in await read_rest(since)] == [b"new", b"newer"]
+    assert [stored.value for stored in await read_rest(since, 0.05)] == [b"new", b"newer"]
     await log.close()
