@@ -11,9 +11,9 @@ from metering.gateway import intake
 from tests.gateway.world import GatewayWorld, Sender, gateway_world
 
 
-@pytest.fixture(autouse=True)
-def _refused_without_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A 429 is held back for a second; none of these tests is about that."""
+@pytest.fixture
+def refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 429 is held back for a second; this is for tests that are not about it."""
     monkeypatch.setattr(intake, "_HOLD_BACK_SECONDS", 0.02)
 
 

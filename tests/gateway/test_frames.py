@@ -32,6 +32,8 @@ from tests.gateway.world import Answer, GatewayWorld, Sender, gateway_world
 from tests.identity.world import OTHER
 from tests.wire.frames.world import Sample, Target, entry, reader
 
+pytestmark = pytest.mark.usefixtures("refused_at_once")
+
 NOW = SystemClock().now_ms()
 HEADERS = {"Content-Type": MEDIA_TYPE}
 

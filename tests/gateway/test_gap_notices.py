@@ -17,6 +17,8 @@ from metering.record import Lane, RecordFormat, decode_header
 from tests.gateway.world import Answer, GatewayWorld, Sender, gateway_world
 from tests.identity.world import ACME, OTHER
 
+pytestmark = pytest.mark.usefixtures("refused_at_once")
+
 HEADERS = {"Content-Type": CONTENT_TYPE_GAPS}
 PUSH = PushHeaders(7, 3, PushLane.BULK, NOTICE_PART)
 BODY = render_notice([GapRun(3, 7, GapReason.QUOTA, 100), GapRun(9, 9, GapReason.DAMAGE)])

@@ -20,6 +20,8 @@ from metering.gateway.settings import GatewaySettings, TenantLimits
 from tests.gateway.test_otlp_decode import DELTA, at, empty
 from tests.gateway.world import GatewayWorld, Sender, gateway_world
 
+pytestmark = pytest.mark.usefixtures("refused_at_once")
+
 NOW = SystemClock().now_ms()
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json"}

@@ -21,6 +21,8 @@ from tests.gateway.messages import RW1, RW2, encode_rw2
 from tests.gateway.world import GatewayWorld, Sender, gateway_world
 from tests.identity.world import ACME, COLLECTOR
 
+pytestmark = pytest.mark.usefixtures("refused_at_once")
+
 NOW = SystemClock().now_ms()
 UP = (("__name__", "up"), ("job", "milvus"))
 ROWS = [(UP, [(NOW, 1.0), (NOW + 1, 2.0)])]
