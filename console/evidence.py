@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from billing.proof.evidence import Evidence, source_files
+from billing.proof.evidence import Evidence, Sourced, source_files
 from collector.wire.receipt import render_key_set
 from console.up import open_lake
 from console.wiring import Vendor
@@ -13,11 +13,10 @@ from kernel.errors import Conflict
 from kernel.identity.authority import CertificateAuthority
 from kernel.ids import OrganizationId
 from metering.lake.errors import LakeDamaged
-from metering.usage.model import UsageRow
 from metering.usage.settings import UsageSettings
 
 
-def load_evidence_of(vendor: Vendor, organization: OrganizationId, rows: Sequence[UsageRow]) -> Evidence:
+def load_evidence_of(vendor: Vendor, organization: OrganizationId, rows: Sequence[Sourced]) -> Evidence:
     """The evidence of rows. Raises Conflict where the lake does not know it, ObjectsUnavailable."""
     authority = CertificateAuthority.open(vendor.authority_folder, vendor.clock)
     keys = render_key_set([authority.receipt_key().public_key()], authority.sign_statement)

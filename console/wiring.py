@@ -24,10 +24,9 @@ from kernel.steps import StepFunction
 
 if TYPE_CHECKING:
     from billing.capacity import LicenceCapacity
-    from billing.proof.evidence import Evidence
+    from billing.proof.evidence import Evidence, Sourced
     from kernel.log import Log
     from kernel.objects import ObjectStore
-    from metering.usage.model import UsageRow
     from metering.usage.reconciliation import DeclaredCluster
 
 
@@ -61,7 +60,7 @@ class Vendor(Deployment):
         latest = max((one.contract for one in agreed), key=lambda one: one.term.start, default=None)
         return latest.language if latest else "en"
 
-    def evidence_of(self, organization: OrganizationId, rows: Sequence[UsageRow]) -> Evidence:
+    def evidence_of(self, organization: OrganizationId, rows: Sequence[Sourced]) -> Evidence:
         """The lake's answer to billing's: which pushes were these rows made from? Raises Conflict."""
         from console.evidence import load_evidence_of
 

@@ -46,12 +46,12 @@ def bundle_invoice(
 
 def _evidence(ctx: typer.Context, invoice: Invoice, assembly: Assembly) -> dict[str, bytes]:
     """Which pushes the rows were made from, where the deployment has the lake that knows it."""
-    usage, load = assembly.usage_of(invoice), getattr(deployment_of(ctx), "evidence_of", None)
+    rows, load = assembly.sourced(invoice), getattr(deployment_of(ctx), "evidence_of", None)
     signer = assembly.checkpoints.signer
-    if usage is None or load is None or signer is None:
+    if invoice.document["usage"] is None or load is None or signer is None:
         return {}
     try:
-        return render_evidence(load(invoice.organization, usage.rows), invoice.json, signer)
+        return render_evidence(load(invoice.organization, rows), invoice.json, signer)
     except Conflict as error:
         typer.echo(f"the bundle can't be held against what collectors kept: {error}", err=True)
         return {}

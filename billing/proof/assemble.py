@@ -17,6 +17,7 @@ from billing.life import Event
 from billing.proof.booked import load_booked
 from billing.proof.bundle import render_bundle
 from billing.proof.checkpoint_store import CheckpointStore
+from billing.proof.evidence import Sourced
 from billing.proof.prepaid import render_prepaid
 from billing.proof.rows import (
     BILLED,
@@ -84,6 +85,13 @@ class Assembly:
         digest = document["usage"]["revision_digest"]
         return self._usage(_window(document["period"]), document, digest, invoice.issued_ms)
 
+    def sourced(self, invoice: Invoice) -> list[Sourced]:
+        """The rows that a document was made from, of the licence and of meters in its period."""
+        usage, document, found = self.usage_of(invoice), invoice.document, list[Sourced]()
+        for _, measured in self._measured(document, document["usage"] or {}, invoice.issued_ms):
+            found += measured.rows
+        return [*(usage.rows if usage else ()), *found]
+
     def _prepaid(self, invoice: Invoice) -> dict[str, bytes]:
         """The grants that a document could draw on, signed now, and the documents that drew on them before it."""
         signer, document = self.checkpoints.signer, invoice.document
@@ -123,7 +131,8 @@ class Assembly:
         self, invoice: Invoice, document: Mapping[str, Any], stated: Mapping[str, Any], made_ms: int
     ) -> dict[str, bytes]:
         """What the period of `invoice` was rated from, as `stated` names it, by a document made at `made_ms`."""
-        files = {f"{METERS}/{number}.tsv": rows for number, rows in self._meters(document, stated, made_ms)}
+        measured = enumerate(self._measured(document, stated, made_ms), start=1)
+        files = {f"{METERS}/{number}.tsv": b"".join(usage.leaves) for number, (_, usage) in measured}
         for number, each in enumerate(stated.get("capacity", ()), start=1):
             usage = self._usage(_window(each), document, each["revision_digest"], made_ms)
             files[f"{CAPACITY}/{number}/{ROWS}"] = render_rows(usage.rows)
@@ -132,18 +141,18 @@ class Assembly:
             files |= self._signed(f"{EARLIER}/{one.number}", one)
         return files
 
-    def _meters(
+    def _measured(
         self, document: Mapping[str, Any], stated: Mapping[str, Any], made_ms: int
-    ) -> Iterator[tuple[int, bytes]]:
-        """The rows of each meter that charges used, by its place on the document, from 1."""
+    ) -> Iterator[tuple[Mapping[str, Any], MeterUsage]]:
+        """Each meter that charges used, in the order of the document."""
         owner, rule = OrganizationId(document["customer"]["organization"]), agreed_on(document).contract.gap_rule
-        for number, each in enumerate(stated.get("meters", ()), start=1):
+        for each in stated.get("meters", ()):
             request = MeterRequest(owner, each["meter"], _window(each), None, rule)
             try:
                 usage = self.revisions.meter_of(request, each["revision_digest"], made_ms)
             except NotFound as error:
                 raise Conflict(f"no bundle of what was billed: {error}") from error
-            yield number, b"".join(usage.leaves)
+            yield each, usage
 
     def _earlier(self, invoice: Invoice, document: Mapping[str, Any], made_ms: int) -> list[Invoice]:
         """The monthly invoices before this one that stood when a spend commitment was counted."""

@@ -25,6 +25,7 @@ class Columns:
     labels: list[bytes] = field(default_factory=list)
     owners: list[tuple[str, str]] = field(default_factory=list)
     days: dict[int, list[tuple[Integers, Integers, npt.NDArray[np.float64]]]] = field(default_factory=dict)
+    starts: list[tuple[Integers, Integers, Integers]] = field(default_factory=list)  # series, ms, when told
     count: int = 0
 
     def add(self, series: Integers, times_ms: Integers, values: npt.NDArray[np.float64]) -> None:
@@ -37,6 +38,10 @@ class Columns:
         for day in np.unique(days).tolist():
             chosen = days == day
             self.days.setdefault(day, []).append((series[chosen], times_ms[chosen], values[chosen]))
+
+    def add_starts(self, series: Integers, starts_ms: Integers, seen_ms: int) -> None:
+        """When counters began, as a scrape told."""
+        self.starts.append((series, starts_ms, np.full(len(series), seen_ms, np.int64)))
 
     def between(self, start_ms: int, end_ms: int) -> tuple[Integers, Integers, npt.NDArray[np.float64]]:
         """The samples in `[start_ms, end_ms)`, by series, then time."""

@@ -12,9 +12,11 @@ import numpy.typing as npt
 
 from billing.proof.columns import Columns, Integers
 from billing.proof.evidence import BATCHES, Evidence
+from billing.proof.metered import StatedMeter
 from kernel.errors import InvalidInput
 from kernel.window import DAY_MS, HOUR_MS
 from metering.batches import StoredBatch
+from metering.meters.hours import FORGOTTEN_MS
 from metering.usage.model import UsageMonth
 
 LOOK_BACK_MS = 2 * DAY_MS  # before the period: whether a component existed when it began
@@ -52,6 +54,9 @@ class Kept(Protocol):
     ) -> Iterator[tuple[Any, Any]]:
         """Each frame with its rows of wanted series."""
 
+    def want(self, metrics: Collection[str]) -> None:
+        """Read these metrics too."""
+
     def is_metric(self) -> npt.NDArray[np.bool_]:
         """By number of a series."""
 
@@ -64,6 +69,13 @@ class Given:
     evidence: Evidence
     issued_ms: int
     folder: str
+    meters: tuple[StatedMeter, ...] = ()  # whose rows are in the bundle
+
+    @property
+    def since_ms(self) -> int:
+        """From when on frames are read: of meters from before all that they remember."""
+        start_ms = self.usage.window.start_ms
+        return start_ms - (FORGOTTEN_MS + DAY_MS if self.meters else LOOK_BACK_MS)
 
     def wrong(self, file: str, where: str, found: str, allowed: str) -> InvalidInput:
         return InvalidInput.single(f"{self.folder}/{file}", where, found, allowed)
@@ -87,17 +99,21 @@ class Compared:
         self._check_receipts()
         period = self._given.usage.window
         numbers = self._numbers()
-        start_ms = period.start_ms - LOOK_BACK_MS
+        self._kept.want({each.metric for one in self._given.meters for each in one.meter.series})
         known = np.empty(0, np.int64)
-        for frame, rows in self._kept.frames(start_ms, period.end_ms + HOUR_MS, numbers):
+        for frame, rows in self._kept.frames(self._given.since_ms, period.end_ms + HOUR_MS, numbers):
             position = frame.epoch, frame.number
             is_used = position in self._bodies
             if is_used:
                 self._check_frame(frame)
-            if not len(rows.series):
+            if not len(rows.series) and not rows.starts:
                 continue
             if len(known) < len(self._kept.labels):
                 known = self._number_series(used, before, known)
+            for told, starts_ms, at_ms in rows.starts:
+                used.add_starts(known[told], starts_ms, at_ms)
+            if not len(rows.series):
+                continue
             series = known[rows.series]
             if is_used:
                 used.add(series, rows.times_ms, rows.values)

@@ -11,19 +11,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from billing.proof.statement import InvoiceSigner, open_signed
 from kernel.errors import InvalidInput
 from metering.batches import OffsetRange, StoredBatch, parse_batches, render_batches
 from metering.usage.meter import LICENCE_METER
-from metering.usage.model import UsageRow
 
 EVIDENCE, FILES, BATCHES, KEYS = "evidence.json", "files.tsv", "batches.tsv", "receipt-keys.json"
 SCHEMA = "byoc/invoice-evidence/1"
 _SIGNED = (FILES, BATCHES, KEYS)
 _FIELDS = 6
 _LAST = 2**63
+
+
+class Sourced(Protocol):
+    """A row of usage."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """`name sha256` of the lake's files that it was read from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ class Evidence:
     receipt_keys: bytes
 
 
-def source_files(rows: Iterable[UsageRow], offsets: Mapping[str, Iterable[OffsetRange]]) -> tuple[SourceFile, ...]:
+def source_files(rows: Iterable[Sourced], offsets: Mapping[str, Iterable[OffsetRange]]) -> tuple[SourceFile, ...]:
     """The files that rows name, with the offsets of each."""
     named = sorted({source for row in rows for source in row.sources})
     return tuple(
@@ -78,7 +85,7 @@ def render_evidence(evidence: Evidence, encoded: bytes, signer: InvoiceSigner) -
     return {**files, EVIDENCE: signer.sign(statement)}
 
 
-def load_evidence(folder: Path, encoded: bytes, rows: Iterable[UsageRow], authority_pem: bytes) -> Evidence | None:
+def load_evidence(folder: Path, encoded: bytes, rows: Iterable[Sourced], authority_pem: bytes) -> Evidence | None:
     """The evidence of a bundle, None if it has none. Raises InvalidInput naming file and place.
 
     Signed by a key of the authority, for this invoice; its files are those of the rows, its batches those of the
@@ -164,7 +171,7 @@ def _parse_files(content: bytes, source: str) -> tuple[SourceFile, ...]:
     return tuple(SourceFile(name, digest, tuple(offsets)) for (name, digest), offsets in found.items())
 
 
-def _check_sources(folder: Path, sources: Iterable[SourceFile], rows: Iterable[UsageRow]) -> None:
+def _check_sources(folder: Path, sources: Iterable[SourceFile], rows: Iterable[Sourced]) -> None:
     stated = {f"{file.name} {file.sha256}" for file in sources}
     named = {source for row in rows for source in row.sources}
     for source in sorted(named ^ stated):

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from billing.document import utc_ms
-from billing.proof.evidence import EVIDENCE, check_data_files, load_evidence
+from billing.proof.evidence import EVIDENCE, Sourced, check_data_files, load_evidence
+from billing.proof.metered import stated_meters
 from kernel.errors import InvalidInput
 from metering.usage.model import UsageMonth
 
@@ -36,7 +37,9 @@ def prove_held(
     folder: Path, document: Mapping[str, Any], encoded: bytes, usage: UsageMonth, authority_pem: bytes, held: Held
 ) -> tuple[list[str], list[str]]:
     """What was proved and what was not, in words. Raises InvalidInput naming the first difference."""
-    evidence = load_evidence(folder, encoded, usage.rows, authority_pem)
+    meters = stated_meters(folder, document)
+    rows: list[Sourced] = [*usage.rows, *(row for one in meters for _, row in one.inside())]
+    evidence = load_evidence(folder, encoded, rows, authority_pem)
     if evidence is None:
         if held.spools is not None or held.lake is not None:
             allowed = "a bundle made with the lake, which names its pushes"
@@ -53,6 +56,6 @@ def prove_held(
     from billing.proof.compared import Given
     from billing.proof.recompute import recompute  # its libraries take half a second to load
 
-    given = Given(usage, evidence, utc_ms(document["issued_at"]), str(folder))
+    given = Given(usage, evidence, utc_ms(document["issued_at"]), str(folder), meters)
     found, unproved = recompute(given, held.spools(evidence.receipt_keys))
     return proved + found, unproved

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.window import HOUR_MS, Window, whole_hours
 from metering.meters.catalogue import Meter
-from metering.meters.parts import MeterRequest, parse_leaves, usage_of
+from metering.meters.parts import MeterRequest, SealedRow, parse_leaves, usage_of
 from metering.usage.model import MeterUsage, tree_root
 
 Meters = dict[tuple[str, Window], MeterUsage]  # by charge and part of the period
@@ -49,9 +50,42 @@ def load_meters(
     return found
 
 
-def _measured(path: Path, stated: Mapping[str, Any], meter: Meter, request: MeterRequest) -> MeterUsage:
+@dataclass(frozen=True, slots=True)
+class StatedMeter:
+    """A meter that a charge used, and its sealed rows as the bundle has them. `file`: of the bundle."""
+
+    file: str
+    meter: Meter
+    window: Window
+    rows: tuple[SealedRow, ...]
+
+    def inside(self) -> Iterator[tuple[int, SealedRow]]:
+        """The rows of hours that touch the window, each with its place; before it are those that fill gaps."""
+        hours = whole_hours(self.window)
+        for place, row in enumerate(self.rows, start=1):
+            if hours.start_ms <= row.hour_ms < hours.end_ms:
+                yield place, row
+
+
+def stated_meters(folder: Path, document: Mapping[str, Any]) -> tuple[StatedMeter, ...]:
+    """The meters of a document's usage. Raises InvalidInput."""
+    owner, found = OrganizationId(document["customer"]["organization"]), []
+    for number, each in enumerate((document["usage"] or {}).get("meters", ()), start=1):
+        request = MeterRequest(owner, each["meter"], window_of(each), None)
+        name = f"{METERS}/{number}.tsv"
+        rows = _rows(folder / name, each, request)
+        found.append(StatedMeter(name, Meter.model_validate_json(each["definition"]), request.window, rows))
+    return tuple(found)
+
+
+def _rows(path: Path, stated: Mapping[str, Any], request: MeterRequest) -> tuple[SealedRow, ...]:
     rows = parse_leaves(content := read_file(path), request, str(path))
     root = tree_root(content.splitlines(keepends=True)).hex()
     if root != stated["merkle_root"]:
         raise InvalidInput.single(str(path), "Merkle root", root, f"the invoice's, {stated['merkle_root']}")
-    return usage_of(meter, stated["catalogue"], request, rows, whole_hours(request.window).length_ms // HOUR_MS)
+    return rows
+
+
+def _measured(path: Path, stated: Mapping[str, Any], meter: Meter, request: MeterRequest) -> MeterUsage:
+    hours = whole_hours(request.window).length_ms // HOUR_MS
+    return usage_of(meter, stated["catalogue"], request, _rows(path, stated, request), hours)

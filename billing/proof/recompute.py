@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from billing.proof.columns import Columns, computed_hours
 from billing.proof.compared import LOOK_BACK_MS, Compared, Given, Kept
 from billing.proof.evidence import Evidence
+from billing.proof.metered_again import Spared, compare_meters
 from billing.proof.rows import ROWS
 from kernel.errors import InvalidInput
 from kernel.window import Window, hour_of, hours_in
@@ -42,9 +43,13 @@ def recompute(given: Given, spools: Sequence[Kept]) -> tuple[list[str], list[str
     rows = _Rows(given, frozenset(project for project, _ in absent))
     hours = _hours(given, used, before, rows)
     rows.conclude()
+    spared = Spared(rows.absent, frozenset(rows.with_history))
+    metered, left = compare_meters(given, used, before, spared)
     proved.append(
         f"hours: {rows.equal} of {len(given.usage.rows)} rows recomputed from {used.count} samples, {hours} hours"
     )
+    proved += metered
+    unproved += left
     for project, collector in absent:
         known = "; rows that differ from what the others saw count as its own" if project in mine else ""
         unproved.append(f"what collector {collector} of project {project} sent: its spool was not given{known}")
@@ -55,7 +60,7 @@ class _Rows:
     """Rows of the invoice against hours that were computed again."""
 
     def __init__(self, given: Given, absent: frozenset[str]) -> None:
-        self._given, self._absent = given, absent
+        self._given, self.absent = given, absent
         self._rows: dict[tuple[Component, int], tuple[int, UsageRow]] = {}
         for line, row in enumerate(given.usage.rows, 1):
             key = Component(row.project, row.cluster, row.component), hour_of(row.hour.start_ms).start_ms
@@ -64,7 +69,7 @@ class _Rows:
                     ROWS, f"line {line}", "a component and hour twice", f"line {self._rows[key][0]} alone"
                 )
             self._rows[key] = line, row
-        self._with_history = _files_with_history(given.evidence)
+        self.with_history = _files_with_history(given.evidence)
         self._left: Counter[tuple[str, str]] = Counter()
         self.before: set[Component] = set()
         self.equal = 0
@@ -74,7 +79,7 @@ class _Rows:
         return frozenset(
             component
             for component, start_ms in self._rows
-            if start_ms == hour.start_ms and component.project not in self._absent
+            if start_ms == hour.start_ms and component.project not in self.absent
         )
 
     def compare(self, hour: Window, found: Sequence[ComponentHour]) -> None:
@@ -123,10 +128,10 @@ class _Rows:
 
     def _excuse(self, row: UsageRow, observed_ms: int) -> bool:
         """Why a row may differ; counted. Another collector's view counts only if it observed at least as much."""
-        if row.project in self._absent and row.observed_ms >= observed_ms:
+        if row.project in self.absent and row.observed_ms >= observed_ms:
             self._left[row.project, "another collector, whose spool was not given, may have seen more"] += 1
             return True
-        if any(source in self._with_history for source in row.sources):
+        if any(source in self.with_history for source in row.sources):
             self._left[row.project, "their files hold a backfill, whose frames are not kept"] += 1
             return True
         return False

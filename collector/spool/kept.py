@@ -7,7 +7,7 @@ metric next to no work is done per sample.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -48,6 +48,7 @@ class KeptRows:
     series: Integers
     times_ms: Integers
     values: Floats
+    starts: Sequence[tuple[Integers, Integers, int]] = ()  # series, when their counters began, when that was told
 
 
 _NOTHING = KeptRows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
@@ -63,6 +64,7 @@ class KeptLane:
     beside: str
     labels: list[bytes] = field(default_factory=list)  # canonical, as they left
     damage: list[str] = field(default_factory=list)
+    _also: frozenset[str] = frozenset()
     _numbers: dict[bytes, int] = field(default_factory=dict)
     _is_metric: list[bool] = field(default_factory=list)
 
@@ -76,6 +78,10 @@ class KeptLane:
         raise InvalidInput.single(
             str(self.spool / LANE / "receipts"), "receipts", "none", "a collector's spool folder"
         )
+
+    def want(self, metrics: Collection[str]) -> None:
+        """Read these metrics too; before any frame was read."""
+        self._also = frozenset(metrics)
 
     def receipts(self, wanted: Collection[PushKey]) -> dict[PushKey, Receipt]:
         """The receipts of these pushes whose signature holds. Raises InvalidInput for one that does not hold."""
@@ -153,18 +159,22 @@ class KeptLane:
         try:
             if frame.kind is PayloadKind.RW2:
                 return self._decoded(frame), ""
-            parts = []
+            parts, starts = [], []
             for one in group.read(frame.payload):
+                if one.starts is not None:
+                    known = one.starts.series >= 0
+                    starts.append((one.starts.series[known], one.starts.starts_ms[known], one.at_ms))
                 chosen = one.series >= 0
                 if chosen.any():
                     parts.append((one.series[chosen], one.timestamps_ms[chosen], one.values[chosen]))
         except (UnknownState, WireError, Undecodable) as error:
             return _NOTHING, str(error)
-        return _joined(parts), ""
+        found = _joined(parts)
+        return replace(found, starts=starts) if starts else found, ""
 
     def _decoded(self, frame: Frame) -> KeptRows:
         """Of a body of remote write, sample by sample."""
-        parts = []
+        parts, starts = [], list[tuple[Integers, Integers, int]]()
         for one in GroupDecoder(lambda _, __: iter(())).series(frame):
             entry = b"\0" + b"".join(
                 name.encode() + b"\xff" + value.encode() + b"\xff" for name, value in sorted(one.labels)
@@ -172,20 +182,22 @@ class KeptLane:
             series = self._assign([entry])
             if series[0] >= 0 and one.samples:
                 times, values = zip(*one.samples, strict=True)
+                if one.start_ms:
+                    starts.append((series, np.array([one.start_ms], np.int64), times[0]))
                 parts.append(
                     (np.repeat(series, len(times)), np.array(times, np.int64), np.array(values, np.float64))
                 )
-        return _joined(parts)
+        return replace(_joined(parts), starts=starts)
 
     def _assign(self, entries: Sequence[bytes]) -> Integers:
-        metric = b"__name__\xff" + self.metric.encode() + b"\xff"
-        beside = b"__name__\xff" + self.beside.encode() + b"\xff"
+        metrics = {_pair("__name__", name) for name in (self.metric, *self._also)}
+        beside = _pair("__name__", self.beside)
         numbers = np.full(len(entries), -1, np.int64)
         for place, entry in enumerate(entries):
-            if metric in entry or beside in entry:
+            if beside in entry or any(metric in entry for metric in metrics):
                 name = _name_of(entry)
-                if name in {metric, beside}:
-                    numbers[place] = self._number(entry[1:], is_metric=name == metric)
+                if name == beside or name in metrics:
+                    numbers[place] = self._number(entry[1:], is_metric=name != beside)
         return numbers
 
     def _number(self, labels: bytes, *, is_metric: bool) -> int:
@@ -251,6 +263,10 @@ def read_keys(content: bytes, files: Iterable[Path], authority_pem: bytes) -> Ke
         except WireError as error:
             raise InvalidInput.single(source, "keys", str(error), "a gateway's receipt keys") from error
     return found
+
+
+def _pair(name: str, value: str) -> bytes:
+    return name.encode() + b"\xff" + value.encode() + b"\xff"
 
 
 def _name_of(entry: bytes) -> bytes:

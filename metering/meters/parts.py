@@ -17,7 +17,7 @@ from kernel.window import HOUR_MS, QUARTER_MS, Window, whole_hours
 from metering.meters.arithmetic import SLOT_MS, nearest_rank, slot_integrals
 from metering.meters.catalogue import Denominator, Kind, Meter
 from metering.meters.filling import added_by_quarter
-from metering.meters.hours import Piece
+from metering.meters.hours import Piece, RowHour
 from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterRow, MeterUsage
 
 _FIELDS = 10
@@ -35,7 +35,7 @@ class MeterRequest:
 
 
 class SealedRow(NamedTuple):
-    """A row of an hour as it is stored. `dimensions` and `figures` are JSON: see `metering.meters.store`."""
+    """A row of an hour as it is stored. `dimensions` and `figures` are JSON: `render_figures`."""
 
     hour_ms: int
     revision: int
@@ -90,6 +90,22 @@ def usage_of(
         definition=meter.model_dump_json(),
         leaves=tuple(sorted(canonical_leaf(request, row) for row in kept)),
     )
+
+
+def render_dimensions(row: RowHour) -> str:
+    """`SealedRow.dimensions` of a row."""
+    return json.dumps(row.key.dimensions)
+
+
+def render_figures(row: RowHour) -> str:
+    """`SealedRow.figures` of a row: quarters, levels and values where its kind has them."""
+    quarters = [[each.quantity, each.held_on, each.observed_ms, each.missing_ms] for each in row.pieces]
+    figures: dict[str, Any] = {"quarters": quarters}
+    if row.points:
+        figures["points"] = row.points
+    if row.values is not None:
+        figures["values"] = row.values
+    return json.dumps(figures, separators=(",", ":"), sort_keys=True)
 
 
 def canonical_leaf(request: MeterRequest, row: SealedRow) -> bytes:

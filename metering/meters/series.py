@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,8 +95,37 @@ class Seen:
 
 def series_of(table: pa.Table, starts: pa.Table | None) -> list[MeterSeries]:
     """The series in a table of `Lake.scan`, in any order of rows; `starts` as `Lake.starts` gives them."""
-    told = _starts(starts)
-    found = list(_split(table))
+    return _series(list(_split(table)), _starts(starts))
+
+
+def series_of_samples(
+    owned: Sequence[tuple[str, str, bytes]],
+    samples: tuple[Int64, Int64, Floats],
+    starts: Mapping[int, Starts],
+) -> list[MeterSeries]:
+    """The same of samples that are in no file: number of the series, time, value; `starts` by number.
+
+    `owned`: project, collector and canonical labels of each number.
+    """
+    which, times, values = samples
+    if not len(which):
+        return []
+    order = one_each(which, times, values)
+    which, times, values = which[order], times[order], values[order]
+    bounds = [0, *(np.flatnonzero(which[1:] != which[:-1]) + 1).tolist(), len(which)]
+    found: list[_Split] = []
+    for start, end in pairwise(bounds):
+        number = int(which[start])
+        project, collector, labels = owned[number]
+        parsed = parse_canonical_labels(labels)
+        found.append((project, collector, parsed, number, times[start:end], values[start:end]))
+    return _series(found, starts)
+
+
+_Split = tuple[str, str, LabelSet, Any, Int64, Floats]  # the fourth: what starts are found by
+
+
+def _series(found: Sequence[_Split], told: Mapping[Any, Starts]) -> list[MeterSeries]:
     scraped: dict[tuple[str, str, LabelSet], list[int]] = defaultdict(list)
     for project, collector, labels, _, times, values in found:
         if dict(labels).get("__name__") == UP:

@@ -18,6 +18,7 @@ from kernel.window import HOUR_MS, Window
 from metering.meters.catalogue import Catalogue
 from metering.meters.hours import MeterHour, RowHour
 from metering.meters.models import meter_catalogues, meter_checks, meter_hours, meter_rows
+from metering.meters.parts import render_dimensions, render_figures
 from metering.meters.series import Carry, SeriesKey
 from metering.usage.store import HoursMoved
 
@@ -189,19 +190,13 @@ def _same(connection: sa.Connection, newest: Any, rows: Iterable[Mapping[str, An
 
 
 def _row(row: RowHour) -> dict[str, Any]:
-    quarters = [[each.quantity, each.held_on, each.observed_ms, each.missing_ms] for each in row.pieces]
-    figures: dict[str, Any] = {"quarters": quarters}
-    if row.points:
-        figures["points"] = row.points
-    if row.values is not None:
-        figures["values"] = row.values
     return {
         "project": row.key.project,
         "cluster": row.key.cluster,
-        "dimensions": json.dumps(row.key.dimensions),
+        "dimensions": render_dimensions(row),
         "observed_ms": sum(piece.observed_ms for piece in row.pieces),
         "missing_ms": sum(piece.missing_ms for piece in row.pieces),
-        "figures": json.dumps(figures, separators=(",", ":"), sort_keys=True),
+        "figures": render_figures(row),
     }
 
 

@@ -29,6 +29,9 @@ from kernel.window import DAY_MS, HOUR_MS, Window
 from metering.lake.compact import Compactor
 from metering.lake.settings import LakeSettings
 from metering.lake.writer import LakeWriter
+from metering.meters.catalogue import parse_catalogue
+from metering.meters.closer import MeterCloser
+from metering.meters.store import MeterStore
 from metering.usage.api import HourCloser, LakeSource, UsageSettings, UsageStore
 from metering.usage.meter import LICENCE_METER, TARGET_UP
 from tests.billing.deals import contract_text
@@ -39,6 +42,30 @@ from tests.wire.frames.world import Target, entry
 
 STEP_MS = 240_000  # below the staleness limit of 300 s
 Values = Mapping[bytes, float]
+CATALOGUE = """
+catalogue: test
+version: 1
+meters:
+  - {meter: searches, description: x, kind: counter-increase, unit: searches, group_by: [user],
+     series: [{metric: searches_total}]}
+  - {meter: users, description: x, kind: unique-count, count: user, unit: users, series: [{metric: searches_total}]}
+  - {meter: rows-peak, description: x, kind: peak, unit: rows, series: [{metric: loaded_rows}]}
+  - {meter: rows-p95, description: x, kind: percentile, percentile: 95, denominator: observed, unit: rows,
+     series: [{metric: loaded_rows}]}
+  - {meter: rows-latest, description: x, kind: latest, unit: rows, series: [{metric: loaded_rows}]}
+  - {meter: rows-hours, description: x, kind: gauge-integral, per: hour, unit: row-hours,
+     series: [{metric: loaded_rows}]}
+"""
+METERS = ("searches", "users", "rows-peak", "rows-p95", "rows-latest", "rows-hours")
+RESET_HOUR = 15  # of the counters: what is counted begins again, higher than it was
+
+
+def charges(start: str) -> str:
+    """A charge for each meter."""
+    steps = f'steps: [{{start: {start}, model: {{kind: per-unit, unit: "0.01"}}}}]'
+    return "charges:\n" + "".join(
+        f"  - {{charge: {name}, description: {name}, meter: {name}, {steps}}}\n" for name in METERS
+    )
 
 
 def gauge(cluster: str, component: str, instance: str) -> bytes:
@@ -78,6 +105,18 @@ class Billed:
         return verify_bundle(self.bundle, self.authority_pem, Held(open_spools if names else None, lake))
 
 
+def searches(cluster: str, instance: str, user: int) -> bytes:
+    labels = {"cluster": cluster, "instance": instance, "job": "inventory", "user": f"user-{user}"}
+    return entry("searches_total", 1, **labels)
+
+
+def begun(values: Values, at_ms: int, period: Window) -> dict[bytes, int]:
+    """When the counters of a scrape began."""
+    is_reset = at_ms >= period.start_ms + RESET_HOUR * HOUR_MS
+    start_ms = period.start_ms + (RESET_HOUR * HOUR_MS - 60_000 if is_reset else -2 * HOUR_MS)
+    return {one: start_ms for one in values if b"searches_total" in one}
+
+
 def scrapes(period: Window, cluster: str, instance: str) -> list[tuple[int, dict[bytes, float]]]:
     """From an hour before the period on: a level that changes, two hours of silence, a component that ends."""
     up, query, index = (
@@ -90,7 +129,12 @@ def scrapes(period: Window, cluster: str, instance: str) -> list[tuple[int, dict
         hour = (at_ms - period.start_ms) // HOUR_MS
         if hour in {20, 21}:
             continue
+        rows = entry("loaded_rows", 2, cluster=cluster, instance=instance, job="inventory")
         values = {up: 1.0, query: 16.0 if hour < 10 else 26.5, entry("byoc_other", of=cluster): float(hour)}
+        values |= {
+            rows: float(1000 + hour % 7),
+            searches(cluster, instance, hour % 3): 3.0 * (at_ms % 10**9 // 10**5),
+        }
         if hour < 30:
             values[index] = 4.0
         found.append((at_ms, values))
@@ -98,7 +142,7 @@ def scrapes(period: Window, cluster: str, instance: str) -> list[tuple[int, dict
 
 
 async def ship(
-    world: GatewayWorld, folder: Path, collector: str, pages: list[tuple[int, dict[bytes, float]]]
+    world: GatewayWorld, folder: Path, collector: str, pages: list[tuple[int, dict[bytes, float]]], period: Window
 ) -> None:
     """Through a real spool and a real gateway; a push for each six hours or so."""
     folder.mkdir()
@@ -114,7 +158,7 @@ async def ship(
         drafts = []
         for at_ms, values in pages[start : start + 90]:
             target.now_ms = at_ms - 1000
-            tick, _ = target.scrape(values)
+            tick, _ = target.scrape(values, starts=begun(values, at_ms, period))
             blocks = target.encoder.encode(tick, shipping.spool.generation)
             drafts.append(Draft(blocks, FrameMeta().render(), sum(block.samples for block in blocks), at_ms))
         await asyncio.gather(*(shipping.spool.append(draft, shipping.spool.generation) for draft in drafts))
@@ -130,12 +174,15 @@ async def bill(folder: Path) -> Billed:
         assert isinstance(vendor, Vendor)
         lake = await open_lake(vendor)
         for name, cluster in (("a", "c1"), ("b", "c2")):
-            await ship(world, folder / name, f"collector-{name}", scrapes(period, cluster, f"{name}:1"))
+            await ship(world, folder / name, f"collector-{name}", scrapes(period, cluster, f"{name}:1"), period)
             (folder / name / "spool").rename(folder / f"spool-{name}")
             await LakeWriter(lake, world.log).drain()
         assert await Compactor(lake.places, LakeSettings()).compact_one(least_files=2)
         source, store = LakeSource(lake, 86_400.0), UsageStore(vendor.database())
-        closer = HourCloser(source, store, UsageSettings(), vendor.clock)
+        meters = MeterCloser(
+            source, MeterStore(vendor.database()), parse_catalogue(CATALOGUE, "test"), vendor.clock, 300_000
+        )
+        closer = HourCloser(source, store, UsageSettings(), vendor.clock, meters=meters)
         await closer.close_window(ACME.organization, Window(period.start_ms - HOUR_MS, period.end_ms))
         await lake.close()
     authority_pem = world.identity.authority.certificate_pem
@@ -146,7 +193,7 @@ async def bill(folder: Path) -> Billed:
 
 def _issue(folder: Path, vendor: Vendor, first: datetime) -> None:
     term = f"{first:%Y-%m-%d}", f"{first + timedelta(days=365):%Y-%m-%d}"
-    (folder / "contract.yaml").write_text(contract_text(term=term))
+    (folder / "contract.yaml").write_text(contract_text(term=term, more=charges(term[0])))
     for words in (
         ("contract", "add", str(folder / "contract.yaml")),
         ("invoice", "finalize", "acme", f"{first:%Y-%m}"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +16,17 @@ from typer.testing import CliRunner
 
 from billing.proof.columns import Columns
 from billing.proof.compared import Compared, Given
-from billing.proof.evidence import BATCHES, EVIDENCE, FILES, KEYS, Evidence, load_evidence, render_evidence
+from billing.proof.evidence import (
+    BATCHES,
+    EVIDENCE,
+    FILES,
+    KEYS,
+    Evidence,
+    Sourced,
+    load_evidence,
+    render_evidence,
+)
+from billing.proof.metered import stated_meters
 from billing.proof.recompute import recompute
 from billing.proof.rows import INVOICE, ROWS, parse_rows
 from billing.proof.signatures import open_signer
@@ -30,7 +42,7 @@ from kernel.window import HOUR_MS, Window
 from metering.usage.meter import LICENCE_METER, TARGET_UP
 from metering.usage.model import UsageMonth, UsageRow
 from metering.usage.store import UsageStore
-from tests.billing.billed_world import Billed, bill
+from tests.billing.billed_world import METERS, Billed, bill
 
 BOTH = ("spool-a", "spool-b")
 NO_CHECKPOINT = "that a checkpoint holds it: none was made since it was issued"
@@ -64,7 +76,9 @@ def given(
     """The bundle, with rows as a vendor might have signed them."""
     rows = parse_rows((billed.bundle / ROWS).read_bytes(), ROWS)
     encoded = (billed.bundle / INVOICE).read_bytes()
-    evidence = load_evidence(billed.bundle, encoded, rows, billed.authority_pem)
+    meters = stated_meters(billed.bundle, json.loads(encoded))
+    sourced: list[Sourced] = [*rows, *(row for one in meters for _, row in one.inside())]
+    evidence = load_evidence(billed.bundle, encoded, sourced, billed.authority_pem)
     assert evidence is not None
     rows = change(rows)
     usage = UsageMonth(rows[0].organization, billed.period, rows, StepFunction(()), 0, 0, "", sealed=True)
@@ -89,6 +103,12 @@ def test_every_row_follows_from_the_kept_frames(original: Billed) -> None:
     verified = original.verify(*BOTH)
     assert verified.unproved == (NO_CHECKPOINT,)
     assert any("hours: 158 of 158 rows recomputed" in text for text in verified.proved)
+    metered = [text for text in verified.proved if text.startswith("meter ")]
+    assert len(metered) == len(METERS)
+    for text in metered:  # all of its rows, and there are some
+        found = re.search(r": (\d+) of (\d+) rows of meters", text)
+        assert found is not None
+        assert found[1] == found[2] > "0"
     rows = given(original).usage.rows
     assert {row.missing_ms for row in rows} > {0, 3_600_000}  # of an hour of silence too
     assert any("compacted-" in source for row in rows for source in row.sources)
@@ -183,6 +203,31 @@ def test_a_signed_row_that_the_frames_do_not_give_is_found(original: Billed, fie
     spools = [lane(original, name) for name in BOTH]
     with pytest.raises(InvalidInput, match=r"rows\.tsv: line 41: found .* by the kept frames"):
         recompute(given(original, raised), spools)
+
+
+@pytest.mark.parametrize("number", range(1, len(METERS) + 1))
+def test_a_signed_row_of_a_meter_that_the_frames_do_not_give_is_found(original: Billed, number: int) -> None:
+    document = json.loads((original.bundle / INVOICE).read_bytes())
+    meters = list(stated_meters(original.bundle, document))
+    stated = meters[number - 1]
+    kind = {"unique-count": "values", "gauge-integral": "quarters", "counter-increase": "quarters"}
+    name = kind.get(stated.meter.kind, "points")
+    at = next(at for at, row in enumerate(stated.rows) if f'"{name}"' in row.figures and at > 20)
+    figures = json.loads(stated.rows[at].figures)
+    if name == "values":
+        figures[name] = {f"{user}!": bits for user, bits in figures[name].items()}
+    elif name == "points":
+        figures[name][0][1] += 1
+    else:
+        figures[name][0][0] += 1
+    changed = stated.rows[at]._replace(figures=json.dumps(figures, separators=(",", ":"), sort_keys=True))
+    meters[number - 1] = replace(stated, rows=(*stated.rows[:at], changed, *stated.rows[at + 1 :]))
+    spools = [lane(original, name) for name in BOTH]
+    with pytest.raises(InvalidInput, match=rf"meters/{number}\.tsv: row {at + 1}: found .* by the kept frames"):
+        recompute(replace(given(original), meters=tuple(meters)), spools)
+    meters[number - 1] = replace(stated, rows=stated.rows[1:])
+    with pytest.raises(InvalidInput, match=rf"meters/{number}\.tsv: c[12] .*: found no row"):
+        recompute(replace(given(original), meters=tuple(meters)), [lane(original, name) for name in BOTH])
 
 
 def test_a_signed_row_too_many_or_twice_or_left_out_is_found(original: Billed) -> None:
