@@ -32,6 +32,8 @@ class Frame(Protocol):
     sha256: str
     where: str
     error: str
+    parts: int
+    same_parts: int
 
 
 class Kept(Protocol):
@@ -46,11 +48,18 @@ class Kept(Protocol):
     def receipts(self, wanted: Collection[Any]) -> Mapping[Any, Any]:
         """By key; each with `sha256` and `received_ms`."""
 
+    def parts(self, positions: Collection[tuple[int, int]]) -> Mapping[tuple[int, int], Mapping[int, Any]]:
+        """By (epoch, number) and part, the receipts of pushes that went in parts."""
+
     def refused(self) -> Collection[tuple[int, int]]:
         """(epoch, number) of what the vendor signed that it could not store."""
 
     def frames(
-        self, start_ms: int, end_ms: int, numbers: Mapping[int, tuple[int, int]]
+        self,
+        start_ms: int,
+        end_ms: int,
+        numbers: Mapping[int, tuple[int, int]],
+        parts: Mapping[tuple[int, int], Mapping[int, str]],
     ) -> Iterator[tuple[Any, Any]]:
         """Each frame with its rows of wanted series."""
 
@@ -92,6 +101,7 @@ class Compared:
         self._keys: dict[Key, tuple[int, StoredBatch]] = {}
         self._seen: set[tuple[int, int]] = set()
         self._strays: list[Frame] = []
+        self._unlike = 0  # parts whose bodies could not be made again byte for byte
 
     def run(self, used: Columns, before: Columns) -> None:
         """Adds the samples of the batches to `used`, those of the days before the period to `before`."""
@@ -101,7 +111,8 @@ class Compared:
         numbers = self._numbers()
         self._kept.want({each.metric for one in self._given.meters for each in one.meter.series})
         known = np.empty(0, np.int64)
-        for frame, rows in self._kept.frames(self._given.since_ms, period.end_ms + HOUR_MS, numbers):
+        parts = self._parts()
+        for frame, rows in self._kept.frames(self._given.since_ms, period.end_ms + HOUR_MS, numbers, parts):
             position = frame.epoch, frame.number
             is_used = position in self._bodies
             if is_used:
@@ -123,6 +134,7 @@ class Compared:
                 before.add(series, rows.times_ms, rows.values)
         self._check_missing()
         self._check_strays()
+        self._tell_unlike()
 
     def summary(self) -> str:
         project, collector = self._owner
@@ -155,6 +167,19 @@ class Compared:
                     line, f"{_named(key)} with sha256 {batch.sha256}", f"its receipt's {receipt.sha256}"
                 )
 
+    def _parts(self) -> Mapping[tuple[int, int], Mapping[int, str]]:
+        """Of each push that went in parts the hashes of those that arrived: the vendor has to name them all."""
+        cut = {position for position, parts in self._bodies.items() if 0 not in parts}
+        found: dict[tuple[int, int], Mapping[int, str]] = {}
+        for position, receipts in self._kept.parts(cut).items():
+            for part in sorted(receipts.keys() - self._bodies[position].keys()):
+                if receipts[part].received_ms < self._given.issued_ms:
+                    name = _named((KEPT_LANE, *position, part))
+                    found_text = f"{name}, which the vendor received and the invoice leaves out"
+                    raise self._wrong(self._lines[position], found_text, f"pushes that {BATCHES} names")
+            found[position] = {part: one.sha256 for part, one in receipts.items()}
+        return found
+
     def _numbers(self) -> Mapping[int, tuple[int, int]]:
         numbers: dict[int, list[int]] = defaultdict(list)
         for epoch, number in self._bodies:
@@ -170,6 +195,8 @@ class Compared:
         if frame.error:
             found = f"epoch {frame.epoch} number {frame.number}, {self._damaged()}: {frame.error}"
             raise InvalidInput.single(frame.where, "body", found, "a frame that can be read")
+        if frame.same_parts < frame.parts:
+            self._unlike += frame.parts - frame.same_parts
         self._seen.add(position)
 
     def _number_series(self, used: Columns, before: Columns, known: Integers) -> Integers:
@@ -211,6 +238,14 @@ class Compared:
         project, collector = self._owner
         for why, count in sorted(excused.items()):
             self.left_out.append(f"{count} frames of collector {collector} of project {project} {why}")
+
+    def _tell_unlike(self) -> None:
+        if self._unlike:
+            project, collector = self._owner
+            self.left_out.append(
+                f"{self._unlike} parts of pushes of collector {collector} of project {project} can't be made again "
+                "byte for byte by this version: that they are of the kept frames"
+            )
 
     def _damaged(self) -> str:
         """Where the spool is damaged, as far as it was read."""

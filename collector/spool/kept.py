@@ -16,13 +16,15 @@ import numpy as np
 from collector.push.groups import GroupDecoder, Undecodable
 from collector.spool.frame import Frame, PayloadKind
 from collector.spool.gaps import GapReason, GapRecords
+from collector.spool.kept_group import KeptGroup
+from collector.spool.kept_parts import FIRST_RESYNC, KeptParts
 from collector.spool.receipts import ReceiptDamage, read_receipts
 from collector.spool.segment import Damage, SegmentName, list_segments, scan, scan_whole
 from collector.wire.errors import WireError
-from collector.wire.frames import GroupReader, Rows, UnknownState
-from collector.wire.frames.body import PATCH, ROOT, block_streams
+from collector.wire.frames import GroupReader, UnknownState
 from collector.wire.frames.model import Bools, Floats, Integers
 from collector.wire.receipt import KeySet, Receipt, parse_key_set, parse_refusal, verify
+from collector.wire.series import WireSeries
 from kernel.errors import InvalidInput
 
 LANE = "billing"  # whose frames are kept
@@ -39,6 +41,8 @@ class KeptFrame:
     sha256: str
     where: str  # the file, and the byte in it
     error: str = ""
+    parts: int = 0  # in which it was pushed; 0: whole
+    same_parts: int = 0  # of them, those whose bodies were made again byte for byte
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,20 @@ class KeptLane:
                     found[key] = signed.content
         return found
 
+    def parts(self, positions: Collection[tuple[int, int]]) -> dict[tuple[int, int], dict[int, Receipt]]:
+        """The receipts of the parts of these pushes, by their (epoch, number). Raises InvalidInput."""
+        keys = set()
+        for path in self._receipt_files(LANE):
+            for signed, _ in read_receipts(path):
+                if not isinstance(signed, ReceiptDamage):
+                    name = signed.content.name
+                    if 0 < name.part < FIRST_RESYNC and (name.epoch, name.sequence) in positions:
+                        keys.add((LANE, name.epoch, name.sequence, name.part))
+        found: dict[tuple[int, int], dict[int, Receipt]] = {}
+        for (_, epoch, number, part), receipt in self.receipts(keys).items():
+            found.setdefault((epoch, number), {})[part] = receipt
+        return found
+
     def refused(self) -> set[tuple[int, int]]:
         """(epoch, number) of pushes of which the vendor signed that it could not store something."""
         found = set()
@@ -121,12 +139,17 @@ class KeptLane:
         return found
 
     def frames(
-        self, start_ms: int, end_ms: int, numbers: Mapping[int, tuple[int, int]]
+        self,
+        start_ms: int,
+        end_ms: int,
+        numbers: Mapping[int, tuple[int, int]],
+        parts: Mapping[tuple[int, int], Mapping[int, str]] | None = None,
     ) -> Iterator[tuple[KeptFrame, KeptRows]]:
         """The frames written in `[start_ms, end_ms)`, and by epoch those of the numbers `[first, last]`.
 
         In the order in which they were written, others of their segments too. Damaged bytes are noted in `damage`.
-        Raises OSError.
+        `parts`: of pushes that went in parts the sha256 of those that arrived; of such a frame the rows are what
+        arrived. Raises OSError.
         """
         segments = self._segments()
         begun = [self._begun_ms(name) for name in segments]
@@ -137,15 +160,18 @@ class KeptLane:
             is_named = first <= last and name.first <= last and (not following or following > first)
             is_inside = begun[index] < end_ms and (later is None or begun[index + 1] >= start_ms)
             if is_named or is_inside:
-                yield from self._read(name)
+                yield from self._read(name, parts or {})
 
     def is_metric(self) -> Bools:
         """By number of a series, whether it is of the metric, not of what is wanted beside it."""
         return np.array(self._is_metric, np.bool_)
 
-    def _read(self, name: SegmentName) -> Iterator[tuple[KeptFrame, KeptRows]]:
+    def _read(
+        self, name: SegmentName, parts: Mapping[tuple[int, int], Mapping[int, str]]
+    ) -> Iterator[tuple[KeptFrame, KeptRows]]:
         path = self._path(name)
-        group = _Group(GroupReader(self._assign, keep_entries=False, wants=self._wants))
+        in_parts = KeptParts([(path, name)])
+        group = KeptGroup(GroupReader(self._assign, keep_entries=False, wants=self._wants))
         for at, found in scan_whole(path, name):
             if isinstance(found, Damage):
                 if not found.torn:
@@ -153,9 +179,18 @@ class KeptLane:
                 continue
             rows, error = self._rows(group, found)
             digest = sha256(found.payload).hexdigest()
-            yield KeptFrame(found.epoch, found.sequence, digest, f"{path}: byte {at}", error), rows
+            kept = KeptFrame(found.epoch, found.sequence, digest, f"{path}: byte {at}", error)
+            if found.position in parts and not error:
+                try:
+                    arrived = in_parts.arrived(found, parts[found.position])
+                except Undecodable as undecodable:
+                    kept, rows = replace(kept, error=str(undecodable)), _NOTHING
+                else:
+                    kept = replace(kept, parts=arrived.parts, same_parts=arrived.same)
+                    rows = self._of_series(arrived.series)
+            yield kept, rows
 
-    def _rows(self, group: _Group, frame: Frame) -> tuple[KeptRows, str]:
+    def _rows(self, group: KeptGroup, frame: Frame) -> tuple[KeptRows, str]:
         try:
             if frame.kind is PayloadKind.RW2:
                 return self._decoded(frame), ""
@@ -174,8 +209,11 @@ class KeptLane:
 
     def _decoded(self, frame: Frame) -> KeptRows:
         """Of a body of remote write, sample by sample."""
+        return self._of_series(GroupDecoder(lambda _, __: iter(())).series(frame))
+
+    def _of_series(self, series_of_frame: Iterable[WireSeries]) -> KeptRows:
         parts, starts = [], list[tuple[Integers, Integers, int]]()
-        for one in GroupDecoder(lambda _, __: iter(())).series(frame):
+        for one in series_of_frame:
             entry = b"\0" + b"".join(
                 name.encode() + b"\xff" + value.encode() + b"\xff" for name, value in sorted(one.labels)
             )
@@ -226,32 +264,6 @@ class KeptLane:
 
     def _receipt_files(self, lane: str) -> list[Path]:
         return sorted((self.spool / lane / "receipts").glob("*.rcp"))
-
-
-class _Group:
-    """The state of a segment's frames. Bodies of streams that nobody wants are passed over till one is built on."""
-
-    def __init__(self, reader: GroupReader) -> None:
-        self._reader = reader
-        self._passed: list[bytes] = []
-        self._streams: set[int] = set()  # of those bodies
-
-    def read(self, body: bytes) -> Sequence[Rows]:
-        """Raises UnknownState, WireError."""
-        try:
-            blocks = block_streams(body)
-        except IndexError:
-            return self._reader.read(body)  # it says what is wrong
-        if not any(flags & (ROOT | PATCH) or self._reader.is_wanted(stream) for flags, stream in blocks):
-            self._passed.append(body)
-            self._streams.update(stream for _, stream in blocks)
-            return ()
-        if any(stream in self._streams for _, stream in blocks):
-            for passed in self._passed:
-                self._reader.read(passed, samples=False)
-            self._passed.clear()
-            self._streams.clear()
-        return self._reader.read(body)
 
 
 def read_keys(content: bytes, files: Iterable[Path], authority_pem: bytes) -> KeySet:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +13,9 @@ from console.migrate import migrate
 from kernel.database import Database
 from tests.billing.deals import Office
 from tests.databases import open_migrated
+
+if TYPE_CHECKING:
+    from tests.billing.billed_world import Billed
 
 
 @pytest.fixture
@@ -44,3 +49,17 @@ def office(database: Database) -> Office:
 def small_office(sqlite: Database) -> Office:
     """On SQLite alone, for what does not depend on the database."""
     return Office(sqlite)
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Billed:
+    """Made once, as it takes seconds; what changes it takes `billed`."""
+    from tests.billing.billed_world import bill
+
+    return asyncio.run(bill(tmp_path_factory.mktemp("billed")))
+
+
+@pytest.fixture
+def billed(original: Billed, tmp_path: Path) -> Billed:
+    """A copy of what its customer has."""
+    return original.copy(tmp_path)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,88 +13,37 @@ import typer
 from typer.testing import CliRunner
 
 from billing.proof.columns import Columns
-from billing.proof.compared import Compared, Given
+from billing.proof.compared import Compared
 from billing.proof.evidence import (
     BATCHES,
     EVIDENCE,
     FILES,
     KEYS,
     Evidence,
-    Sourced,
-    load_evidence,
-    render_evidence,
 )
 from billing.proof.metered import stated_meters
 from billing.proof.recompute import recompute
-from billing.proof.rows import INVOICE, ROWS, parse_rows
-from billing.proof.signatures import open_signer
+from billing.proof.rows import INVOICE
 from collector.spool.frame import Frame, encode_frame
-from collector.spool.kept import KeptLane, read_keys
 from collector.spool.segment import list_segments, scan
 from console.commands import register
 from console.wiring import Vendor
 from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
-from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
-from metering.usage.meter import LICENCE_METER, TARGET_UP
-from metering.usage.model import UsageMonth, UsageRow
+from metering.usage.model import UsageRow
 from metering.usage.store import UsageStore
-from tests.billing.billed_world import METERS, Billed, bill
+from tests.billing.billed_world import METERS, Billed
+from tests.billing.proof_world import given, lane, refusal, sign_again
 
 BOTH = ("spool-a", "spool-b")
 NO_CHECKPOINT = "that a checkpoint holds it: none was made since it was issued"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Billed:
-    return asyncio.run(bill(tmp_path_factory.mktemp("billed")))
-
-
-@pytest.fixture
-def billed(original: Billed, tmp_path: Path) -> Billed:
-    return original.copy(tmp_path)
-
-
-def refusal(billed: Billed, *spools: str, lake: Path | None = None) -> str:
-    with pytest.raises(InvalidInput) as caught:
-        billed.verify(*spools, lake=lake)
-    return str(caught.value)
 
 
 def flip(path: Path, at: int) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
-
-
-def given(
-    billed: Billed, change: Callable[[tuple[UsageRow, ...]], tuple[UsageRow, ...]] = lambda rows: rows
-) -> Given:
-    """The bundle, with rows as a vendor might have signed them."""
-    rows = parse_rows((billed.bundle / ROWS).read_bytes(), ROWS)
-    encoded = (billed.bundle / INVOICE).read_bytes()
-    meters = stated_meters(billed.bundle, json.loads(encoded))
-    sourced: list[Sourced] = [*rows, *(row for one in meters for _, row in one.inside())]
-    evidence = load_evidence(billed.bundle, encoded, sourced, billed.authority_pem)
-    assert evidence is not None
-    rows = change(rows)
-    usage = UsageMonth(rows[0].organization, billed.period, rows, StepFunction(()), 0, 0, "", sealed=True)
-    return Given(usage, evidence, SystemClock().now_ms() + 10**9, str(billed.bundle))
-
-
-def lane(billed: Billed, name: str) -> KeptLane:
-    keys = read_keys((billed.bundle / KEYS).read_bytes(), (), billed.authority_pem)
-    return KeptLane(billed.folder / name, keys, LICENCE_METER.metric, TARGET_UP)
-
-
-def sign_again(original: Billed, billed: Billed, change: Callable[[Evidence], Evidence]) -> None:
-    """As a vendor that lies about its evidence would."""
-    encoded = (billed.bundle / INVOICE).read_bytes()
-    signer = open_signer(original.folder / "authority", SystemClock())
-    assert signer is not None
-    for name, content in render_evidence(change(given(billed).evidence), encoded, signer).items():
-        (billed.bundle / name).write_bytes(content)
 
 
 def test_every_row_follows_from_the_kept_frames(original: Billed) -> None:
