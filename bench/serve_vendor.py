@@ -71,7 +71,11 @@ def limits_of(cache: str) -> TenantLimits:
     if cache == "-":
         return TenantLimits()
     return TenantLimits(
-        samples_per_second=_MANY, burst_samples=_MANY, active_series=_MANY, series_cache_bytes=int(cache)
+        samples_per_second=_MANY,
+        burst_samples=_MANY,
+        active_series=_MANY,
+        requests_per_second=_MANY,
+        series_cache_bytes=int(cache),
     )
 
 

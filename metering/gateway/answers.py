@@ -8,7 +8,7 @@ from collector.wire.errors import BodyTooLarge
 from collector.wire.headers import EXEMPLARS_WRITTEN, HISTOGRAMS_WRITTEN, SAMPLES_WRITTEN
 from kernel.errors import Conflict, InvalidInput, Refuse, Retry, SlowDown, truncate
 from kernel.log import LogUnavailable
-from metering.gateway.body import BodyTooSlow, Unsupported
+from metering.gateway.body import BodyInPieces, BodyTooSlow, Unsupported
 from metering.gateway.buckets import retry_after
 from metering.gateway.metrics import Outcome
 
@@ -71,7 +71,7 @@ def refused_response(error: Refuse | Retry, status: int) -> web.Response:
         content = {"error": "unknown state", "group": error.group, "unknown": truncate(str(error))}
         return web.json_response(content, status=status, headers=headers)
     response = web.Response(status=status, text=f"{str(error)[:_MAX_TEXT]}\n", headers=headers)
-    if isinstance(error, BodyTooLarge | BodyTooSlow):
+    if isinstance(error, BodyTooLarge | BodyTooSlow | BodyInPieces):
         response.force_close()  # the rest of the body is not waited for
     return response
 

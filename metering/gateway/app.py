@@ -72,7 +72,10 @@ def build_gateway(parts: GatewayParts) -> web.Application:
     connections = Connections(clock, metrics, settings.handshake_seconds, settings.tenant.connections)
     watch = Watch(clock, metrics, Notices(clock))
     expected = Expected(
-        parts.authority.trust_domain, parts.revocations, timedelta(days=settings.renewal_grace_days)
+        parts.authority.trust_domain,
+        parts.revocations,
+        timedelta(days=settings.renewal_grace_days),
+        settings.tenant.requests_per_second,
     )
     parts.authority.client_lifetime = timedelta(seconds=settings.certificate_seconds)
     guard = Guard(expected, connections, watch)

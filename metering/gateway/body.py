@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from enum import Enum
 
 from aiohttp import hdrs, web
@@ -16,6 +17,7 @@ from metering.gateway.foreign.pushed import Pushed
 from metering.gateway.settings import BodyLimits
 from metering.gateway.tenants import TenantState
 
+_FEW_CHUNKS, _LEAST_CHUNK_BYTES = 100, 256
 _MESSAGES = {"": 1, "prometheus.WriteRequest": 1, "io.prometheus.write.v2.Request": 2}
 
 
@@ -25,6 +27,10 @@ class Unsupported(Refuse):
 
 class BodyTooSlow(Refuse):
     """The body did not arrive in time: 408."""
+
+
+class BodyInPieces(Refuse):
+    """A body of tiny HTTP chunks, each of which costs as much as a large one: 400, and the connection is closed."""
 
 
 class Protocol(Enum):
@@ -63,13 +69,28 @@ async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
-            async for block in request.content.iter_any():
+            async for block in _blocks(request):
                 body += block
                 if len(body) > limit:
                     raise BodyTooLarge.at("body", f"over {limit} bytes", f"at most {limit} bytes: push less")
     except TimeoutError:
         raise BodyTooSlow(f"the body did not arrive within {seconds:g} seconds") from None
     return bytes(body)
+
+
+async def _blocks(request: web.Request) -> AsyncIterator[bytes]:
+    """What has arrived, bit by bit. Raises BodyInPieces."""
+    if request.content_length is not None:
+        async for block in request.content.iter_any():
+            yield block
+        return
+    chunks = size = 0
+    async for block, is_end in request.content.iter_chunks():
+        chunks, size = chunks + is_end, size + len(block)
+        if chunks > _FEW_CHUNKS and size < chunks * _LEAST_CHUNK_BYTES:
+            text = f"{chunks} HTTP chunks of {size // chunks} bytes on average: send larger ones, or Content-Length"
+            raise BodyInPieces(text)
+        yield block
 
 
 async def read_push(request: web.Request, limits: BodyLimits) -> bytes:

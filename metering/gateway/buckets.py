@@ -66,11 +66,20 @@ class KeyedBuckets:
 
     def take(self, key: str, now: float) -> float:
         """Take one token of `key` and return 0, or return the seconds to wait."""
+        return self._bucket(key, now).take(1, now)
+
+    def queue(self, key: str, now: float) -> float:
+        """Take one token of `key`, there or not: the seconds until its turn, behind those that queue."""
+        bucket = self._bucket(key, now)
+        bucket.charge(1, now)
+        return max(0.0, -bucket.level / self._rate)
+
+    def _bucket(self, key: str, now: float) -> TokenBucket:
         bucket = self._buckets.pop(key, None) or TokenBucket.full(self._rate, self._burst, now)
         self._buckets[key] = bucket
         if len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)
-        return bucket.take(1, now)
+        return bucket
 
 
 def retry_after(seconds: float) -> str:

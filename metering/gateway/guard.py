@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,7 +13,7 @@ from kernel.clock import Clock
 from kernel.errors import Retry
 from kernel.identity import Identity, is_strong, peer_identity
 from kernel.identity.revocation import Revocations
-from metering.gateway.buckets import retry_after
+from metering.gateway.buckets import KeyedBuckets, retry_after
 from metering.gateway.connections import Connections
 from metering.gateway.metrics import Closed, GatewayMetrics
 from metering.gateway.notices import Notices
@@ -20,6 +21,7 @@ from metering.gateway.notices import Notices
 ENROL_PATH = "/enrol"
 RENEW_PATH = "/renew"
 IDENTITY = web.RequestKey("identity", Identity)
+_BURST_SECONDS = 2.0
 _REASONS = {
     Closed.NO_CERTIFICATE: "a client certificate is required: enrol first",
     Closed.WEAK_CIPHER: "TLS 1.2 or newer with AES-256-GCM is required",
@@ -36,6 +38,7 @@ class Expected:
     trust_domain: str
     revocations: Revocations
     renewal_grace: timedelta = timedelta(0)  # how long after its end a certificate may still renew itself
+    requests_per_second: float = math.inf  # of a tenant; more wait for their turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class Guard:
         self._renewal_grace = expected.renewal_grace
         self._clock, self._metrics, self._notices = watch.clock, watch.metrics, watch.notices
         self._connections = connections
+        rate = expected.requests_per_second
+        self._requests = KeyedBuckets(rate, _BURST_SECONDS * rate) if rate < math.inf else None
 
     def middleware(self) -> Middleware:
         """The first middleware of the application: runs before anything of a request is looked at."""
@@ -84,10 +89,18 @@ class Guard:
                 return web.Response(status=503, text=f"{error}\n", headers={hdrs.RETRY_AFTER: retry_after(5)})
             if reason:
                 return self._turn_away(request, reason, identity)
+            await self._await_turn(identity)
             request[IDENTITY] = identity
             return await handler(request)
 
         return guard
+
+    async def _await_turn(self, identity: Identity) -> None:
+        """However little there is in a request, taking it costs about a millisecond: the others' time too."""
+        if self._requests is not None:
+            wait = self._requests.queue(str(identity.tenant), self._clock.monotonic())
+            if wait > 0:
+                await self._clock.sleep(wait)
 
     def _reason(self, identity: Identity, path: str) -> Closed | None:
         now = self._clock.now()

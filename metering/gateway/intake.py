@@ -19,6 +19,7 @@ from kernel.crashpoints import crash_point
 from kernel.errors import Refuse, Retry, SlowDown
 from kernel.log import LogUnavailable, LogWriter, Position, Record, RecordTooLarge
 from metering.gateway.answers import Busy
+from metering.gateway.body import BodyInPieces
 from metering.gateway.metrics import GatewayMetrics
 from metering.gateway.settings import GatewaySettings
 from metering.gateway.tenants import Kind, TenantState
@@ -26,6 +27,7 @@ from metering.gateway.tenants import Kind, TenantState
 T = TypeVar("T")
 _HOLD_BACK_SECONDS, _LONGEST_HOLD_BACK_SECONDS = 1.0, 20.0
 _BETWEEN_REFUSALS_SECONDS = 0.1  # a refused body is read all the same, as its connection is to be kept
+_PIECES_SECONDS = 0.05  # what was read of a body in pieces before anyone could look at it
 _GIVING_WAY = 5  # nice levels: a third of the share of the loop, and it is preempted when the loop wakes
 _EXCESS_FACTOR = 4  # a second too much costs four seconds' samples: a quarter of one core for who does it always
 
@@ -117,6 +119,8 @@ class Intake:
             after = max(now + _HOLD_BACK_SECONDS, state.refused_at + _BETWEEN_REFUSALS_SECONDS)
             state.refused_at = min(after, now + _LONGEST_HOLD_BACK_SECONDS)
             await self.clock.sleep(state.refused_at - now)
+        if isinstance(error, BodyInPieces):
+            self.charge(state, _PIECES_SECONDS)
 
     @asynccontextmanager
     async def turn(self, state: TenantState) -> AsyncIterator[None]:

@@ -77,6 +77,13 @@ class TenantLimits(Section):
         ge=1,
         description="Pushes of one tenant that are read and decoded at once. Default 4. More wait, unread.",
     )
+    requests_per_second: float = Field(
+        default=200.0,
+        gt=0,
+        description="Requests a second of one tenant, of any kind, after a burst of two seconds' worth. Default"
+        " 200: a fifth of a core at most. More are not refused but wait for their turn; who sends 100,000 samples a"
+        " second in bodies of 2,000 needs 50.",
+    )
     connections: int = Field(
         default=64,
         ge=1,

@@ -142,6 +142,30 @@ async def test_half_a_connection_holds_no_place(strict: GatewayWorld) -> None:
     writer.transport.abort()
 
 
+async def test_a_body_in_tiny_chunks_is_refused_and_the_connection_ends(world: GatewayWorld) -> None:
+    """Each costs as much as a large one: 8 MiB by single bytes are three seconds of a core."""
+    head = HEAD + RW2 + b"Transfer-Encoding: chunked\r\n\r\n"
+    answered = await answer_to(world, head + b"1\r\nx\r\n" * 5000)
+    assert b" 400 " in answered.split(b"\r\n", 1)[0]
+    assert b"HTTP chunks of 1 bytes on average" in answered
+    assert world.metric("byoc_gateway_pushes_in_flight") == 0
+
+
+async def test_requests_of_a_tenant_queue_and_those_of_others_do_not(tmp_path: Path) -> None:
+    """Whatever is in them: a request that is refused costs the others as much time as one that is not."""
+    clock = SkewedClock()
+    async with (
+        gateway_world(tmp_path, GatewaySettings(tenant=TenantLimits(requests_per_second=2)), clock) as world,
+        Sender(world, world.context(world.credentials())) as sender,
+        Sender(world, world.context(world.credentials(OTHER))) as other,
+    ):
+        answers = await asyncio.gather(*(sender.get("/nowhere") for _ in range(7)))
+        assert [answer.status for answer in answers] == [404] * 7
+        assert clock.slept == pytest.approx([0.5, 1.0, 1.5], abs=0.3), "four at once"
+        assert (await other.write(ROWS)).status == 204
+        assert len(clock.slept) == 3
+
+
 async def test_pipelined_requests_are_answered_in_turn(world: GatewayWorld) -> None:
     one = HEAD + b"Content-Type: text/plain\r\nContent-Length: 0\r\n"
     answered = await answer_to(world, (one + b"\r\n") * 300 + one + b"Connection: close\r\n\r\n")

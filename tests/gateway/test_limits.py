@@ -69,6 +69,13 @@ def test_keyed_buckets_forget_the_oldest() -> None:
     assert buckets.take("a", 0.0) == 0
 
 
+def test_a_queue_lets_a_burst_through_and_then_so_many_a_second() -> None:
+    buckets = KeyedBuckets(10, 2)
+    assert [buckets.queue("a", 0.0) for _ in range(4)] == pytest.approx([0, 0, 0.1, 0.2])
+    assert buckets.queue("b", 0.0) == 0
+    assert buckets.queue("a", 0.15) == pytest.approx(0.15)
+
+
 @given(st.floats(0, 1e6))
 def test_retry_after_is_a_positive_bounded_number_of_seconds(seconds: float) -> None:
     assert 1 <= int(retry_after(seconds)) <= 300

@@ -23,7 +23,7 @@ from collector.wire.varint import length_delimited, varint
 from kernel.errors import Refuse, Retry, truncate
 from kernel.identity import Identity
 from metering.gateway.answers import PartlyRefused, outcome_of, refused_response
-from metering.gateway.body import BodyTooSlow, Unsupported, read_body
+from metering.gateway.body import BodyInPieces, BodyTooSlow, Unsupported, read_body
 from metering.gateway.foreign.pushed import Pushed
 from metering.gateway.guard import IDENTITY
 from metering.gateway.intake import Intake
@@ -122,7 +122,7 @@ class OtlpEndpoint:
         response = web.Response(status=status, body=content, content_type=encoding.value)
         if hdrs.RETRY_AFTER in plain.headers:
             response.headers[hdrs.RETRY_AFTER] = plain.headers[hdrs.RETRY_AFTER]
-        if isinstance(error, BodyTooLarge | BodyTooSlow):
+        if isinstance(error, BodyTooLarge | BodyTooSlow | BodyInPieces):
             response.force_close()  # the rest of the body is not waited for
         return response
 
