@@ -8,7 +8,7 @@ FAST := not acceptance and not slow and not services
 # Tests start processes by the hundred, each of which would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-fast chaos check sanitize bench docs up lock clean
+.PHONY: help demo test test-fast chaos check style types house collect sanitize bench docs up lock clean
 
 help:
 	@echo "make demo   the whole product in three minutes: a real Milvus, metered, billed, paged; see demo-out/"
@@ -37,12 +37,22 @@ test-fast: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	CHAOS=long $(BIN)/python -m pytest -q tests/chaos
 
-check: $(VENV)/.dev
+check: style types house
+
+style: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+house: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m "not slow" tests/house
+
+# Imports every test, and leaves their bytecode, which takes half a minute in each worker of the tests else.
+collect: $(VENV)/.dev
+	@said=$$($(BIN)/python -m pytest -qq --collect-only tests) || { echo "$$said"; exit 1; }
 
 # Out of bounds, after free, overflow: whatever the tests of the collector's kernel make it do is watched.
 ASAN = $(shell $(CC) -print-file-name=libasan.so)
