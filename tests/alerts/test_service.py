@@ -50,7 +50,7 @@ def deployment(tmp_path: Path, receiver: Receiver) -> Deployment:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    deadline = CLOCK.monotonic() + 30
+    deadline = CLOCK.monotonic() + 60
     while not condition():
         assert CLOCK.monotonic() < deadline
         await asyncio.sleep(0.01)

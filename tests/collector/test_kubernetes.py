@@ -75,7 +75,7 @@ async def following(
 
 
 async def becomes(discovery: KubernetesDiscovery, addresses: set[str]) -> list[Discovered]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = list(await discovery.targets())
             if {one.address for one in found} == addresses:
@@ -84,7 +84,7 @@ async def becomes(discovery: KubernetesDiscovery, addresses: set[str]) -> list[D
 
 
 async def some(discovery: KubernetesDiscovery) -> list[Discovered]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = list(await discovery.targets())
             if found:

@@ -45,7 +45,7 @@ async def get(answers: Answers, *, times: int = 1, limit: int = 0) -> tuple[list
     """The bodies of several requests, and the heads that came."""
     client = PlainClient()
     try:
-        async with asyncio.timeout(20), server(answers) as (url, heads):
+        async with asyncio.timeout(60), server(answers) as (url, heads):
             bodies = []
             for _ in range(times):
                 _, body = await client.get(url, {"Accept": "x"}, Wanted(limit), CONTEXT, None)
@@ -180,7 +180,7 @@ class Piecewise:
 async def test_a_large_body_is_taken_as_it_comes(answer: bytes, size: int) -> None:
     client, takes = PlainClient(), Piecewise()
     wanted = Wanted(len(BODY), taker=takes.take)
-    async with asyncio.timeout(20), server(lambda number: [*cut(answer, size), b""]) as (url, _):
+    async with asyncio.timeout(60), server(lambda number: [*cut(answer, size), b""]) as (url, _):
         for _ in range(2):
             _, body = await client.get(url, {}, wanted, CONTEXT, None)
             assert (bytes(body), bytes(takes.taken)) == (b"", BODY)
@@ -193,7 +193,7 @@ async def test_a_large_body_is_taken_as_it_comes(answer: bytes, size: int) -> No
 )
 async def test_a_small_body_is_kept_whole_and_so_is_one_that_is_not_taken(answer: bytes) -> None:
     client, takes = PlainClient(), Piecewise()
-    async with asyncio.timeout(20), server(lambda number: [answer]) as (url, _):
+    async with asyncio.timeout(60), server(lambda number: [answer]) as (url, _):
         _, body = await client.get(url, {}, Wanted(taker=takes.take), CONTEXT, None)
     assert body in (BODY, BODY[:5000])
     assert not takes.taken
@@ -204,7 +204,7 @@ async def test_a_small_body_is_kept_whole_and_so_is_one_that_is_not_taken(answer
 async def test_a_body_that_is_taken_as_it_comes_has_a_limit_too(answer: bytes) -> None:
     client, takes = PlainClient(), Piecewise()
     wanted = Wanted(len(BODY) - 1, taker=takes.take)
-    async with asyncio.timeout(20), server(lambda number: [answer, b""]) as (url, _):
+    async with asyncio.timeout(60), server(lambda number: [answer, b""]) as (url, _):
         with pytest.raises(BadAnswer, match="longer than body_size_limit"):
             await client.get(url, {}, wanted, CONTEXT, None)
     client.close()
@@ -213,7 +213,7 @@ async def test_a_body_that_is_taken_as_it_comes_has_a_limit_too(answer: bytes) -
 async def asked(answer: bytes, request: Request | None = None, *, limit: int = 1000) -> tuple[int, bytes, bytes]:
     """Status, body, and the head of the last request, of an answer that any status may have; it is asked twice."""
     client = PlainClient()
-    async with asyncio.timeout(20), server(lambda number: [answer]) as (url, heads):
+    async with asyncio.timeout(60), server(lambda number: [answer]) as (url, heads):
         given = request or Request(url, {})
         given = Request(url, given.headers, given.method, given.body)
         for _ in range(2):

@@ -50,6 +50,6 @@ async def test_sighup_reads_the_settings_again(tmp_path: Path, unused_tcp_port: 
                 status, text = await readiness(unused_tcp_port)
             assert (status, "policy.yaml: allow" in text) == (200, True)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=60) == 0
         finally:
             process.kill()

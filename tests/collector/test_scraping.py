@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ async def test_a_target_that_goes_silent_comes_back_and_is_removed(tmp_path: Pat
         def values(name: str) -> list[float]:
             return [value for series, _, value in gateway.rows() if series.startswith(name)]
 
-        await until(lambda: values("up") == [1.0] * 2)
+        await until(lambda: len(values("up")) >= 2)
         page.status = 500
         await until(lambda: 0.0 in values("up"))
         page.status = 200
@@ -150,7 +151,11 @@ async def test_a_target_that_goes_silent_comes_back_and_is_removed(tmp_path: Pat
         rows = gateway.rows()
         await collector.service.shutdown()
     ends = [isnan(value) for value in values("milvus_a")]
-    assert (ends.count(True), ends[-1]) == (2, True)
+    *ups, end = values("up")
+    assert isnan(end)
+    # Also of a page that was not there in time, as on a busy machine.
+    failures = sum(before == 1 and after == 0 for before, after in pairwise(ups))
+    assert (ends.count(True), ends[-1]) == (failures + (ups[-1] == 1), True)
     assert len(gateway.rows()) == len(rows)  # an end that was told is not told again
 
 

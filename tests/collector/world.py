@@ -282,7 +282,7 @@ def static_job(*ports: int, **fields: object) -> dict[str, object]:
     return {"job_name": "milvus", "static_configs": [{"targets": targets}], **fields}
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for a real server or process, bounded."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - a real server, polled

@@ -16,7 +16,7 @@ from kernel.log.memory import MemoryLog
 from kernel.log.sqlite import SqliteLog
 from tests.services.kafka import KafkaServer
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 ROOT = Path(__file__).parents[2]
 
 

@@ -70,7 +70,7 @@ async def test_a_push_that_was_not_answered_comes_again_under_the_same_sequence(
     async with gateway_process(tmp_path, place) as (process, port):
         with pytest.raises((aiohttp.ClientError, ConnectionError)):
             await push(port)
-        assert await asyncio.wait_for(process.wait(), 20) == -signal.SIGKILL
+        assert await asyncio.wait_for(process.wait(), 60) == -signal.SIGKILL
     assert len(await stored(tmp_path)) == stored_by_the_first
     async with gateway_process(tmp_path, "") as (_, port):
         assert await push(port) == 200

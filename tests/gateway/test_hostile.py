@@ -24,7 +24,7 @@ UP = (("__name__", "up"),)
 ROWS = [(UP, [(NOW, 1.0)])]
 HEAD = b"POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\n"
 RW2 = f"Content-Type: {CONTENT_TYPE_RW2}\r\nContent-Encoding: snappy\r\n".encode()
-END_SECONDS = 20
+END_SECONDS = 60
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def answer_to(world: GatewayWorld, *pieces: bytes) -> bytes:
 
 
 async def until(world: GatewayWorld, name: str, value: float) -> None:
-    for _ in range(1000):
+    for _ in range(6000):
         if world.metric(name) == value:
             return
         await asyncio.sleep(0.01)
@@ -236,7 +236,7 @@ async def test_who_is_over_a_limit_waits_for_the_refusal_and_takes_nobodys_turn(
     ):
         assert (await sender.write(ROWS)).status == 204
         held = asyncio.create_task(sender.write(ROWS))
-        for _ in range(1000):
+        for _ in range(6000):
             if clock.slept:
                 break
             await asyncio.sleep(0.005)

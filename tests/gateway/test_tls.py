@@ -44,7 +44,7 @@ def raw_request(
     """One request on a connection of its own: the answer's first line, the TLS session, whether it was resumed."""
     head = b"POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     with (
-        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", port), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname="localhost", session=session) as tls,
     ):
         tls.sendall(head)
@@ -170,13 +170,13 @@ async def test_tls_1_3_with_another_suite_is_turned_away(world: GatewayWorld, su
     assert client.stdin
     assert client.stdout
     client.stdin.write(b"POST /api/v1/write HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
-    line = await asyncio.wait_for(client.stdout.readline(), 20)
+    line = await asyncio.wait_for(client.stdout.readline(), 60)
     if suite == "TLS_AES_256_GCM_SHA384":
         assert b"415" in line
         client.kill()
     else:
         assert b"403" in line
-        assert b"AES-256-GCM is required" in await asyncio.wait_for(client.stdout.read(), 20)  # and then it ends
+        assert b"AES-256-GCM is required" in await asyncio.wait_for(client.stdout.read(), 60)  # and then it ends
         assert world.metric("byoc_gateway_turned_away_total", reason="weak_cipher") == 1
     await client.communicate()
 
@@ -307,7 +307,7 @@ COLLECTOR2 = type(COLLECTOR)("collector-2")
 
 async def rest_of(reader: asyncio.StreamReader) -> bytes:
     try:
-        return await asyncio.wait_for(reader.read(), 10)
+        return await asyncio.wait_for(reader.read(), 60)
     except ConnectionError:
         return b""
 
@@ -328,15 +328,15 @@ async def refused(sender: Sender) -> int:
 
 
 async def until(is_true: Callable[[], bool]) -> None:
-    for _ in range(500):
+    for _ in range(6000):
         if is_true():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("did not come true in five seconds")
+    raise AssertionError("did not come true in a minute")
 
 
 async def until_advancing(clock: VirtualClock, is_true: Callable[[], bool]) -> None:
-    for _ in range(500):
+    for _ in range(6000):
         if is_true():
             return
         await clock.advance(1)

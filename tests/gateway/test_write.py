@@ -268,7 +268,7 @@ async def test_a_slow_body_is_408_and_the_connection_ends(limited: GatewayWorld)
         b"POST /api/v1/write HTTP/1.1\r\nHost: l\r\nContent-Type: application/x-protobuf\r\n"
         b"Content-Encoding: snappy\r\nContent-Length: 100\r\n\r\nabc"
     )
-    answer = await asyncio.wait_for(reader.read(), 20)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     assert b" 408 " in answer.split(b"\r\n")[0]
 

@@ -107,7 +107,7 @@ async def test_it_scrapes_and_pushes_over_mutual_tls_until_it_is_told_to_stop(by
             await until(lambda: bool(scraped(gateway)) or waiting.done(), 60)  # each lane is pushed by itself
             if not waiting.done():
                 process.terminate()
-            _, errors = await asyncio.wait_for(waiting, 30)
+            _, errors = await asyncio.wait_for(waiting, 60)
         finally:
             if process.returncode is None:
                 process.kill()

@@ -76,7 +76,7 @@ def test_a_record_that_is_none_names_no_process(record: dict[str, object] | None
     assert ProcessIdentity.parse(record) is None
 
 
-def wait_for(condition: object, seconds: float = 10.0) -> None:
+def wait_for(condition: object, seconds: float = 60.0) -> None:
     assert callable(condition)
     deadline = time.monotonic() + seconds
     while not condition():

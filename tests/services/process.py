@@ -47,7 +47,7 @@ class ServiceSpec:
     command: Sequence[str]
     folder: Path
     probe: Callable[[], None]
-    ready_timeout_seconds: float = 60.0
+    ready_timeout_seconds: float = 120.0
     stop_timeout_seconds: float = 15.0
     environment: Mapping[str, str] = field(default_factory=dict)
     account: str | None = None
