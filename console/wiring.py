@@ -21,6 +21,8 @@ from kernel.ids import OrganizationId
 from kernel.objects.s3_settings import S3Settings
 from kernel.settings import read_text
 from kernel.steps import StepFunction
+from kernel.window import Window
+from metering.usage.model import NOT_BILLED, GapRule
 
 if TYPE_CHECKING:
     from billing.capacity import LicenceCapacity
@@ -59,6 +61,16 @@ class Vendor(Deployment):
         agreed = ContractBook(self.database(), self.clock, self.audit()).contracts(organization)
         latest = max((one.contract for one in agreed), key=lambda one: one.term.start, default=None)
         return latest.language if latest else "en"
+
+    def gap_rule_of(self, organization: OrganizationId, window: Window) -> GapRule:
+        """Billing's answer to the usage report's: what does missing time count as, by the contract of that time?"""
+        from billing.book import ContractBook
+
+        agreed = ContractBook(self.database(), self.clock, self.audit()).contracts(organization)
+        covering = [one.contract for one in agreed if one.contract.window.intersection(window)]
+        billing = [one for one in covering if one.bills_capacity] or covering
+        latest = max(billing, key=lambda one: one.term.start, default=None)
+        return latest.gap_rule if latest else NOT_BILLED
 
     def evidence_of(self, organization: OrganizationId, rows: Sequence[Sourced]) -> Evidence:
         """The lake's answer to billing's: which pushes were these rows made from? Raises Conflict."""

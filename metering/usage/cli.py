@@ -17,12 +17,13 @@ from kernel.ids import OrganizationId, parse_id
 from kernel.quantity import render_fraction, vcpu_hours
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window, month
+from metering.usage.filling import Filled, estimated_by_row, fill
 from metering.usage.gap_spans import GapSpan, gap_spans
-from metering.usage.model import UsageMonth
+from metering.usage.model import NOT_BILLED, GapRule, UsageMonth
 from metering.usage.reconciler import Reconciler
 from metering.usage.reconciliation import Reconciliation, is_reconciled
 from metering.usage.reconciliation_store import ReconciliationStore
-from metering.usage.report import monthly_report
+from metering.usage.report import monthly_report, with_estimates
 from metering.usage.report_files import render_all, render_csv
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
@@ -37,8 +38,8 @@ Organization = Annotated[str, typer.Argument(metavar="ORG", help="The organizati
 class UsageDeployment(Protocol):
     """What these commands need of the deployment.
 
-    It may also have `capacity_of(organization) -> StepFunction`, `language_of(organization) -> str`, and
-    `declared(organization)` of `DeclaredUsage`.
+    It may also have `capacity_of(organization) -> StepFunction`, `language_of(organization) -> str`,
+    `gap_rule_of(organization, window) -> GapRule`, and `declared(organization)` of `DeclaredUsage`.
     """
 
     clock: Clock
@@ -66,6 +67,7 @@ def write_report(
     usage = _usage(ctx, owner, month(month_name, zone))
     compared = _compared(ctx, owner, usage.window)
     report = monthly_report(usage, _capacity(ctx, owner), month_name, zone, compared)
+    report = with_estimates(report, usage, _gap_rule(ctx, owner, usage.window))
     try:
         written = render_all(report, usage, out, language or _language(ctx, owner))
     except OSError as error:
@@ -85,14 +87,15 @@ def list_hours(
     *,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with every column instead of a table.")] = False,
 ) -> None:
-    """List the newest revision of each hour, component by component."""
+    """List the newest revision of each hour, component by component, and what of it is estimated (`*`)."""
     owner = OrganizationId(parse_id(organization, "organization"))
     usage = _usage(ctx, owner, parse_hours(start, end))
     compared = _compared(ctx, owner, usage.window)
+    filled = fill(usage, _gap_rule(ctx, owner, usage.window))
     if as_csv:
-        typer.echo(render_csv(usage, compared).decode(), nl=False)
+        typer.echo(render_csv(usage, compared, filled).decode(), nl=False)
         return
-    for line in _table(usage, compared):
+    for line in _table(usage, compared, filled):
         typer.echo(line)
 
 
@@ -163,6 +166,15 @@ def _language(ctx: typer.Context, organization: OrganizationId) -> str:
     return str(language_of(organization)) if language_of else "en"
 
 
+def _gap_rule(ctx: typer.Context, organization: OrganizationId, window: Window) -> GapRule:
+    rule_of = getattr(ctx.obj, "gap_rule_of", None)
+    if rule_of is None:
+        return NOT_BILLED
+    rule = rule_of(organization, window)
+    assert isinstance(rule, GapRule)
+    return rule
+
+
 def _capacity(ctx: typer.Context, organization: OrganizationId) -> StepFunction | None:
     capacity_of = getattr(ctx.obj, "capacity_of", None)
     if capacity_of is None:
@@ -203,12 +215,12 @@ def _gaps(found: list[GapSpan]) -> Iterator[str]:
     yield f"{len(found)} gaps, {_thousandths(sum(gap.missing_ms for gap in found))} component-seconds without data"
 
 
-def _table(usage: UsageMonth, compared: Reconciliation) -> Iterator[str]:
-    layout = "{:<17} {:>3}  {:<40} {:>14} {:>10} {:>10} {:>10} {:>10}"
-    names = ("hour (UTC)", "rev", "component", "vCPU-hours", "peak vCPU", "observed s", "missing s", "reconciled")
-    yield layout.format(*names)
+def _table(usage: UsageMonth, compared: Reconciliation, filled: Filled) -> Iterator[str]:
+    layout = "{:<17} {:>3}  {:<40} {:>14} {:>10} {:>10} {:>10} {:>12} {:>10}"
+    names = ("hour (UTC)", "rev", "component", "vCPU-hours", "peak vCPU", "observed s", "missing s", "estimated s")
+    yield layout.format(*names, "reconciled")
     flags = compared.flags()
-    for row in usage.rows:
+    for row, estimated_ms in zip(usage.rows, estimated_by_row(filled, usage.rows), strict=True):
         yield layout.format(
             f"{row.hour.start:%Y-%m-%d %H:%M}",
             row.revision,
@@ -217,8 +229,13 @@ def _table(usage: UsageMonth, compared: Reconciliation) -> Iterator[str]:
             _thousandths(row.peak_milli_vcpu),
             _thousandths(row.observed_ms),
             _thousandths(row.missing_ms),
+            f"{_thousandths(estimated_ms)} *" if estimated_ms else "-",
             {True: "yes", False: "no", None: "-"}[is_reconciled(row, flags)],
         )
+    if filled.stretches:
+        hours = render_fraction(Fraction(filled.estimated_ms, HOUR_MS), 3)
+        quantity = render_fraction(vcpu_hours(filled.milli_vcpu_ms), 6)
+        yield f"* {hours} component-hours are estimated by the contract's gap policy: {quantity} vCPU-hours more"
     yield f"digest {usage.revision_digest}" + ("" if usage.sealed else "  (not every hour is closed)")
 
 

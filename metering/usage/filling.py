@@ -52,6 +52,18 @@ class Filled:
         return sum(each.milli_vcpu * each.window.length_ms for each in self.stretches)
 
 
+def estimated_by_row(filled: Filled, rows: Sequence[UsageRow]) -> list[int]:
+    """The estimated milliseconds of each row, in their order."""
+    stretches: dict[tuple[ProjectId, ClusterId, str], list[Window]] = defaultdict(list)
+    for each in filled.stretches:
+        stretches[each.project, each.cluster, each.component].append(each.window)
+    found = []
+    for row in rows:
+        parts = (row.hour.intersection(one) for one in stretches.get((row.project, row.cluster, row.component), ()))
+        found.append(sum(part.length_ms for part in parts if part))
+    return found
+
+
 def fill(usage: UsageMonth, rule: GapRule) -> Filled:
     """The month by that rule. The same rows give the same result, in whatever order."""
     if rule.policy == "not-billed":

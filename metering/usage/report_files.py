@@ -18,7 +18,7 @@ from kernel.clock import from_ms
 from kernel.errors import Conflict
 from kernel.quantity import render_fraction, vcpu_hours, vcpu_minutes
 from kernel.window import Window
-from metering.usage.filling import Filled
+from metering.usage.filling import Filled, estimated_by_row
 from metering.usage.model import UsageMonth, UsageRow
 from metering.usage.reconciliation import DifferenceSpan, Reconciliation, is_reconciled
 from metering.usage.report import ComponentTotal, DayTotal, Gap, LicenceCoverage, MonthlyReport
@@ -39,6 +39,7 @@ _CSV_COLUMNS = (
     "missing_ms",
     "peak_milli_vcpu",
     "reconciled",
+    "estimated_ms",
 )
 _PARQUET_FIELDS: list[pa.Field[Any]] = [
     pa.field("organization", pa.string(), nullable=False),
@@ -72,7 +73,7 @@ def render_all(report: MonthlyReport, usage: UsageMonth, folder: Path, language:
 
     contents = {
         "report.json": render_json(report),
-        "report.csv": render_csv(usage, report.reconciliation),
+        "report.csv": render_csv(usage, report.reconciliation, report.estimated),
         "report.parquet": render_parquet(usage, report.reconciliation),
         "report.pdf": render_pdf(report, language),
     }
@@ -122,16 +123,19 @@ def _estimated(filled: Filled) -> dict[str, Any]:
     }
 
 
-def render_csv(usage: UsageMonth, compared: Reconciliation | None = None) -> bytes:
+def render_csv(usage: UsageMonth, compared: Reconciliation | None = None, estimated: Filled | None = None) -> bytes:
     """One row per hour, cluster and component, in order; UTF-8, line feeds, times in UTC.
 
-    `reconciled` is true or false, and empty where this revision of the hour was not compared.
+    `reconciled` is true or false, and empty where this revision of the hour was not compared. `estimated_ms`: how
+    much of `missing_ms` counts at a level by the contract's gap policy; no other column holds it.
     """
     flags = (compared or Reconciliation()).flags()
+    ordered = _ordered(usage)
+    filled = estimated_by_row(estimated or Filled(usage.step, ()), ordered)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_CSV_COLUMNS)
-    for row in _ordered(usage):
+    for row, estimated_ms in zip(ordered, filled, strict=True):
         writer.writerow(
             (
                 row.organization,
@@ -147,6 +151,7 @@ def render_csv(usage: UsageMonth, compared: Reconciliation | None = None) -> byt
                 row.missing_ms,
                 row.peak_milli_vcpu,
                 {True: "true", False: "false", None: ""}[is_reconciled(row, flags)],
+                estimated_ms,
             )
         )
     return text.getvalue().encode()

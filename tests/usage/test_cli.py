@@ -21,8 +21,9 @@ from kernel.database import Database, sqlite_url
 from kernel.errors import ByocError, InvalidInput, NotFound
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
-from kernel.window import HOUR_MS, hours_in, month
+from kernel.window import HOUR_MS, Window, hours_in, month
 from metering.usage.cli import MAX_HOURS, app, parse_hours
+from metering.usage.model import GapRule
 from metering.usage.reconciliation import DeclaredCluster, Level
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
@@ -185,6 +186,30 @@ def test_any_text_is_a_window_or_refused(start: str, end: str) -> None:
         return
     assert window.length_ms % HOUR_MS == 0
     assert window.length_ms <= MAX_HOURS * HOUR_MS
+
+
+class VendorWithContract(Vendor):
+    def gap_rule_of(self, organization: OrganizationId, window: Window) -> GapRule:
+        return GapRule("hold-last", HOUR_MS // 4)
+
+
+def test_what_is_estimated_is_flagged_by_hours_and_report(tmp_path: Path) -> None:
+    """Half an hour is missing: a quarter of an hour counts at the level before, by the contract."""
+    opened = Database(sqlite_url(tmp_path / "byoc.sqlite"))
+    migrate(opened)
+    first, second = list(hours_in(FEBRUARY))[:2]
+    half = to_seal(first, seen(first, 4000, until_ms=HOUR_MS // 2))
+    UsageStore(opened).seal([half, to_seal(second, seen(second, 4000))], FEBRUARY.end_ms)
+    vendor, span = VendorWithContract(opened), ["acme", "--from", "2026-02-01", "--to", "2026-02-01T03:00Z"]
+    table = run(vendor, "hours", *span)
+    assert "900.000 *" in table
+    assert "* 0.250 component-hours are estimated by the contract's gap policy: 1.000000 vCPU-hours more" in table
+    assert [row["estimated_ms"] for row in csv_rows(run(vendor, "hours", *span, "--csv"))] == ["900000", "0"]
+    assert "estimated" not in run(Vendor(opened), "hours", *span).splitlines()[-1]
+    run(vendor, "report", "acme", "2026-02", "--out", str(tmp_path / "out"))
+    document = json.loads((tmp_path / "out" / "report.json").read_bytes())
+    assert document["estimated"]["estimated_ms"] == "900000"
+    opened.close()
 
 
 def test_gaps_are_listed(database: Database) -> None:
