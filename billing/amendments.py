@@ -42,9 +42,24 @@ def contract_findings(
         if other.contract == contract.contract:
             yield from _amendment(other, contract, invoiced_until_ms, source)
         elif other.window.intersection(contract.window):
-            found = f"{contract.term.start} to {contract.term.end}"
-            allowed = f"no overlap with contract {other.contract}, {other.term.start} to {other.term.end}"
-            yield Finding(source, "term", found, allowed)
+            yield from _overlap(contract, other, source)
+
+
+def _overlap(contract: Contract, other: Contract, source: str) -> Iterator[Finding]:
+    """Two contracts at once may bill nothing twice: one of them has the vCPU, and each meter is of one alone."""
+    if contract.bills_capacity and other.bills_capacity:
+        allowed = (
+            f"no overlap with contract {other.contract}, {other.term.start} to {other.term.end}: both would bill "
+            f"the same vCPU. More capacity in its term is an amendment, `version: {other.version + 1}` of it with "
+            "a later step of `commitment`, and a licence that `adds_to` the first. A contract beside it for other "
+            "meters has `vcpu: 0` and `on_demand: false`"
+        )
+        yield Finding(source, "term", f"{contract.term.start} to {contract.term.end}", allowed)
+    theirs = {charge.meter: charge.charge for charge in other.charges}
+    for index, charge in enumerate(contract.charges):
+        if charge.meter in theirs:
+            allowed = f"a meter that contract {other.contract} does not charge; {theirs[charge.meter]} of it does"
+            yield Finding(source, f"charges[{index}].meter", charge.meter, allowed)
 
 
 def _amendment(before: Contract, after: Contract, invoiced_until_ms: int, source: str) -> Iterator[Finding]:

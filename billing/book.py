@@ -14,7 +14,7 @@ from billing.documents import Snapshot, render_content
 from billing.licence import Licence, capacity_of, parse_licence
 from billing.models import contracts, invoices, licences, price_books
 from billing.prices import PriceBook, parse_price_book
-from billing.renewing import renewed_contract, renewed_licences
+from billing.renewing import is_renewal_due, next_id, renewed_contract, renewed_licences
 from billing.store import (
     add_snapshot,
     agree_stored,
@@ -92,14 +92,25 @@ class ContractBook:
 
     def renew(self, contract: str, actor: str) -> Contract:
         """Store the contract and licences of the next term; again changes nothing. Raises NotFound, Conflict."""
-        agreed = self.contract(contract)
-        old, now_ms = agreed.contract, self.clock.now_ms()
-        following, text = renewed_contract(old, agreed.snapshot.text, now_ms)
+        (following, text), *licences = self.renewal(contract)
         renewed = self.add_contract(text, following, actor)
-        licences = self.licences(OrganizationId(old.organization))
-        for name, licence in renewed_licences(old, licences, renewed.term.end):
+        for name, licence in licences:
             self.add_licence(licence, name, actor)
         return renewed
+
+    def renewal(self, contract: str) -> list[tuple[str, str]]:
+        """Ids and texts of what `renew` stores, the contract's first. Stores nothing. Raises as it does."""
+        agreed = self.contract(contract)
+        following, text = renewed_contract(agreed.contract, agreed.snapshot.text, self.clock.now_ms())
+        licences = self.licences(OrganizationId(agreed.contract.organization))
+        end = parse_contract(text, following).term.end
+        return [(following, text), *renewed_licences(agreed.contract, licences, end)]
+
+    def renewals_due(self) -> list[str]:
+        """Contracts whose next term is not stored though notice can't be given any more, by id."""
+        now_ms = self.clock.now_ms()
+        stored = {one.contract.contract: one.contract for one in self.contracts()}
+        return [name for name, one in stored.items() if next_id(name) not in stored and is_renewal_due(one, now_ms)]
 
     def contract(self, contract: str) -> AgreedContract:
         """The newest version of a contract. Raises NotFound."""

@@ -167,6 +167,11 @@ class Contract(Section):
         return Window(midnight_ms(self.term.start, self.time_zone), midnight_ms(self.term.end, self.time_zone))
 
     @property
+    def bills_capacity(self) -> bool:
+        """Whether it is about vCPU at all, and not about charges for other meters alone."""
+        return self.on_demand or any(step.milli_vcpu for step in self.commitment)
+
+    @property
     def gap_rule(self) -> GapRule:
         """What missing time counts as, and for how long."""
         return GapRule(self.gap_policy, self.gap_hours * HOUR_MS)

@@ -53,6 +53,14 @@ def renewed_contract(contract: Contract, text: str, now_ms: int) -> tuple[str, s
     return following, _text(content)
 
 
+def is_renewal_due(contract: Contract, now_ms: int) -> bool:
+    """Whether it goes on after its term and notice can't be given any more."""
+    renewal = contract.renewal
+    if renewal is None or renewal.notice_given is not None:
+        return False
+    return now_ms > midnight_ms(renewal.last_day_of_notice(contract.term.end), contract.time_zone)
+
+
 def renewed_licences(contract: Contract, licences: Iterable[Licence], end: date) -> Iterator[tuple[str, str]]:
     """Ids and texts of the licences that go on with it: those of the contract that end with its term.
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives import serialization
 
+from billing.book import ContractBook
 from billing.commands.context import (
     ACTOR,
     File,
@@ -30,7 +31,7 @@ from billing.prices import parse_price_book
 from billing.pricing import Measured, amount_of
 from billing.pricing.part import shown
 from billing.rating.fact import render_vcpu
-from kernel.errors import NotFound, Refuse
+from kernel.errors import ByocError, InvalidInput, NotFound, Refuse
 from kernel.identity.receipt_key import open_licence_key
 from kernel.settings import read_text
 from kernel.window import DAY_MS, Window, hour_of
@@ -126,10 +127,38 @@ def list_contracts(ctx: typer.Context, organization: OnlyOrganization = None) ->
 
 @contract_app.command("renew")
 def renew_contract(
-    ctx: typer.Context, contract: Annotated[str, typer.Argument(help="Id of the contract.")]
+    ctx: typer.Context,
+    contract: Annotated[str | None, typer.Argument(help="Id of the contract.")] = None,
+    *,
+    due: Annotated[bool, typer.Option("--due", help="Every contract whose last day of notice is over.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Print what would be stored; store nothing.")] = False,
 ) -> None:
     """Store the contract and licences of the next term, once notice can't be given any more. Repeatable."""
-    renewed = book_of(ctx).renew(contract, ACTOR)
+    if (contract is None) != due:
+        found = "both" if due else "neither"
+        raise InvalidInput.single("command line", "CONTRACT", found, "the id of a contract, or --due")
+    book = book_of(ctx)
+    names = book.renewals_due() if contract is None else [contract]
+    refused: list[str] = []
+    for name in names:
+        try:
+            _renew(book, name, preview=preview)
+        except ByocError as error:  # of many, one holds up no other
+            if contract is not None:
+                raise
+            refused.append(f"{name}: {error}")
+    if due:
+        typer.echo(f"{len(names)} contracts were due, {len(refused)} refused")
+    if refused:
+        raise Refuse("\n".join(refused))
+
+
+def _renew(book: ContractBook, name: str, *, preview: bool) -> None:
+    if preview:
+        for identifier, text in book.renewal(name):
+            typer.echo(f"# {identifier}\n---\n{text.rstrip()}")
+        return
+    renewed = book.renew(name, ACTOR)
     typer.echo(f"{renewed.contract}  {renewed.term.start} to {renewed.term.end}, renews {renewed.renews}")
 
 

@@ -67,6 +67,26 @@ def test_a_ramp_cuts_the_period_and_nothing_used_is_a_line_of_zero(small_office:
     )
 
 
+def test_a_contract_for_other_meters_stands_beside_and_bills_nothing_twice(small_office: Office) -> None:
+    small_office.usage.meters["api-calls"] = CALLS_BY_HOUR
+    small_office.book.add_contract(contract_text(), "contract.yaml", "test")
+    beside = contract_text(contract="calls", vcpu=0, on_demand=False, more=CALLS)
+    small_office.book.add_contract(beside, "beside.yaml", "test")
+    with pytest.raises(InvalidInput, match=r"charges\[0\]\.meter.*a meter that contract calls does not charge"):
+        small_office.book.add_contract(beside.replace("contract: calls", "contract: again"), "again.yaml", "test")
+    grown = beside.replace("vcpu: 0}\n", "vcpu: 0}\n  - {start: 2026-12-01, vcpu: 4}\nversion: 2\n")
+    with pytest.raises(InvalidInput, match="both would bill the same vCPU"):
+        small_office.book.add_contract(grown, "beside.yaml", "test")
+
+    drafts = small_office.run.due(ACME, "2026-10", small_office.run.known([ACME]))
+    assert [(one.agreed.contract.contract, one.kind) for one in drafts] == [
+        ("acme-2026", "commitment"),
+        ("acme-2026", "usage"),
+        ("calls", "usage"),
+    ]
+    assert [amounts(one.document()) for one in drafts[1:]] == [[("overage", "0.00")], [("charge:calls", "15.00")]]
+
+
 def test_nothing_used_is_stated(small_office: Office) -> None:
     assert amounts(draft(small_office, CALLS, {}))[1:] == [("charge:calls", "0.00")]
 

@@ -213,3 +213,18 @@ def test_what_is_wrong_is_refused(desk: Desk) -> None:
     with pytest.raises(NotFound, match="byoc invoice list"):
         desk.invoke("invoice", "show", "X-1")
     assert desk.say("contract", "list") == ""
+
+
+def test_what_is_due_is_renewed_and_shown_before(desk: Desk) -> None:
+    renewal = 'renewal: {years: 1, notice_days: 330, uplift_percent: "3.5"}\n'  # notice ended before 3 November
+    desk.say("contract", "add", desk.file("c.yaml", contract_text(term=("2026-09-01", "2027-09-01"), more=renewal)))
+    shown = desk.say("contract", "renew", "acme-2026", "--preview")
+    assert "contract: acme-2026-r2" in shown
+    assert "price_per_vcpu_year: '931.50'" in shown
+    assert len(desk.say("contract", "list").splitlines()) == 1
+    assert "acme-2026-r2  2027-09-01 to 2028-09-01, renews acme-2026\n1 contracts were due, 0 refused" in desk.say(
+        "contract", "renew", "--due"
+    )
+    assert desk.say("contract", "renew", "--due") == "0 contracts were due, 0 refused\n"
+    with pytest.raises(InvalidInput, match="the id of a contract, or --due"):
+        desk.invoke("contract", "renew")

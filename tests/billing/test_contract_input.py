@@ -185,7 +185,7 @@ def test_price_book_versions_follow_one_another_and_never_change(small_office: O
 def test_terms_of_one_organization_do_not_overlap(small_office: Office) -> None:
     book = small_office.book
     book.add_contract(contract_text(), "a.yaml", "test")
-    with pytest.raises(InvalidInput, match="no overlap with contract acme-2026"):
+    with pytest.raises(InvalidInput, match=r"no overlap with contract acme-2026.*an amendment, `version: 2`"):
         book.add_contract(contract_text(contract="other", term=("2027-09-30", "2028-01-01")), "b.yaml", "test")
     book.add_contract(contract_text(contract="next", term=("2027-10-01", "2028-01-01")), "b.yaml", "test")
     assert [known.contract.contract for known in book.contracts(ACME)] == ["acme-2026", "next"]

@@ -143,8 +143,15 @@ def test_a_contract_renews_with_its_licences_after_the_last_day_of_notice(small_
     go_to(small_office, 2027, 8, 2)
     with pytest.raises(Conflict, match="notice may be given until 2027-08-02"):
         book.renew("acme-2026", "test")
+    assert book.renewals_due() == []
     go_to(small_office, 2027, 8, 3)
+    assert book.renewals_due() == ["acme-2026"]
+    previewed = book.renewal("acme-2026")
+    assert [name for name, _ in previewed] == ["acme-2026-r2", "acme-licence-r2"]
+    assert len(book.contracts(ACME)) == 1
     renewed = book.renew("acme-2026", "test")
+    assert book.renewals_due() == []
+    assert book.contract("acme-2026-r2").snapshot.text == previewed[0][1]
     assert (renewed.contract, renewed.renews) == ("acme-2026-r2", "acme-2026")
     assert (str(renewed.term.start), str(renewed.term.end)) == ("2027-10-01", "2028-10-01")
     assert renewed.price_per_vcpu_year is not None
