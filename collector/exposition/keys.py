@@ -59,6 +59,9 @@ class KeyColumn:
         for start, end in zip(self.offsets[rows].tolist(), self.offsets[rows + 1].tolist(), strict=True):
             yield bytes(data[start:end])
 
+    def release(self, row: int) -> None:
+        """The column holds its keys for as long as it is there."""
+
     def bytes(self, first: int, last: int) -> bytes:
         """The keys of rows [first, last), one after the other."""
         start, end = int(self.offsets[first]), int(self.offsets[last])

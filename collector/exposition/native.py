@@ -49,6 +49,10 @@ class TableKeys:
     def keys(self, rows: npt.NDArray[Any]) -> Iterator[bytes]:
         return map(self.table.key, self.numbers[rows].tolist())
 
+    def release(self, row: int) -> None:
+        with suppress(KeyError):
+            self.table.release(int(self.numbers[row]))
+
 
 @dataclass(slots=True)
 class _Kept:

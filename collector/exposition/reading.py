@@ -33,6 +33,9 @@ class Keys(Protocol):
     def keys(self, rows: npt.NDArray[Any]) -> Iterator[bytes]:
         """The keys of some rows; far quicker than one by one."""
 
+    def release(self, row: int) -> None:
+        """The keys of this fresh row, and of those before it, are not asked for again."""
+
 
 @dataclass(slots=True)
 class Reading:
@@ -85,6 +88,12 @@ class Reading:
         first_odd = int(np.searchsorted(rows, plain))
         yield from self.column.keys(rows[:first_odd])
         yield from (self.odd_keys[row - plain] for row in rows[first_odd:].tolist())
+
+    def release(self, rows: RowNumbers) -> None:
+        """The keys of these fresh rows, and of the fresh rows before them, are not asked for again."""
+        first_odd = int(np.searchsorted(rows, len(self.column)))
+        if first_odd and len(self.numbered.born) == len(self.fresh):  # else a later row may have one of these keys
+            self.column.release(int(rows[first_odd - 1]))
 
     def order(self) -> npt.NDArray[np.int64] | None:
         """The place of each row in the body; None: as they are numbered."""

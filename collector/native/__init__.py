@@ -59,6 +59,11 @@ class Table(Protocol):
     def key(self, number: int, /) -> bytes:
         """The bytes of a key that is new in the pending body, by its number. Raises KeyError."""
 
+    def release(self, number: int, /) -> None:
+        """The bytes of this new key, and of those met before it, are not asked for again: their memory goes back to
+        the system before the body is kept. Raises KeyError as `key`.
+        """
+
 
 class NewTable(Protocol):
     """What makes a table."""

@@ -359,15 +359,34 @@ static PyObject *keys_unchecked(Keys *self, PyObject *arguments)
     return found;
 }
 
-static PyObject *keys_key(Keys *self, PyObject *argument)
+/* A key whose bytes are there, by its number. Sets KeyError. */
+static const Entry *born_of(Keys *self, PyObject *argument)
 {
     long number = PyLong_AsLong(argument);
     if ((number == -1 && PyErr_Occurred()) || check_idle(self) < 0)
         return NULL;
     const Table *t = &self->table;
-    if (number < 0 || number >= t->limit || t->entries[number].size == FREE || t->entries[number].row >= 0)
-        return PyErr_Format(PyExc_KeyError, "%ld", number);
-    return key_of(t, (int32_t)number);
+    const Entry *entry = number < 0 || number >= t->limit ? NULL : &t->entries[number];
+    if (entry != NULL && entry->size != FREE && entry->row < 0 &&
+        (size_t)(text_of(t, entry) - t->text.items) >= t->released)
+        return entry;
+    PyErr_Format(PyExc_KeyError, "%ld", number);
+    return NULL;
+}
+
+static PyObject *keys_key(Keys *self, PyObject *argument)
+{
+    const Entry *entry = born_of(self, argument);
+    return entry == NULL ? NULL : bytes_of(text_of(&self->table, entry), length_of(entry));
+}
+
+static PyObject *keys_release(Keys *self, PyObject *argument)
+{
+    const Entry *entry = born_of(self, argument);
+    if (entry == NULL)
+        return NULL;
+    release(&self->table, entry);
+    return Py_NewRef(Py_None);
 }
 
 /* Numbers of the last kept reading that are not met. */
@@ -474,6 +493,7 @@ static PyMethodDef METHODS[] = {
     {"add", (PyCFunction)keys_add, METH_O, NULL},            {"unchecked", (PyCFunction)keys_unchecked, METH_VARARGS, NULL},
     {"rows", (PyCFunction)keys_rows, METH_O, NULL},          {"keep", (PyCFunction)keys_keep, METH_NOARGS, NULL},
     {"forget", (PyCFunction)keys_forget, METH_NOARGS, NULL}, {"key", (PyCFunction)keys_key, METH_O, NULL},
+    {"release", (PyCFunction)keys_release, METH_O, NULL},
     {"__sizeof__", (PyCFunction)keys_sizeof, METH_NOARGS, NULL}, {NULL, NULL, 0, NULL},
 };
 

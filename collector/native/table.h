@@ -7,6 +7,7 @@ adds stands in `born`, so that forgetting it takes only that away.
 #define BYOC_TABLE_H
 
 #include "mark.h"
+#include "pages.h"
 #include "vector.h"
 
 #define FREE UINT32_MAX     /* the size of a number that no key has */
@@ -38,6 +39,7 @@ typedef struct {
     Ints born, replaced; /* replaced[i]: the number that the key of born[i] had, -1: none */
     Ints ends;           /* where the text of born[i] ends */
     Text text;           /* of the born keys, one behind the other */
+    size_t released;     /* so much of the text is not there any more */
     Ints renewed;        /* names, ascending, whose keys get other numbers than they had */
 } Table;
 
@@ -232,6 +234,16 @@ static const uint8_t *text_of(const Table *t, const Entry *entry)
     return t->text.items + (place ? (uint32_t)t->ends.items[place - 1] : 0);
 }
 
+/* The text of this born key, and of those born before it, is not asked for again. */
+static void release(Table *t, const Entry *entry)
+{
+    size_t end = (uint32_t)t->ends.items[-1 - entry->row];
+    if (end <= t->released)
+        return;
+    give_back(t->text.items + t->released, t->text.items + end);
+    t->released = end;
+}
+
 static void begin(Table *t)
 {
     t->is_pending = 1;
@@ -256,6 +268,7 @@ static void settle(Table *t)
     if (t->free.count == 0)
         ints_clear(&t->free);
     text_clear(&t->text);
+    t->released = 0;
     t->is_pending = 0;
 }
 

@@ -94,6 +94,7 @@ class Placing:
                     self._take(lane, stream, new, reading, codes)
             for key, other in twins:
                 codes[key] = codes[other]
+            reading.release(reading.fresh[start : start + SLICE])
             yield
 
     def check_limits(self, reading: Reading) -> None:
@@ -168,7 +169,7 @@ class Placing:
         for outcome, some in stays.items():
             codes[keys[some]] = _CODES[outcome]
         families = [self.family(form.family) for form in forms]
-        self._veiled.update({self.family(form.family) for form in forms if form.is_veiled})
+        self._veiled.update(map(self.family, {form.family for form in forms if form.is_veiled}))
         series = Newcomers.of(labels, [form.kind for form in forms], origins, families)
         leaving = np.array(rows, np.int32)
         return _Leaving(leaving, keys[leaving], forms, series)

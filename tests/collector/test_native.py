@@ -346,6 +346,26 @@ def test_what_is_asked_while_another_thread_scans_is_refused_and_harms_nothing()
 
 
 @needs_kernel
+def test_keys_that_were_placed_give_their_memory_back_and_are_told_of_no_more() -> None:
+    """Also those of which only the first is asked for twice: a later row may have the key of one before."""
+    keys = [b'm{x="%06d"}' % number for number in range(3_000)]
+    for body_keys in (keys, [*keys, keys[0]]):
+        reader = native_reader()
+        reading = reader.read(bytearray(b"".join(key + b" 1\n" for key in body_keys)), "text/plain")
+        assert list(reading.keys(reading.fresh[:1000])) == body_keys[:1000]
+        reading.release(reading.fresh[:1000])
+        assert list(reading.keys(reading.fresh[1000:])) == body_keys[1000:]
+        if body_keys is keys:
+            with pytest.raises(KeyError):
+                reading.key(999)
+        reader.keep(reading)
+        again = reader.read(bytearray(b"".join(key + b" 2\n" for key in [*body_keys, b"n"])), "text/plain")
+        assert [again.key(row) for row in again.fresh.tolist()] == [b"n"]
+        assert again.previous is not None
+        assert again.previous.tolist()[:3000] == list(range(3000))
+
+
+@needs_kernel
 def test_wrong_calls_are_errors() -> None:
     assert KeyTable is not None
     table = new_table()
@@ -354,8 +374,11 @@ def test_wrong_calls_are_errors() -> None:
             call()
     with pytest.raises(ValueError, match="16 are allowed"):
         KeyTable(b"short")
-    with pytest.raises(KeyError):
-        table.key(0)
+    for number in (0, -1, 2**40):
+        with pytest.raises(KeyError):
+            table.key(number)
+        with pytest.raises(KeyError):
+            table.release(number)
     table.begin(False)
     with pytest.raises(TypeError):
         table.add("a")  # type: ignore[arg-type]
