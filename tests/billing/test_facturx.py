@@ -1,13 +1,11 @@
-"""Factur-X: the XML in the PDF, by other programs against schema and rules, its amounts against the invoice's."""
+"""Factur-X: PDF and XML by other programs against standard, schema and rules, its amounts against the invoice's."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,17 +14,21 @@ from xml.etree import ElementTree as ET
 import pypdf
 import pytest
 from facturx import get_xml_from_pdf, xml_check_xsd
+from pypdf.generic import DictionaryObject
 
 from billing.api import GrantTerms, InvoicePdf, invoice_pdf
 from billing.contract import parse_contract
+from billing.draft import canonical
 from billing.facturx import render_cii
 from kernel.errors import InvalidInput
 from kernel.money import Money, currency
 from kernel.window import month
-from tests.billing.deals import ACME, Office, contract_text, ten_vcpu_above_for_an_hour
+from metering.usage.report_pdf import render_pdf
+from tests.billing.deals import ACME, NOVEMBER_3, Office, contract_text, ten_vcpu_above_for_an_hour
+from tests.services.mustang import Mustang
+from tests.usage.test_report import report_of
 
 OCTOBER = month("2026-10")
-ROOT = Path(__file__).parents[2]
 NAMES = {
     "ram": "urn:un:unece:uncefact:data:standard:ReusableAggregateBusinessInformationEntity:100",
     "rsm": "urn:un:unece:uncefact:data:standard:CrossIndustryInvoice:100",
@@ -148,26 +150,74 @@ def test_reverse_charge_is_category_ae_with_its_reason(small_office: Office) -> 
     assert value(root, f"{buyer}/ram:SpecifiedTaxRegistration/ram:ID") == "ATU12345678"
 
 
-def test_the_published_rules_of_the_standard_hold_and_fail_where_an_amount_is_wrong(
-    small_office: Office, tmp_path: Path
+@pytest.mark.slow
+@pytest.mark.services
+def test_an_independent_validator_finds_each_document_valid_and_each_broken_one_not(
+    small_office: Office, tmp_path: Path, mustang: Mustang
 ) -> None:
-    """Every document of the month, a credit note, and the invoice with a cent more in one amount."""
+    """veraPDF for PDF/A-3b, schema and published rules of Factur-X for the XML: Mustang's validator has both."""
+    documents = closed(small_office, european())
     amount = {0: Money(Decimal("100.00"), currency("USD"))}
-    small_office.receivables.credit(closed(small_office, european())["commitment"].number, amount, "agreed")
-    paths = []
-    for one in small_office.run.invoices(ACME):
-        paths.append(tmp_path / f"{one.number}.xml")
-        paths[-1].write_bytes(render_cii(one.document))
-    usage = next(one for one in small_office.run.invoices(ACME) if one.kind == "usage")
-    wrong = render_cii(usage.document).replace(b"<ram:LineTotalAmount>1.03<", b"<ram:LineTotalAmount>1.04<", 1)
-    broken = tmp_path / "broken.xml"
-    broken.write_bytes(wrong)
-    command = [sys.executable, "-m", "tests.billing.schematron", *map(str, paths), str(broken)]
-    failed = json.loads(subprocess.run(command, check=True, capture_output=True, cwd=ROOT).stdout)
-    assert len(paths) == 3
-    # An empty ApplicableHeaderTradeDelivery: the schema wants the element, Peppol advises against it.
-    assert {rule for path in paths for rule in failed[str(path)]} <= {"PEPPOL-EN16931-R008"}
-    assert "BR-CO-10" in failed[str(broken)]
+    note = small_office.receivables.credit(documents["commitment"].number, amount, "agreed with the customer")
+    customer = {**documents["usage"].document["customer"], "name": "示例向量科技(上海)有限公司"}
+    chinese = {**documents["usage"].document, "language": "zh", "customer": customer}
+    renderer = invoice_pdf()
+    invoice = renderer.render(documents["usage"].json)
+    files = {
+        "invoice": invoice,
+        "note": renderer.render(note.json),
+        "chinese": renderer.render(canonical(chinese)),
+        "report": render_pdf(report_of()[0], "zh"),
+    }
+    xml = render_cii(documents["usage"].document)
+    files["unnamed"] = renderer.compile(
+        "invoice.typ",
+        {"document": documents["usage"].json.decode(), "facturx": xml.decode(), "facturx-name": "factur-x.xml"},
+        NOVEMBER_3,
+        standard="a-3b",
+    )
+    files["amount"] = spoiled(invoice, a_cent_more)
+    files["unattached"] = spoiled(files["note"], lambda writer: writer.root_object.pop("/AF"))
+    files["fontless"] = spoiled(files["chinese"], without_fonts)
+    paths = [tmp_path / f"{name}.pdf" for name in files]
+    for path, content in zip(paths, files.values(), strict=True):
+        path.write_bytes(content)
+    judged = mustang.judge(paths)
+
+    assert {name for name, one in judged.items() if one.is_valid} == {"invoice", "note", "chinese"}
+    assert judged["report"].is_pdf_a  # a PDF/A-3b that carries its figures and is no invoice
+    assert judged["unnamed"].is_pdf_a
+    assert "XMP Metadata: ConformanceLevel not found" in judged["unnamed"].metadata
+    assert judged["amount"].is_pdf_a
+    assert any("BR-CO-10" in error for error in judged["amount"].xml)
+    assert judged["unattached"].clauses == {"6.8"}  # ISO 19005-3: associated files
+    assert judged["fontless"].clauses == {"6.2.11.4.1"}  # embedded fonts
+    assert judged["fontless"].is_xml_valid
+
+
+def spoiled(pdf: bytes, change: Callable[[pypdf.PdfWriter], object]) -> bytes:
+    writer = pypdf.PdfWriter(clone_from=io.BytesIO(pdf))
+    writer.pdf_header = pdf[:8].decode()
+    change(writer)
+    written = io.BytesIO()
+    writer.write(written)
+    return written.getvalue()
+
+
+def a_cent_more(writer: pypdf.PdfWriter) -> None:
+    """In the sum of the lines, in the XML alone."""
+    [file] = [one.get_object() for one in writer.root_object["/AF"]]  # type: ignore[attr-defined]
+    stream = file["/EF"]["/F"].get_object()
+    before, found, after = stream.get_data().rpartition(b"<ram:LineTotalAmount>1.03<")
+    assert found
+    stream.set_data(before + b"<ram:LineTotalAmount>1.04<" + after)
+
+
+def without_fonts(writer: pypdf.PdfWriter) -> None:
+    described = [one for one in writer._objects if isinstance(one, DictionaryObject) and "/FontFile3" in one]
+    assert described
+    for one in described:
+        del one["/FontFile3"]
 
 
 def test_what_was_prepaid_is_not_due(small_office: Office) -> None:

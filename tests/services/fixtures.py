@@ -15,6 +15,7 @@ from tests.services.alertmanager import run_alertmanager
 from tests.services.errors import ServiceUnavailable
 from tests.services.http_service import HttpService
 from tests.services.kafka import KafkaServer, run_kafka
+from tests.services.mustang import Mustang, find_mustang
 from tests.services.postgres import PostgresServer, run_postgres
 from tests.services.prometheus import run_prometheus
 from tests.services.s3 import S3Bucket, S3Server, run_s3
@@ -96,6 +97,11 @@ def s3_server(session_services: Services, tmp_path_factory: pytest.TempPathFacto
 @pytest.fixture(scope="session")
 def spark(session_services: Services) -> Spark:
     return session_services.found(find_spark)
+
+
+@pytest.fixture(scope="session")
+def mustang(session_services: Services) -> Mustang:
+    return session_services.found(find_mustang)
 
 
 @pytest.fixture

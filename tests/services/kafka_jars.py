@@ -1,4 +1,4 @@
-"""Jars (Kafka's broker; what Spark needs of Iceberg), resolved by Maven into a cache that all checkouts share."""
+"""Jars (Kafka, Iceberg for Spark, a validator of PDFs), resolved by Maven into a cache that all checkouts share."""
 
 import fcntl
 import os
