@@ -17,7 +17,7 @@ from typing import Any
 
 from billing.facturx import FILE_NAME, render_cii, with_facturx_metadata
 from billing.words import in_language
-from kernel.errors import InvalidInput
+from kernel.errors import InvalidInput, truncate
 
 _TEMPLATES = Path(__file__).with_name("templates")
 MAX_LOGO_BYTES = 200_000
@@ -64,15 +64,26 @@ class InvoicePdf:
     def compile(
         self, template: str, inputs: dict[str, str], pinned: datetime, *, standard: str | None = None
     ) -> bytes:
-        """The PDF of one of our templates; `pinned` is its date, `standard` such as "a-3b"."""
-        with self._lock:
-            rendered: bytes = self._compiler.compile(
-                input=str(_TEMPLATES / template),
-                format="pdf",
-                sys_inputs=inputs,
-                timestamp=int(pinned.timestamp()),
-                pdf_standards=standard or [],
-            )
+        """The PDF of one of our templates; `pinned` is its date, `standard` such as "a-3b".
+
+        Raises InvalidInput when the logo of the inputs is no picture, or has colours that the standard forbids.
+        """
+        from typst import TypstError
+
+        try:
+            with self._lock:
+                rendered: bytes = self._compiler.compile(
+                    input=str(_TEMPLATES / template),
+                    format="pdf",
+                    sys_inputs=inputs,
+                    timestamp=int(pinned.timestamp()),
+                    pdf_standards=standard or [],
+                )
+        except TypstError as error:
+            if "logo" not in inputs:
+                raise
+            allowed = "a PNG or JPEG in grey or RGB"
+            raise InvalidInput.single("the document", "seller.logo", truncate(str(error)), allowed) from error
         return rendered
 
     def logo(self, seller: Mapping[str, Any]) -> dict[str, str]:

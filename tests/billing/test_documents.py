@@ -290,6 +290,46 @@ def test_a_logo_is_the_picture_that_the_contract_names(small_office: Office, tmp
         InvoicePdf(tmp_path).render(document)
 
 
+def test_what_is_no_picture_or_has_colours_of_print_is_refused_with_the_field(
+    small_office: Office, tmp_path: Path
+) -> None:
+    content = b"no picture"
+    (tmp_path / "example.png").write_bytes(content)
+    logo = f"logo: {{file: example.png, sha256: {sha256(content).hexdigest()}}}"
+    small_office.book.add_contract(
+        contract_text().replace("tax_id: DE1}", f"tax_id: DE1, {logo}}}"), "contract.yaml", "test"
+    )
+    with pytest.raises(InvalidInput, match=r"seller\.logo.*unknown image format.*a PNG or JPEG in grey or RGB"):
+        InvoicePdf(tmp_path).render(small_office.run.draft(ACME, "2026-10").json())
+
+
+def test_totals_are_never_torn_apart_nor_alone_on_a_page(small_office: Office) -> None:
+    """As the lines grow by one, the totals cross the edge of the page; the head of the table is on each page."""
+    document = json.loads(_close(small_office, more='tax: {category: S, rate: "19"}\n'))
+    first = document["lines"][0]
+    line = {**first, "description": "One more line", "derivation": {**first["derivation"], "facts": []}}
+    pages_of_totals = set()
+    for count in range(23, 29):
+        made = {**document, "lines": [*[line] * count, {**line, "description": "The last line"}]}
+        pages = pypdf.PdfReader(io.BytesIO(invoice_pdf().render(canonical(made)))).pages
+        tables = [pages[index].extract_text().split("How each amount was made")[0] for index in (0, 1)]
+        [at] = [index for index, text in enumerate(tables) if "\nNet 1.03" in text]
+        for expected in ("Description Quantity Amount", "The last line", "VAT 19 %", "Total 1.23", "Due 1.23"):
+            assert expected in tables[at], (count, expected)
+        pages_of_totals.add(at)
+    assert pages_of_totals == {0, 1}
+
+
+def test_a_word_wider_than_its_column_goes_on_in_the_next_line(small_office: Office) -> None:
+    name = "Donaudampfschiff" * 9
+    text = contract_text().replace("name: Acme Ltd", f"name: {name}")
+    small_office.book.add_contract(text, "contract.yaml", "test")
+    document = small_office.run.draft(ACME, "2026-10").json()
+    text = _text(invoice_pdf().render(document))
+    assert name in text.replace("\n", "")
+    assert name not in text
+
+
 @pytest.mark.parametrize("file", ["https://example.com/a.png", "../a.png", "/etc/a.png", "a.svg", "A.png"])
 def test_a_logo_is_neither_a_url_nor_a_path(file: str) -> None:
     logo = f"logo: {{file: {file!r}, sha256: {'0' * 64}}}"
