@@ -14,6 +14,8 @@ from metering.usage.model import UsageRow
 def explain_line(document: Mapping[str, Any], position: int, rows: Sequence[UsageRow]) -> Iterator[str]:
     """The explanation of line `position`, from 1, as text lines. Raises NotFound.
 
+    Rows of an hour are told as `metering.usage.places` has them: file by its hash, row group, first and last row.
+
     `rows` are those of the document's period, or none where the document rests on no usage.
     """
     lines = document["lines"]
@@ -46,9 +48,10 @@ def _hours(rows: Iterable[UsageRow]) -> Iterator[str]:
     files: set[str] = set()
     for row in sorted(rows, key=lambda one: (one.hour.start_ms, one.project, one.cluster, one.component)):
         gap = f", {row.missing_ms} ms not observed" if row.missing_ms else ""
+        rows_read = f"  rows {row.places}" if row.places else ""
         yield (
             f"hour  {utc_text(row.hour.start_ms)} revision {row.revision}  {row.project}/{row.cluster} "
-            f"{row.component}: {row.milli_vcpu_ms} milli-vCPU-ms, peak {row.peak_milli_vcpu}{gap}"
+            f"{row.component}: {row.milli_vcpu_ms} milli-vCPU-ms, peak {row.peak_milli_vcpu}{gap}{rows_read}"
         )
         files.update(row.sources)
     for source in sorted(files):

@@ -198,9 +198,7 @@ class RunFile:
         page, more = _framed(DATA_PAGE, data, self._thorough.compress(data), f5=head)
         bounds = column.bounds
         statistics = None if bounds is None else _statistics(bounds, 0)
-        return _Chunk(
-            dictionary + page, size + more, (PLAIN, RLE, RLE_DICTIONARY), len(dictionary), 0, statistics
-        )
+        return _Chunk(dictionary + page, size + more, (PLAIN, RLE, RLE_DICTIONARY), len(dictionary), 0, statistics)
 
     def _smaller(self, raw: bytes, other: bytes | None) -> tuple[bytes, bytes]:
         """Which of two contents is smaller compressed, and that."""

@@ -7,7 +7,7 @@ from the coded columns by the compiled kernel, without a row in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +43,20 @@ class RowRanges:
     counts: Integers
     of_file: Integers
     files: tuple[str, ...]  # locations
+
+    def renumbered(self, number_of: Integers) -> RowRanges:
+        """With `number_of[slot]` in the place of each slot; those below zero are gone."""
+        numbers = number_of[self.slots]
+        kept = np.flatnonzero(numbers >= 0)
+        return RowRanges(
+            numbers[kept],
+            self.hours[kept],
+            self.row_groups[kept],
+            self.firsts[kept],
+            self.counts[kept],
+            self.of_file[kept],
+            self.files,
+        )
 
     @classmethod
     def joined(cls, parts: Sequence[RowRanges]) -> RowRanges:
@@ -111,9 +125,9 @@ class SteadySeries:
 
 
 def steady_series(series: pa.Table, files: Sequence[FileRuns], limit_ms: int) -> SteadySeries:
-    """Of rows that are at hand, and stand in no file."""
-    always = Window(_EARLIEST, -_EARLIEST)
-    found = [steady_of(file, Group("", number), always, limit_ms) for number, file in enumerate(files)]
+    """Of rows that are at hand, and stand in no file: there are no ranges of them."""
+    always, nowhere = Window(_EARLIEST, -_EARLIEST), RowRanges.joined([])
+    found = [replace(steady_of(file, Group("", 0), always, limit_ms), ranges=nowhere) for file in files]
     return SteadySeries(series, found, lambda _: files)
 
 

@@ -20,6 +20,7 @@ from kernel.window import HOUR_MS, Window, month
 from metering.usage.filling import Filled, estimated_by_row, fill
 from metering.usage.gap_spans import GapSpan, gap_spans
 from metering.usage.model import NOT_BILLED, GapRule, UsageMonth
+from metering.usage.places import ranges_of
 from metering.usage.reconciler import Reconciler
 from metering.usage.reconciliation import Reconciliation, is_reconciled
 from metering.usage.reconciliation_store import ReconciliationStore
@@ -86,6 +87,9 @@ def list_hours(
     end: Annotated[str, typer.Option("--to", help="End (exclusive), ISO 8601.")],
     *,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV with every column instead of a table.")] = False,
+    files: Annotated[
+        bool, typer.Option("--files", help="Below each row where in the lake its samples stand.")
+    ] = False,
 ) -> None:
     """List the newest revision of each hour, component by component, and what of it is estimated (`*`)."""
     owner = OrganizationId(parse_id(organization, "organization"))
@@ -95,7 +99,7 @@ def list_hours(
     if as_csv:
         typer.echo(render_csv(usage, compared, filled).decode(), nl=False)
         return
-    for line in _table(usage, compared, filled):
+    for line in _table(usage, compared, filled, files=files):
         typer.echo(line)
 
 
@@ -215,7 +219,7 @@ def _gaps(found: list[GapSpan]) -> Iterator[str]:
     yield f"{len(found)} gaps, {_thousandths(sum(gap.missing_ms for gap in found))} component-seconds without data"
 
 
-def _table(usage: UsageMonth, compared: Reconciliation, filled: Filled) -> Iterator[str]:
+def _table(usage: UsageMonth, compared: Reconciliation, filled: Filled, *, files: bool) -> Iterator[str]:
     layout = "{:<17} {:>3}  {:<40} {:>14} {:>10} {:>10} {:>10} {:>12} {:>10}"
     names = ("hour (UTC)", "rev", "component", "vCPU-hours", "peak vCPU", "observed s", "missing s", "estimated s")
     yield layout.format(*names, "reconciled")
@@ -232,6 +236,11 @@ def _table(usage: UsageMonth, compared: Reconciliation, filled: Filled) -> Itera
             f"{_thousandths(estimated_ms)} *" if estimated_ms else "-",
             {True: "yes", False: "no", None: "-"}[is_reconciled(row, flags)],
         )
+        if files:
+            yield from (
+                f"    {each.source} row group {each.row_group} rows {each.first} to {each.last}"
+                for each in ranges_of(row)
+            )
     if filled.stretches:
         hours = render_fraction(Fraction(filled.estimated_ms, HOUR_MS), 3)
         quantity = render_fraction(vcpu_hours(filled.milli_vcpu_ms), 6)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from kernel.ids import CollectorId
 from kernel.window import Window
 from metering.usage.array_hours import HourTable, Steps, Views, hour_table, steps_of
 from metering.usage.meter import Component
+from metering.usage.places import places_of
 from metering.usage.reading import GaugeReading
 from metering.usage.shapes import Shape, shapes_of
 
@@ -27,6 +29,7 @@ class ComponentHour(NamedTuple):
     peak_milli_vcpu: int
     open_at_end: bool
     shape: Shape | None = None  # None: one level from end to end
+    places: str | None = None  # where its samples stand, see `places`
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +51,23 @@ def component_hours(
     components = sorted({each.component for each in reading.series} | open_before)
     numbers = {component: number for number, component in enumerate(components)}
     views = sorted({(numbers[each.component], each.collector) for each in reading.series})
-    places = {view: number for number, view in enumerate(views)}
+    view_of = {view: number for number, view in enumerate(views)}
     edges_ms = np.array([*(hour.start_ms for hour in hours), hours[-1].end_ms], np.int64)
-    table = hour_table(
-        reading.segments,
-        Views(
-            np.array([places[numbers[each.component], each.collector] for each in reading.series], np.int64),
-            np.array([component for component, _ in views], np.int64),
-            len(components),
-        ),
-        edges_ms,
-        limit_ms,
-        np.array([component in open_before for component in components], np.bool_),
+    seen = Views(
+        np.array([view_of[numbers[each.component], each.collector] for each in reading.series], np.int64),
+        np.array([component for component, _ in views], np.int64),
+        len(components),
     )
-    rows = _rows(table, components, [*(collector for _, collector in views), None])
+    is_open = np.array([component in open_before for component in components], np.bool_)
+    table = hour_table(reading.segments, seen, edges_ms, limit_ms, is_open)
+    where = places_of(reading.ranges, table, seen, edges_ms)
+    rows = _rows(table, components, [*(collector for _, collector in views), None], where)
     for number, shape in shapes_of(table, edges_ms).items():
         rows[number] = rows[number]._replace(shape=shape)
     steps = steps_of(table.pieces)
-    places_of = np.arange(len(hours) + 1)
-    row_bounds = np.searchsorted(table.hours, places_of).tolist()
-    step_bounds = np.searchsorted(steps.hours, places_of).tolist()
+    bounds = np.arange(len(hours) + 1)
+    row_bounds = np.searchsorted(table.hours, bounds).tolist()
+    step_bounds = np.searchsorted(steps.hours, bounds).tolist()
     points = _points(steps)
     return [
         UsageHour(rows[row_bounds[at] : row_bounds[at + 1]], points[step_bounds[at] : step_bounds[at + 1]])
@@ -76,13 +76,17 @@ def component_hours(
 
 
 def _rows(
-    table: HourTable, components: Sequence[Component], collectors: Sequence[CollectorId | None]
+    table: HourTable,
+    components: Sequence[Component],
+    collectors: Sequence[CollectorId | None],
+    places: Mapping[int, str],
 ) -> list[ComponentHour]:
-    """`collectors` by view; the last is for -1."""
+    """`collectors` by view; the last is for -1. `places` by row."""
     columns = (table.integrals, table.observed_ms, table.missing_ms, table.peaks, table.open_at_end)
     named = [components[number] for number in table.components.tolist()]
     heard = [collectors[number] for number in table.views.tolist()]
-    return list(map(ComponentHour, named, heard, *(column.tolist() for column in columns)))
+    where = map(places.get, range(len(named)))
+    return list(map(ComponentHour, named, heard, *(column.tolist() for column in columns), repeat(None), where))
 
 
 def _points(steps: Steps) -> list[tuple[int, int]]:

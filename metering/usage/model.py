@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import sha256
 from typing import Literal, Protocol
@@ -21,6 +21,16 @@ class UsageGap:
     window: Window
     since_ms: int  # when the whole gap began, perhaps hours before
     milli_vcpu: int | None  # its level just before that; None: not known
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Samples of one series that follow each other in a file."""
+
+    source: str  # "file-name sha256"
+    row_group: int
+    first: int  # row in the row group, from 0
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +53,9 @@ class UsageRow:
     peak_milli_vcpu: int
     sources: tuple[str, ...]  # "file-name sha256" of the lake files read
     gaps: tuple[UsageGap, ...] = ()  # where the missing time lies; of hours sealed since that is kept
+    # Where in the sources its samples stand, see `metering.usage.places`. No part of the digest, nor of what is
+    # equal: merging moves rows and changes nothing.
+    places: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

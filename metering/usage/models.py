@@ -39,6 +39,7 @@ usage_rows = sa.Table(
     sa.Column(
         "pieces", sa.Text, nullable=True
     ),  # JSON, see `pieces`; none: one level all hour, or sealed before it
+    sa.Column("places", sa.Text, nullable=True),  # where its samples stand, see `places`; none: sealed before it
 )
 
 # What the closer has seen of an hour's files: not part of a revision, only saves reading them again.

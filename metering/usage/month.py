@@ -110,6 +110,7 @@ def _usage_row(row: Any, sources: tuple[str, ...], window: Window) -> UsageRow |
         peak_milli_vcpu=figures.peak_milli_vcpu,
         sources=sources,
         gaps=tuple(_within(pieces.gaps, inside)) if pieces else (),
+        places=row.places or "",
     )
 
 

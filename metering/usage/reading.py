@@ -11,7 +11,7 @@ import pyarrow as pa
 from kernel.errors import InvalidInput
 from kernel.ids import ClusterId, CollectorId, ProjectId, parse_id
 from metering.lake.runs import FileRuns
-from metering.lake.steady import SteadyRuns, SteadySeries, steady_series
+from metering.lake.steady import RowRanges, SteadyRuns, SteadySeries, steady_series
 from metering.lake.stored_values import StoredValues
 from metering.record import STALE_NAN_BITS, LabelSet, parse_canonical_labels
 from metering.usage.levels import (
@@ -46,13 +46,16 @@ class GaugeReading:
 
     series: tuple[GaugeSeries, ...]  # by number
     segments: Segments
+    ranges: RowRanges  # where its samples stand; slots are numbers of series
     snapshot_id: int | None = None  # of the lake that was read
 
     def tail(self, since_ms: int) -> GaugeReading:
         """The last sample of each series, if it is a quantity and from after that time: what may hold on."""
         is_last = np.append(self.segments.series[1:] != self.segments.series[:-1], True)[: len(self.segments)]
         last = self.segments.take(is_last & (self.segments.last_ms > since_ms) & (self.segments.levels >= 0))
-        return GaugeReading(self.series, Segments(last.series, last.last_ms, last.last_ms, last.levels))
+        return GaugeReading(
+            self.series, Segments(last.series, last.last_ms, last.last_ms, last.levels), RowRanges.joined([])
+        )
 
     def after(self, earlier: GaugeReading) -> GaugeReading:
         """This reading, led by an earlier one that ends before it begins."""
@@ -64,7 +67,7 @@ class GaugeReading:
         renumbered = np.array([numbers.get(series, -1) for series in earlier.series], np.int64)
         before = earlier.segments
         moved = Segments(renumbered[before.series], before.first_ms, before.last_ms, before.levels)
-        return GaugeReading(tuple(numbers), Segments.joined([moved, self.segments]), self.snapshot_id)
+        return GaugeReading(tuple(numbers), Segments.joined([moved, self.segments]), self.ranges, self.snapshot_id)
 
 
 def read_gauges(found: SteadySeries, meter: GaugeMeter, limit_ms: int) -> GaugeReading:
@@ -82,7 +85,8 @@ def read_gauges(found: SteadySeries, meter: GaugeMeter, limit_ms: int) -> GaugeR
         rows, times, values = _rows(found.rows_of(slots), slots)
         mended = segments_of(known.number_of[rows], times, _levels(values, meter.scale), limit_ms)
         segments = Segments.joined([apart, mended])
-    return GaugeReading(known.series, _marked(segments, known, found.rows_of), found.snapshot_id)
+    ranges = RowRanges.joined([file.ranges for file in found.files]).renumbered(known.number_of)
+    return GaugeReading(known.series, _marked(segments, known, found.rows_of), ranges, found.snapshot_id)
 
 
 def read_samples(

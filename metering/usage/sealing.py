@@ -93,7 +93,7 @@ def _hour_values(hour: HourToSeal, revision: int, step: str, sealed_ms: int) -> 
 def _row_values(hour: HourToSeal, pieces: Mapping[Component, str], revision: int) -> Iterator[tuple[Any, ...]]:
     """In the order of the table's columns."""
     organization, hour_ms = hour.organization, hour.hour.start_ms
-    for component, collector, *figures, _ in hour.components:
+    for component, collector, *figures, _, places in hour.components:
         yield (
             organization,
             hour_ms,
@@ -104,6 +104,7 @@ def _row_values(hour: HourToSeal, pieces: Mapping[Component, str], revision: int
             collector,
             *figures,
             pieces.get(component),
+            places,
         )
 
 
@@ -125,7 +126,7 @@ def _figures(step: str, rows: Iterable[tuple[Any, ...]]) -> _Figures:
 
 
 def _compared(hour: HourToSeal, pieces: Mapping[Component, str]) -> Iterator[tuple[Any, ...]]:
-    for component, _, *figures, _ in hour.components:
+    for component, _, *figures, _, _ in hour.components:
         yield (component.project, component.cluster, component.name, *figures, pieces.get(component))
 
 
@@ -152,7 +153,7 @@ def _stored_figures(
 
     rows: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
     for row in connection.execute(of_newest(usage_rows)):
-        rows[row.hour_ms].append((row.project, row.cluster, row.component, *row[-6:]))
+        rows[row.hour_ms].append((row.project, row.cluster, row.component, *row[-7:-1]))
     return {
         hour.hour_ms: _figures(hour.step, rows[hour.hour_ms]) for hour in connection.execute(of_newest(usage_hours))
     }
