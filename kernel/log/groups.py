@@ -52,12 +52,15 @@ def rebalance(
 
 def record_bytes(record: Record) -> int:
     """What counts against `max_record_bytes`: key, value and headers with their framing."""
-    headers = sum(len(name) + len(value) + _HEADER_OVERHEAD_BYTES for name, value in record.headers.items())
-    return len(record.key) + len(record.value) + headers
+    size = len(record.key) + len(record.value) + _HEADER_OVERHEAD_BYTES * len(record.headers)
+    for name, value in record.headers.items():
+        size += len(name) + len(value)
+    return size
 
 
-def check_sizes(records: Sequence[Record], max_record_bytes: int) -> None:
-    """Raise RecordTooLarge for the first record over the limit."""
+def check_sizes(records: Sequence[Record], max_record_bytes: int) -> int:
+    """The bytes of all records. Raise RecordTooLarge for the first one over the limit."""
+    total = 0
     for index, record in enumerate(records):
         size = record_bytes(record)
         if size > max_record_bytes:
@@ -65,3 +68,5 @@ def check_sizes(records: Sequence[Record], max_record_bytes: int) -> None:
                 f"record {index + 1} of {len(records)} has {size} bytes; the log takes {max_record_bytes}: "
                 "nothing was appended; send smaller records or raise the log's limit"
             )
+        total += size
+    return total

@@ -10,12 +10,13 @@ import asyncio
 import json
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from kernel.clock import Clock
 from kernel.log import LogUnavailable, Position, Record, TopicNotFound, TopicPartition, partition_of
-from kernel.log.groups import DEFAULT_LEASE_SECONDS, DEFAULT_MAX_RECORD_BYTES, check_sizes, record_bytes
+from kernel.log.groups import DEFAULT_LEASE_SECONDS, DEFAULT_MAX_RECORD_BYTES, check_sizes
 from kernel.log.liveness import ProcessMark
 from kernel.log.sqlite_group import GroupTable
 from kernel.log.sqlite_reader import SqliteLogReader, read_start_at
@@ -57,6 +58,7 @@ class SqliteLog:
         self._mark = ProcessMark(path.with_name(path.name + ".readers"))
         self._connection = connect(path)
         self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "log-store")
         self._readers: set[SqliteLogReader] = set()
         self._pending: list[_Append] = []
         self._pending_bytes = 0
@@ -79,7 +81,7 @@ class SqliteLog:
 
     async def append(self, topic: str, records: Sequence[Record]) -> list[Position]:
         """What every writer of this log calls: `LogWriter.append`."""
-        check_sizes(records, self.max_record_bytes)
+        size_bytes = check_sizes(records, self.max_record_bytes)
         if not records:
             return []
         async with self._admission:  # fair, so that records of one key keep the order of the calls
@@ -89,7 +91,7 @@ class SqliteLog:
             if self._closed:
                 raise LogUnavailable("the log is closed")
             loop = asyncio.get_running_loop()
-            append = _Append(topic, records, sum(map(record_bytes, records)), loop.create_future())
+            append = _Append(topic, records, size_bytes, loop.create_future())
             self._pending.append(append)
             self._pending_bytes += append.size_bytes
             if self._flusher is None or self._flusher.done():
@@ -102,6 +104,7 @@ class SqliteLog:
         self._closed = True
         if self._flusher is not None:
             await asyncio.wait([self._flusher])
+        self._thread.shutdown(wait=False)
         for reader in list(self._readers):
             await reader.close()
         with self._lock:
@@ -112,7 +115,7 @@ class SqliteLog:
         while self._pending:
             batch = self._next_batch()
             try:
-                outcomes = await asyncio.to_thread(self._store, batch)
+                outcomes = await asyncio.wrap_future(self._thread.submit(self._store, batch))
             except Exception as error:
                 outcomes = [error] * len(batch)
             self._pending_bytes -= sum(append.size_bytes for append in batch)

@@ -66,6 +66,8 @@ async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
     """The whole body as sent. Raises BodyTooLarge as soon as it is over `limit` bytes, BodyTooSlow."""
     if (request.content_length or 0) > limit:
         raise BodyTooLarge.at("body", f"{request.content_length} bytes", f"at most {limit} bytes: push less")
+    if request.content.is_eof() and request.content_length is not None:  # it came with its head
+        return request.content.read_nowait()
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from aiohttp import hdrs, web
@@ -23,16 +22,17 @@ from kernel.errors import SlowDown, truncate
 from kernel.identity import Identity
 from kernel.log import LogUnavailable, Position, Record
 from metering.gateway.admission import Moment
-from metering.gateway.answers import Busy, PartlyRefused, UnknownFrames
+from metering.gateway.answers import PartlyRefused, UnknownFrames
 from metering.gateway.body import Unsupported, read_body
 from metering.gateway.frame_rules import CheckedEntries, check_entries, check_resync, check_times, cost_of
 from metering.gateway.groups import Group, Groups
-from metering.gateway.intake import Delivery, Intake, Timed
-from metering.gateway.remote_write import batch_header, lane_of
+from metering.gateway.intake import Delivery, Intake, Timed, Turns
+from metering.gateway.remote_write import lane_of
 from metering.gateway.series import Refusal
 from metering.gateway.settings import TenantLimits
 from metering.gateway.tenants import TenantState
-from metering.record import PART_STRIDE, RecordFormat, record_key, render_header
+from metering.record import PART_STRIDE, BatchHeader, RecordFormat, record_key, render_header
+from metering.record import Sequence as PushSequence
 
 _RECORD_HEADERS_BYTES = 2048  # more than the key and the headers of a record take
 _USUAL_SECONDS, _USUAL_SECONDS_PER_ENTRY = 0.005, 0.00005
@@ -128,7 +128,7 @@ class Frames:
         self._refuse(check_times(body, state.limits, now_ms))
         moment = Moment(now_ms, self._intake.clock.monotonic())
         group = self._groups.group(identity, push, body.group, moment)
-        async with self._turn_of(group):
+        async with Turns(self._intake.settings.waiting_seconds, (group.turn,)):
             self._groups.refresh(group)
             try:
                 await _run(opened, lambda: group.guard.check(body))
@@ -151,18 +151,6 @@ class Frames:
         except (LogUnavailable, asyncio.CancelledError):
             self._groups.forget(group)  # whether the log has it is not known, so neither is what builds on it
             raise
-
-    @asynccontextmanager
-    async def _turn_of(self, group: Group) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._intake.settings.waiting_seconds):
-                await group.turn.acquire()
-        except TimeoutError:
-            raise Busy("another push of this group is not through yet: try again", 2.0) from None
-        try:
-            yield
-        finally:
-            group.turn.release()
 
     def _check_room(self, opened: _Opened, group: Group, state: TenantState) -> None:
         """The tenant's limit of active series, asked when a push brings new ones. Raises SlowDown."""
@@ -189,8 +177,17 @@ async def _run(opened: _Opened, work: Callable[[], None]) -> None:
 
 
 def _record(opened: _Opened, identity: Identity, push: PushHeaders, now_ms: int) -> Record:
-    header = replace(batch_header(identity, push, now_ms, opened.sha256), format=RecordFormat.FRAMES)
-    assert header.sequence is not None
     # Numbered as the records of remote write are: a lane may change its protocol, its numbers go on.
-    header = replace(header, sequence=replace(header.sequence, part=push.part * PART_STRIDE))
+    header = BatchHeader(
+        tenant=identity.tenant,
+        collector=identity.collector,
+        lane=lane_of(push),
+        received_ms=now_ms,
+        sha256=opened.sha256,
+        sequence=PushSequence(push.epoch, push.sequence, push.part * PART_STRIDE),
+        complete_through_ms=push.complete_through_ms,
+        previous=push.previous,
+        resync=push.resync,
+        format=RecordFormat.FRAMES,
+    )
     return Record(record_key(header), opened.content, render_header(header, opened.body.samples))

@@ -25,6 +25,7 @@ from metering.gateway.settings import GatewaySettings
 from metering.gateway.tenants import Kind, TenantState
 
 T = TypeVar("T")
+_Places = asyncio.Semaphore | asyncio.Lock
 _HOLD_BACK_SECONDS, _LONGEST_HOLD_BACK_SECONDS = 1.0, 20.0
 _BETWEEN_REFUSALS_SECONDS = 0.1  # a refused body is read all the same, as its connection is to be kept
 _PIECES_SECONDS = 0.05  # what was read of a body in pieces before anyone could look at it
@@ -75,6 +76,33 @@ class Timed(Generic[T]):
             self.seconds = time.thread_time() - started
 
 
+class Turns:
+    """Places that a push waits for, one after the other, each for so many seconds at most; then it is Busy."""
+
+    def __init__(self, waiting_seconds: float, wanted: Sequence[_Places]) -> None:
+        self._waiting_seconds, self._wanted = waiting_seconds, wanted
+        self._taken: list[_Places] = []
+
+    async def __aenter__(self) -> None:
+        try:
+            for turns in self._wanted:
+                if turns.locked():
+                    async with asyncio.timeout(self._waiting_seconds):
+                        await turns.acquire()
+                else:
+                    await turns.acquire()  # at once
+                self._taken.append(turns)
+        except BaseException as error:
+            await self.__aexit__()
+            if isinstance(error, TimeoutError):
+                raise Busy("too many pushes at once: try again", 2.0) from None
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        while self._taken:
+            self._taken.pop().release()
+
+
 class Intake:
     """Turns, rates and appends. One for the process."""
 
@@ -122,16 +150,14 @@ class Intake:
         if isinstance(error, BodyInPieces):
             self.charge(state, _PIECES_SECONDS)
 
-    @asynccontextmanager
-    async def turn(self, state: TenantState) -> AsyncIterator[None]:
+    def turn(self, state: TenantState) -> Turns:
         """A place for a push's body in memory: the tenant's own, then one of all. Raises Busy."""
-        async with self._wait_for(state.turns), self._wait_for(self._pushes):
-            yield
+        return Turns(self.settings.waiting_seconds, (state.turns, self._pushes))
 
     @asynccontextmanager
     async def decode_turn(self, state: TenantState) -> AsyncIterator[None]:
         """A thread to decode in, in the same way. Raises Busy, SlowDown when the tenant has nothing left."""
-        async with self._wait_for(state.decodes), self._wait_for(self._decodes):
+        async with Turns(self.settings.waiting_seconds, (state.decodes, self._decodes)):
             self._check_rate(state, 1)
             yield
 
@@ -175,21 +201,6 @@ class Intake:
         """Charge work beyond what such a push usually costs, as the samples that could have come in that time."""
         samples = _EXCESS_FACTOR * max(0.0, excess_seconds) * self.settings.tenant.samples_per_second
         state.bucket.charge(samples, self.clock.monotonic())
-
-    @asynccontextmanager
-    async def _wait_for(self, turns: asyncio.Semaphore) -> AsyncIterator[None]:
-        try:
-            if not turns.locked():
-                await turns.acquire()  # at once
-            else:
-                async with asyncio.timeout(self.settings.waiting_seconds):
-                    await turns.acquire()
-        except TimeoutError:
-            raise Busy("too many pushes at once: try again", 2.0) from None
-        try:
-            yield
-        finally:
-            turns.release()
 
 
 def _give_way() -> None:
