@@ -16,6 +16,7 @@ import numpy as np
 from pyiceberg.conversions import from_bytes
 from pyiceberg.types import LongType
 
+from kernel.crashpoints import crash_point
 from kernel.ids import OrganizationId, ProjectId, Tenant, new_id
 from kernel.logs import logger
 from metering.lake.batches import save_merged
@@ -86,7 +87,9 @@ class Compactor:
         for file in batch.files:
             names.update(await origins(self._places.objects, file.file_path))
         lineage = await save_lineage(self._places.objects, names)
+        crash_point("lake.lineage-saved")
         await save_merged(self._places.objects, lineage, names)
+        crash_point("lake.merge-recorded")
         locations, size = await asyncio.to_thread(self._rewrite, batch, lineage)
         done = await replace_files(self._places.tables, batch.table, new_id("commit"), batch.files, locations)
         before = sum(file.file_size_in_bytes for file in batch.files)

@@ -18,6 +18,7 @@ from uuid import uuid4
 import pyarrow.fs as pafs
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
+from kernel.crashpoints import crash_point
 from metering.lake.cache import FileCache
 from metering.lake.positions import file_sha256
 
@@ -70,6 +71,7 @@ class LakeFileIO(PyArrowFileIO):
             _write_local(Path(path), content)
         else:
             self._put(netloc, path.removeprefix(f"{netloc}/"), content)
+        crash_point("lake.file-stored")  # data, manifests and metadata alike
 
     def read(self, location: str) -> bytes:
         """A whole file. Raises OSError."""

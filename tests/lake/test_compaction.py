@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import itertools
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +14,14 @@ from pyiceberg.catalog.sql import SqlCatalog
 from kernel.log.memory import MemoryLog
 from metering.lake.api import Lake, ScanOptions
 from metering.lake.compact import Compactor
-from metering.lake.errors import LakeDamaged, LakeUnavailable
+from metering.lake.errors import LakeDamaged
 from metering.lake.merging import cut_runs, is_sorted, merge_runs, read_runs
-from metering.lake.parquet import write_samples
 from metering.lake.rows import Runs
 from metering.lake.series_table import read_series
 from metering.lake.settings import LakeSettings
-from metering.lake.storage import LakeFileIO
-from metering.lake.stretches import stretched
 from metering.lake.sweep import Sweeper, expire_snapshots
 from tests.effort import costly
 from tests.lake.setting import (
-    ACME,
     DAY,
     T0,
     Push,
@@ -177,44 +170,9 @@ async def test_a_file_is_not_larger_than_the_limit_but_for_one_series(tmp_path: 
     assert all(len(runs.values) <= 8 or len(runs.ids) == 1 for runs in await contents(lake))
 
 
-async def test_full_files_of_a_day_become_stretches_of_ids_and_the_rows_stay(tmp_path: Path) -> None:
-    log, lake = await memory_log(), await open_lake(tmp_path)
-    many = [gauge("up", of=str(number)) for number in range(40)]
-    for number in range(1, 4):
-        await append(log, [Push([(labels, T0 + number, float(number)) for labels in many], number=number)])
-        await writer_of(lake, log, compact_ratio=0).drain()
-    rows, before = await everything(lake), await lake.files(DAY, "acme")
-    chosen = {"compact_samples": 60, "row_group_rows": 10}  # each of the three counts as full
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LakeFileIO, "write", fails_at(2))
-        with pytest.raises(LakeUnavailable):
-            await compact_all(lake, **chosen)
-    assert await lake.files(DAY, "acme") == before
-    await compact_all(lake, **chosen)
-    assert await everything(lake) == rows
-    files = await lake.files(DAY, "acme")
-    assert all(set(file.origins) == {each for one in before for each in one.origins} for file in files)
-    parts = await contents(lake)
-    series = [each.tobytes() for part in parts for each in part.ids]
-    assert len(series) == len(set(series)) == 40
-    assert all(len(part.values) <= 60 for part in parts)
-
-
 async def contents(lake: Lake) -> list[Runs]:
     files = await lake.files(DAY, "acme")
     return [read_runs(Path(file.location.removeprefix("file://")).read_bytes()) for file in files]
-
-
-def fails_at(call: int) -> Callable[[LakeFileIO, str, bytes], None]:
-    """A warehouse whose disk is full from so many files on."""
-    real, calls = LakeFileIO.write, itertools.count(1)
-
-    def write(self: LakeFileIO, location: str, content: bytes) -> None:
-        if next(calls) >= call:
-            raise OSError(errno.ENOSPC, "no space")
-        real(self, location, content)
-
-    return write
 
 
 keys = st.tuples(st.integers(0, 4), st.integers(0, 9), st.sampled_from([0.0, -0.0, 1.5, float("nan")]))
@@ -245,23 +203,6 @@ def test_merging_keeps_every_row_in_one_order(parts: list[list[tuple[int, int, f
     assert [row for piece in pieces for row in listed(piece)] == listed(merged)
     assert all(len(piece.values) <= most or len(piece.ids) == 1 for piece in pieces)
     assert listed(merge_runs(files[::-1])) == listed(merged)
-
-
-@costly(40)
-@given(
-    parts=st.lists(st.lists(keys, min_size=1, max_size=30), min_size=1, max_size=5),
-    most=st.integers(1, 40),
-    group=st.integers(1, 9),
-)
-def test_stretches_keep_every_row_and_share_no_series(
-    parts: list[list[tuple[int, int, float]]], most: int, group: int
-) -> None:
-    files = [runs_of(part) for part in parts]
-    pieces = list(stretched([write_samples(each, 0, ACME, group) for each in files], most))
-    assert sorted(row for piece in pieces for row in listed(piece)) == sorted(listed(merge_runs(files)))
-    series = [each.tobytes() for piece in pieces for each in piece.ids]
-    assert len(series) == len(set(series))
-    assert all(is_sorted(piece) for piece in pieces)
 
 
 def test_reading_a_file_gives_its_rows(tmp_path: Path) -> None:
