@@ -20,6 +20,7 @@ from metering.batches import OffsetRange, StoredBatch
 from metering.lake.batches import load_batches, ranges_of
 from metering.lake.beside import BESIDE
 from metering.lake.beside_read import scan_exemplars, scan_histograms, scan_metadata, scan_starts
+from metering.lake.faults import translated_errors
 from metering.lake.horizon import Horizon, Source, SourceState
 from metering.lake.horizon_store import HorizonStore
 from metering.lake.lineage import origins
@@ -27,7 +28,7 @@ from metering.lake.places import Places
 from metering.lake.positions import FileName, file_sha256
 from metering.lake.scan import ScanRequest, plan_files, scan_samples
 from metering.lake.series_table import read_series
-from metering.lake.tables import SERIES, Tables, translated_errors
+from metering.lake.tables import SERIES, Tables
 from metering.lake.tags import tag_snapshot
 from metering.record import Lane
 

@@ -13,7 +13,8 @@ from pyiceberg import expressions
 from kernel.window import DAY_MS, Window
 from metering.lake.beside import EXEMPLARS, HISTOGRAMS, METADATA, STARTS, BesideTable, each_once, is_first
 from metering.lake.errors import UnknownSnapshot
-from metering.lake.tables import Tables, translated_errors
+from metering.lake.faults import translated_errors
+from metering.lake.tables import Tables
 
 CONFLICTS = b"byoc.conflicts"
 _INSTANT = ("series_id", "timestamp_ms")

@@ -16,6 +16,7 @@ from kernel.objects import ObjectStore
 from kernel.settings import Section
 from metering.lake.api import Lake, LakeInfo
 from metering.lake.compact import Compacted, Compactor
+from metering.lake.errors import FileDamaged
 from metering.lake.flush import DEAD_LETTERS
 from metering.lake.retention import drop_old_days, tag_closed_months
 from metering.lake.settings import LakeSettings
@@ -94,20 +95,30 @@ def compact_lake(
     ctx: typer.Context,
     files: Annotated[int, typer.Option(min=2, help="Small files of a day and project from which on to merge.")] = 2,
 ) -> None:
-    """Merge small files now, until there are none; safe beside a running writer."""
+    """Merge small files now, until there are none; safe beside a running writer. Exit code 1 if one is damaged."""
 
-    async def merge(lake: Lake, deployment: LakeDeployment) -> list[Compacted]:
+    async def merge(lake: Lake, deployment: LakeDeployment) -> tuple[list[Compacted], bool]:
         compactor = Compactor(lake.places, deployment.section("lake", LakeSettings))
-        found = []
-        while done := await compactor.compact_one(files):
+        found: list[Compacted] = []
+        is_whole = True
+        while True:
+            try:
+                done = await compactor.compact_one(files)
+            except FileDamaged as error:
+                typer.echo(f"left alone: {error}")
+                is_whole = False
+                continue
+            if done is None:
+                return found, is_whole
             found.append(done)
             typer.echo(
                 f"{done.files_before} files of {done.size_before} bytes -> {done.files_after}, {done.size_after}"
             )
-        return found
 
-    done = asyncio.run(_with_lake(ctx.obj, merge))
+    done, is_whole = asyncio.run(_with_lake(ctx.obj, merge))
     typer.echo(f"{sum(each.files_before for each in done)} files merged, {sum(each.rows for each in done)} rows")
+    if not is_whole:
+        raise typer.Exit(1)
 
 
 @lake_app.command("expire")

@@ -21,7 +21,8 @@ from kernel.ids import OrganizationId, ProjectId, Tenant, new_id
 from kernel.logs import logger
 from metering.lake.batches import save_merged
 from metering.lake.beside import BESIDE, merge
-from metering.lake.errors import LakeDamaged
+from metering.lake.errors import FileDamaged
+from metering.lake.faults import translated_errors
 from metering.lake.lineage import origins, save_lineage
 from metering.lake.merging import cut_runs, merge_runs, read_runs
 from metering.lake.parquet import MERGED_LEVEL, merge_series, write_samples
@@ -29,8 +30,9 @@ from metering.lake.places import Places
 from metering.lake.positions import CompactedName, FileName, file_sha256
 from metering.lake.replace import replace_files
 from metering.lake.settings import LakeSettings
+from metering.lake.storage import LakeFileIO
 from metering.lake.stretches import is_wide, prefix, stretched
-from metering.lake.tables import ALL_TABLES, SAMPLES, SERIES, storage, translated_errors
+from metering.lake.tables import ALL_TABLES, SAMPLES, SERIES, storage
 
 _BESIDE_SHARE = 16  # a histogram takes so many times the memory of a sample, and more
 _MOST_BYTES = 256 * 1024 * 1024  # of the files of one batch
@@ -69,14 +71,16 @@ class Compactor:
     def __init__(self, places: Places, settings: LakeSettings) -> None:
         self._places = places
         self._settings = settings
+        self._damaged: set[str] = set()  # left alone, so that one does not keep all others from being merged
 
     async def compact_one(self, least_files: int | None = None) -> Compacted | None:
         """Compact the partition with the most small files, if any has `least_files`; None when none has.
 
-        Raises LakeUnavailable, ObjectsUnavailable, LakeDamaged.
+        Raises LakeUnavailable, ObjectsUnavailable, and LakeDamaged: of a data file once, then it is left alone.
         """
         least = least_files or self._settings.compact_files
-        batches = await asyncio.to_thread(find_batches, self._places.tables, self._settings.compact_samples)
+        most = self._settings.compact_samples
+        batches = await asyncio.to_thread(find_batches, self._places.tables, most, frozenset(self._damaged))
         due = [batch for batch in batches if len(batch.files) >= least]
         if not due:
             return None
@@ -90,7 +94,11 @@ class Compactor:
         crash_point("lake.lineage-saved")
         await save_merged(self._places.objects, lineage, names)
         crash_point("lake.merge-recorded")
-        locations, size = await asyncio.to_thread(self._rewrite, batch, lineage)
+        try:
+            locations, size = await asyncio.to_thread(self._rewrite, batch, lineage)
+        except FileDamaged as error:
+            self._damaged.add(error.location)
+            raise
         done = await replace_files(self._places.tables, batch.table, new_id("commit"), batch.files, locations)
         before = sum(file.file_size_in_bytes for file in batch.files)
         found = Compacted(len(batch.files), len(locations), batch.rows, before, size)
@@ -101,7 +109,7 @@ class Compactor:
         table = self._places.tables.load(batch.table)
         warehouse = storage(table)
         with translated_errors("compacting"):
-            contents = [checked_content(warehouse.read(file.file_path), file.file_path) for file in batch.files]
+            contents = [_read(warehouse, file.file_path) for file in batch.files]
             locations, size = [], 0
             for content in self._merged(batch, contents):
                 name = CompactedName(lineage, hashlib.sha256(content).hexdigest())
@@ -131,16 +139,20 @@ class Compactor:
             yield write_samples(runs, batch.day, tenant, self._settings.row_group_rows, level=MERGED_LEVEL)
 
 
-def checked_content(content: bytes, location: str) -> bytes:
-    """`content` if it is what the file's name says. Raises LakeDamaged."""
+def _read(warehouse: LakeFileIO, location: str) -> bytes:
+    """What the file's name says. Raises FileDamaged, OSError."""
+    try:
+        content = warehouse.read(location)
+    except FileNotFoundError as error:
+        raise FileDamaged(location, "is gone") from error
     if hashlib.sha256(content).hexdigest() != file_sha256(location):
-        raise LakeDamaged(f"{location} was altered: restore it from a copy")
+        raise FileDamaged(location, "was altered")
     return content
 
 
-def find_batches(tables: Any, most_rows: int) -> list[Batch]:
+def find_batches(tables: Any, most_rows: int, without: frozenset[str]) -> list[Batch]:
     """What could be compacted: files of one partition, one after the other in time, of at most so many rows; and of
-    samples full ones that each have all series.
+    samples full ones that each have all series. Files `without` are left out.
     """
     found: list[Batch] = []
     for identifier in ALL_TABLES:
@@ -152,7 +164,7 @@ def find_batches(tables: Any, most_rows: int) -> list[Batch]:
         full: dict[str, list[Any]] = {}
         for file in files:
             folder = file.file_path.rsplit("/data/", 1)[-1].rpartition("/")[0]
-            if file_sha256(file.file_path):
+            if file_sha256(file.file_path) and file.file_path not in without:
                 (small if file.record_count < rows / 2 else full).setdefault(folder, []).append(file)
         if identifier != SAMPLES:
             for folder, listed in sorted(small.items()):

@@ -6,6 +6,7 @@ kernel.errors
 └── Stop
     ├── Fenced                  another writer has committed these positions: abandon the batch
     ├── LakeDamaged             the lake contradicts itself
+    │   └── FileDamaged         a data file is gone, or not what its name says
     └── LogReplaced             the log is not the one that the lake was written from
 """
 
@@ -28,6 +29,14 @@ class Fenced(Stop):
 
 class LakeDamaged(Stop):
     """The lake contradicts itself (horizon object missing or altered, sample without series)."""
+
+
+class FileDamaged(LakeDamaged):
+    """A data file is gone or was altered. `location`: which."""
+
+    def __init__(self, location: str, what: str) -> None:
+        super().__init__(f"{location} {what}: restore it from a copy")
+        self.location = location
 
 
 class LogReplaced(Stop):

@@ -16,12 +16,13 @@ from metering.lake.batches import save_batches
 from metering.lake.beside import BESIDE, HISTOGRAMS, BesideTable
 from metering.lake.commit import SamplesCommit, check_fence, commit_files, commit_samples
 from metering.lake.data_files import NewFile, beside_files, sample_files, series_files, used_slots
+from metering.lake.faults import translated_errors
 from metering.lake.horizon import Horizon
 from metering.lake.intake import DeadRecord, Intake
 from metering.lake.places import Places
 from metering.lake.positions import Standing
 from metering.lake.refusals import Refusals
-from metering.lake.tables import SAMPLES, SERIES, Tables, has_commit, translated_errors
+from metering.lake.tables import SAMPLES, SERIES, Tables, has_commit
 
 DEAD_LETTERS = "dead-letter/"
 

@@ -17,8 +17,9 @@ from pyiceberg.table import Table
 from kernel.logs import logger
 from metering.lake.commit import ATTEMPTS, Outcome
 from metering.lake.errors import LakeUnavailable
+from metering.lake.faults import translated_errors
 from metering.lake.positions import COMMIT, HORIZON, POSITIONS, REPLAY
-from metering.lake.tables import Tables, current_properties, has_commit, translated_errors
+from metering.lake.tables import Tables, current_properties, has_commit
 from metering.lake.transaction import FrugalTransaction
 
 _log = logger("lake")

@@ -10,9 +10,10 @@ from kernel.clock import from_ms
 from kernel.ids import new_id
 from kernel.logs import logger
 from metering.lake.beside import EXEMPLARS, HISTOGRAMS
+from metering.lake.faults import translated_errors
 from metering.lake.places import Places
 from metering.lake.replace import replace_files
-from metering.lake.tables import SAMPLES, Tables, translated_errors
+from metering.lake.tables import SAMPLES, Tables
 from metering.lake.tags import tag_snapshot
 
 _log = logger("lake")

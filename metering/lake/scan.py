@@ -14,6 +14,7 @@ from pyiceberg import expressions
 
 from kernel.window import DAY_MS, Window
 from metering.lake.errors import LakeDamaged
+from metering.lake.faults import translated_errors
 from metering.lake.file_reader import FileReader
 from metering.lake.merging import id_bytes
 from metering.lake.ordering import sort_order
@@ -22,7 +23,7 @@ from metering.lake.runs import FileRuns, row_order
 from metering.lake.scaled import Scales
 from metering.lake.series_table import read_series
 from metering.lake.steady import SteadySeries
-from metering.lake.tables import SamplesState, Tables, translated_errors
+from metering.lake.tables import SamplesState, Tables
 
 T = TypeVar("T")
 COLUMNS = ("organization", "project", "collector", "labels", "series_id", "timestamp_ms", "value")

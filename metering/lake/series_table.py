@@ -10,10 +10,11 @@ import pyarrow as pa
 from pyiceberg import expressions
 
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
+from metering.lake.faults import translated_errors
 from metering.lake.merging import id_bytes
 from metering.lake.rows import id_words
 from metering.lake.series import Series, SeriesIndex
-from metering.lake.tables import SERIES, Tables, translated_errors
+from metering.lake.tables import SERIES, Tables
 
 # pyiceberg's predicates take (column, value) by place, which their own annotations do not say.
 _on: Any = expressions

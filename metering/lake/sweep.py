@@ -21,10 +21,11 @@ from kernel.clock import Clock, to_ms
 from kernel.log import TopicPartition
 from kernel.logs import logger
 from metering.lake import lineage
+from metering.lake.faults import translated_errors
 from metering.lake.horizon_store import PREFIX, object_name
 from metering.lake.positions import HORIZON, parse_compacted_name, parse_file_name
 from metering.lake.settings import LakeSettings
-from metering.lake.tables import ALL_TABLES, SAMPLES, SERIES, Tables, storage, translated_errors
+from metering.lake.tables import ALL_TABLES, SAMPLES, SERIES, Tables, storage
 
 if TYPE_CHECKING:
     from metering.lake.api import Lake

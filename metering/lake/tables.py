@@ -8,8 +8,8 @@ pyiceberg's retry would put a stale writer's files and positions on top of its s
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from kernel.errors import InvalidInput
 from kernel.log import TopicPartition
 from metering.lake.beside import BESIDE, NAMESPACE
 from metering.lake.errors import LakeUnavailable, UnknownSnapshot
+from metering.lake.faults import translated_errors
 from metering.lake.positions import COMMIT, HORIZON, POSITIONS, REPLAY, Standing, parse_positions
 from metering.lake.storage import IMPLEMENTATION, LakeFileIO
 
@@ -85,15 +86,6 @@ PROPERTIES = {
 }
 
 
-@contextmanager
-def translated_errors(doing: str) -> Iterator[None]:
-    """Faults of the catalog's database and of the warehouse become LakeUnavailable."""
-    try:
-        yield
-    except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
-        raise LakeUnavailable(f"{doing}: {type(error).__name__}; see the cause and try again") from error
-
-
 @dataclass(frozen=True, slots=True)
 class SamplesState:
     """The samples table as of one load: snapshot, next positions, where to read from, the horizon's hash."""
@@ -124,10 +116,11 @@ class Tables:
             self.warehouse = LakeFileIO(merged)
             self.warehouse.check_owner(root)
             self.catalog = _open_catalog(merged)
-            _ensure(self.catalog, SAMPLES, SAMPLES_SCHEMA, SAMPLES_SPEC)
-            _ensure(self.catalog, SERIES, SERIES_SCHEMA, SERIES_SPEC)
-            for table in BESIDE:
-                _ensure(self.catalog, table.identifier, table.schema(), table.spec())
+        described = [(SAMPLES, SAMPLES_SCHEMA, SAMPLES_SPEC), (SERIES, SERIES_SCHEMA, SERIES_SPEC)]
+        described += [(table.identifier, table.schema(), table.spec()) for table in BESIDE]
+        for identifier, schema, spec in described:
+            with translated_errors(f"opening the table {'.'.join(identifier)}"):
+                _ensure(self.catalog, identifier, schema, spec)
 
     def load(self, identifier: tuple[str, str]) -> Table:
         """The table as it is now. Raises LakeUnavailable."""

@@ -7,7 +7,8 @@ from contextlib import suppress
 from pyiceberg.exceptions import CommitFailedException
 
 from metering.lake.errors import LakeDamaged, LakeUnavailable, UnknownSnapshot
-from metering.lake.tables import SAMPLES, Tables, translated_errors
+from metering.lake.faults import translated_errors
+from metering.lake.tables import SAMPLES, Tables
 
 _ATTEMPTS = 20
 

@@ -16,11 +16,12 @@ from kernel.log import TopicPartition
 from metering.lake.beside import BESIDE, BesideTable
 from metering.lake.beside_verify import wrong_rows
 from metering.lake.errors import LakeDamaged
+from metering.lake.faults import unreadable_metadata
 from metering.lake.lineage import origins
 from metering.lake.merging import id_bytes, is_sorted, read_runs
 from metering.lake.places import Places
 from metering.lake.positions import FileName, file_sha256
-from metering.lake.tables import SAMPLES, SERIES, SamplesState, storage
+from metering.lake.tables import ALL_TABLES, SAMPLES, SERIES, SamplesState, storage
 
 
 @dataclass
@@ -39,6 +40,9 @@ async def verify(places: Places, ends: Mapping[TopicPartition, int] | None) -> R
     Raises Retry kinds when catalog, warehouse or objects do not answer.
     """
     report = Report()
+    report.findings += await asyncio.to_thread(_unreadable, places)
+    if report.findings:
+        return report  # which files there are is not known
     state = await asyncio.to_thread(places.tables.samples)
     known = await asyncio.to_thread(_verify_series, places, report)
     await _verify_horizon(places, state, report)
@@ -65,6 +69,10 @@ async def _verify_beside(places: Places, table: BesideTable, known: set[bytes], 
             await origins(places.objects, file.file_path)
         except LakeDamaged as error:
             report.findings.append(f"{file.file_path}: {error}")
+
+
+def _unreadable(places: Places) -> list[str]:
+    return [each for identifier in ALL_TABLES for each in unreadable_metadata(places.tables.load(identifier))]
 
 
 def _files(table: Any) -> list[Any]:

@@ -13,9 +13,10 @@ from pyiceberg.types import LongType
 from kernel.ids import OrganizationId
 from kernel.window import Window
 from metering.lake.api import Lake
+from metering.lake.faults import translated_errors
 from metering.lake.positions import file_sha256
 from metering.lake.scan import ScanRequest, plan_files, scan_steady
-from metering.lake.tables import SamplesState, translated_errors
+from metering.lake.tables import SamplesState
 from metering.usage.closer import SampleFile
 from metering.usage.meter import TARGET_UP, GaugeMeter
 from metering.usage.reading import GaugeReading, read_gauges
