@@ -17,7 +17,7 @@ Law = TypeVar("Law", bound=Callable[..., object])
 
 def few_of(examples: int) -> int:
     """All of them with EFFORT=deep, else a fifth."""
-    return examples if os.environ.get("EFFORT") == "deep" else max(10, examples // 5)
+    return examples if os.environ.get("EFFORT") == "deep" else max(5, examples // 5)
 
 
 def costly(max_examples: int, others: settings | None = None) -> Callable[[Law], Law]:

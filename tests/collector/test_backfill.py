@@ -125,6 +125,7 @@ async def test_a_file_with_one_bad_row_sends_nothing(tmp_path: Path) -> None:
         assert gateway.requests == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["spool.half_written:2", "spool.synced:2", "spool.synced:4"])
 async def test_after_a_kill_the_rest_is_appended_and_no_chunk_twice(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

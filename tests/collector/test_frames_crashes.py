@@ -41,6 +41,7 @@ def synced(folder: Path) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 async def test_after_a_kill_every_synced_scrape_arrives_once_and_is_proven(step: str, tmp_path: Path) -> None:
     run_until_killed(ship_frames_and_die, step, tmp_path, FRAMES)

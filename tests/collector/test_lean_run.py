@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.collector.world import Page, run_gateway, run_target, static_job, until, write_config
+
+pytestmark = pytest.mark.slow
 
 # Commands, their drawing, and what only some settings need.
 NEVER = {

@@ -406,6 +406,7 @@ def test_the_reader_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_reader(ReaderChoice.NATIVE)
 
 
+@pytest.mark.slow
 @needs_kernel
 def test_with_the_kernel_no_pyarrow_is_loaded() -> None:
     code = (

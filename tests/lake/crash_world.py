@@ -65,7 +65,7 @@ def start(places: Mapping[str, Any], crash_at: str = "", **order: Any) -> subpro
 
 
 async def ended(process: subprocess.Popen[str], status: int = 0) -> dict[str, float]:
-    output, _ = await asyncio.to_thread(process.communicate, timeout=60)
+    output, _ = await asyncio.to_thread(process.communicate, timeout=120)
     assert process.returncode == status
     found: dict[str, float] = json.loads(output or "{}")
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import count
@@ -335,12 +335,20 @@ ALL = [
 ]
 
 
+@pytest.fixture
+async def on_time(empty: Path) -> AsyncIterator[Vendor]:
+    made = vendor(empty)
+    made.lake.add(ALL)
+    await made.closer.close_window(ACME, SPAN)
+    yield made
+    made.database.close()
+
+
 @costly(25, settings(suppress_health_check=[HealthCheck.function_scoped_fixture]))
 @given(st.data())
-async def test_order_duplicates_and_lateness_change_nothing(empty: Path, data: st.DataObject) -> None:
-    on_time = vendor(empty)
-    on_time.lake.add(ALL)
-    await on_time.closer.close_window(ACME, SPAN)
+async def test_order_duplicates_and_lateness_change_nothing(
+    empty: Path, on_time: Vendor, data: st.DataObject
+) -> None:
     late = vendor(empty)
     shuffled = data.draw(st.permutations(ALL))
     cuts = sorted(data.draw(st.sets(st.integers(1, len(ALL) - 1), max_size=4)))
@@ -351,7 +359,6 @@ async def test_order_duplicates_and_lateness_change_nothing(empty: Path, data: s
         await late.closer.close_window(ACME, Window(T0, split))
     await late.closer.close_window(ACME, SPAN)
     assert late.figures() == on_time.figures()
-    on_time.database.close()
     late.database.close()
 
 

@@ -102,6 +102,7 @@ def test_what_is_removed_is_gone_and_broken_records_harm_nobody(project_folder: 
     assert [(one.cluster, one.state, one.metrics_address) for one in seen] == [("cluster-b", None, None)]
 
 
+@pytest.mark.slow
 def test_the_exporter_process_serves_lists_and_outlives_whoever_started_it(project_folder: Path) -> None:
     server, _ = start_standin(project_folder, "cluster-a")
     ensure_exporter(project_folder)
