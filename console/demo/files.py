@@ -51,7 +51,8 @@ def write_vendor_config(path: Path, folder: Path, receiver_url: str, secret_file
     content["up"] = {"gauge_seconds": 1.0}
     content["gateway"] = {"port": 0, "host_names": ["localhost", "127.0.0.1"]}
     content["lake"] = {"commit_seconds": 2.0}
-    content["usage"] = {"check_interval_seconds": 5.0}
+    simulated = f"{FLEXIBLE.organization}/{FLEXIBLE.project}/history-*"  # no server, so nothing that provisioned it
+    content["usage"] = {"check_interval_seconds": 5.0, "reconcile_not_provisioned": [simulated]}
     content["alerts"] = {
         "allow_private_receivers": True,
         "receivers": [{"name": "on-call", "url": receiver_url, "secret_file": str(secret_file)}],

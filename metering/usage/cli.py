@@ -194,15 +194,15 @@ def _compared(ctx: typer.Context, organization: OrganizationId, window: Window) 
 
 
 def _differences(found: Reconciliation) -> Iterator[str]:
-    layout = "{:<17} {:>5}  {:<40} {:<8} {:>14} {:>14} {:>14}"
-    if found.differing:
+    layout = "{:<17} {:>5}  {:<40} {:<15} {:>14} {:>14} {:>14}"
+    if found.spans():
         yield layout.format("from (UTC)", "hours", "cluster", "is", "scraped", "declared least", "most vCPU-h")
     for span in found.spans():
         quantities = (render_fraction(vcpu_hours(each), 4) for each in (span.scraped, span.least, span.most))
         name = f"{span.project}/{span.cluster}"
         start = f"{span.window.start:%Y-%m-%d %H:%M}"
         yield layout.format(start, span.hours, name, span.difference.value, *quantities)
-    yield f"{len(found.hours)} cluster-hours compared, {found.differing} differ"
+    yield f"{found.compared} cluster-hours compared, {found.differing} differ"
 
 
 def _gaps(found: list[GapSpan]) -> Iterator[str]:

@@ -47,7 +47,14 @@ class Reconciler:
         window = Window(start_ms, hour_of(window.end_ms - 1).end_ms)
         revisions = self._outcomes.revisions(organization, window)
         usage = self._usage.month(organization, window)
-        found = reconcile(usage.rows, revisions, self._declared.declared(organization), self._tolerance)
+        prefix = f"{organization}/"
+        apart = [
+            name.removeprefix(prefix)
+            for name in self._settings.reconcile_not_provisioned
+            if name.startswith(prefix)
+        ]
+        declared = self._declared.declared(organization)
+        found = reconcile(usage.rows, revisions, declared, self._tolerance, apart)
         self._outcomes.save(organization, found, self._clock.now_ms())
         return found
 

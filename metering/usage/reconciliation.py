@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from itertools import groupby
 from typing import Protocol
@@ -73,6 +74,7 @@ class Difference(StrEnum):
     MORE = "more"  # more was scraped than was declared to run
     LESS = "less"  # less was scraped, and missing time does not explain it
     MISSING = "missing"  # less was scraped, and missing time may explain it
+    NOT_PROVISIONED = "not-provisioned"  # the vendor said that this one is not of its provisioner: stated, no alarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,11 @@ class ClusterHour:
     @property
     def is_reconciled(self) -> bool:
         return self.difference is None
+
+    @property
+    def is_compared(self) -> bool:
+        """There was a record to compare with, or there should have been one."""
+        return self.difference is not Difference.NOT_PROVISIONED
 
     @property
     def outside(self) -> int:
@@ -121,13 +128,20 @@ class Reconciliation:
 
     @property
     def differing(self) -> int:
-        """Cluster-hours that are not reconciled."""
-        return sum(not hour.is_reconciled for hour in self.hours)
+        """Cluster-hours that were compared and are not reconciled."""
+        return sum(hour.is_compared and not hour.is_reconciled for hour in self.hours)
+
+    @property
+    def compared(self) -> int:
+        """Cluster-hours that were compared: without those that are not of the provisioner."""
+        return sum(hour.is_compared for hour in self.hours)
 
     def flags(self) -> Mapping[tuple[ProjectId, ClusterId, int], tuple[int, bool]]:
         """By project, cluster and start of the hour: which usage revision was compared, and whether it agreed."""
         return {
-            (one.project, one.cluster, one.hour.start_ms): (one.revision, one.is_reconciled) for one in self.hours
+            (one.project, one.cluster, one.hour.start_ms): (one.revision, one.is_reconciled)
+            for one in self.hours
+            if one.is_compared
         }
 
     def spans(self) -> tuple[DifferenceSpan, ...]:
@@ -147,11 +161,12 @@ def reconcile(
     revisions: Mapping[int, int],
     declared: Sequence[DeclaredCluster],
     tolerance: Tolerance,
+    not_provisioned: Sequence[str] = (),
 ) -> Reconciliation:
     """Compare every closed hour: `revisions` has the newest revision of each, by its start, `rows` their rows.
 
     A cluster that was declared to run and has no row is compared too. Hours before anything is known of a cluster
-    are left out.
+    are left out. `not_provisioned` are patterns of `PROJECT/CLUSTER`; what is declared is compared anyway.
     """
     by_cluster: dict[tuple[ProjectId, ClusterId], dict[int, list[UsageRow]]] = {}
     for row in rows:
@@ -163,7 +178,10 @@ def reconcile(
         if key in known:
             found += _compare(known[key], used, revisions, tolerance)
         else:
-            found += [_cluster_hour(key, hours[0].hour, hours, None, tolerance) for hours in used.values()]
+            is_ours = not any(fnmatchcase("/".join(key), pattern) for pattern in not_provisioned)
+            why = Difference.UNKNOWN if is_ours else Difference.NOT_PROVISIONED
+            hours = [_cluster_hour(key, of_hour[0].hour, of_hour, None, tolerance) for of_hour in used.values()]
+            found += [replace(hour, difference=why) for hour in hours]
     return Reconciliation(tuple(sorted(found, key=lambda one: (one.hour, one.project, one.cluster))))
 
 

@@ -83,7 +83,8 @@ class ReconciliationStore:
         """For each organization with an outcome since then: of these, the hours that still differ."""
         table, later = usage_reconciliations, usage_reconciliations.alias()
         is_newer = sa.and_(later.c.position > table.c.position, *(later.c[name] == table.c[name] for name in _KEY))
-        differs = (table.c.difference != "") & ~sa.exists().where(is_newer)
+        is_finding = table.c.difference.not_in(["", Difference.NOT_PROVISIONED.value])
+        differs = is_finding & ~sa.exists().where(is_newer)
         query = sa.select(table.c.organization, sa.func.sum(sa.case((differs, 1), else_=0)).label("hours"))
         grouped = query.where(table.c.checked_ms >= moment_ms).group_by(table.c.organization)
         found = self._database.read(lambda connection: connection.execute(grouped).all())

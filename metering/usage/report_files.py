@@ -267,7 +267,7 @@ def _gap(gap: Gap) -> dict[str, Any]:
 
 def _reconciliation(compared: Reconciliation) -> dict[str, Any]:
     return {
-        "cluster_hours": str(len(compared.hours)),
+        "cluster_hours": str(compared.compared),
         "differing": str(compared.differing),
         "differences": [_difference(span) for span in compared.spans()],
     }

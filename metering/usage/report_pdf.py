@@ -178,7 +178,8 @@ def _reconciliation(found: Reconciliation | None, zone: ZoneInfo, say: Labels) -
     if found is None:
         return {"words": say["not-compared"], "spans": [], "more": ""}
     spans = found.spans()
-    words = say["some-differ" if spans else "all-agree"].format(hours=len(found.hours), differing=found.differing)
+    name = "some-differ" if found.differing else "all-agree" if found.compared else "not-compared"
+    words = say[name].format(hours=found.compared, differing=found.differing)
     shown = [_difference(span, zone, say) for span in spans[:_GAPS_SHOWN]]
     return {"words": words, "spans": shown, "more": _more(len(spans), say)}
 

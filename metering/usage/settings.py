@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from kernel.settings import Section
+
+ClusterPattern = Annotated[str, Field(pattern=r"^[^/*?\[]+/[^/]+/[^/]+$", max_length=300)]
 
 
 class UsageSettings(Section):
@@ -60,6 +63,13 @@ class UsageSettings(Section):
         le=3600,
         description="Seconds before and after a change of state in which either level counts as declared; default "
         "60. At least one scrape interval and what the clocks of vendor and VPC differ, or changes are findings.",
+    )
+    reconcile_not_provisioned: tuple[ClusterPattern, ...] = Field(
+        (),
+        max_length=1000,
+        description="Clusters that the provisioner did not make, as `ORGANIZATION/PROJECT/CLUSTER` with `*` in the "
+        "last two; default none. The report states them as not provisioned by us: no finding and no alarm. "
+        "Any other cluster that the provisioner does not know is one, and what it knows is compared anyway.",
     )
     reconcile_alert_hours: float = Field(
         24.0,

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sqlalchemy.exc import DBAPIError
 
 from console.migrate import migrate
@@ -118,6 +119,19 @@ def test_nothing_is_said_of_hours_before_anything_was_known() -> None:
 def test_the_same_cluster_in_another_project_is_not_the_declared_one() -> None:
     other = DeclaredCluster(ProjectId("test"), ORDERS, (Level(HOURS[5].start_ms, 1, 1),))
     assert compare([row(4000)], other) is Difference.UNKNOWN
+
+
+def test_what_the_vendor_says_it_did_not_provision_is_stated_and_no_finding() -> None:
+    rows = [row(4000, cluster="history-a"), row(9000), row(4000, cluster="stray")]
+    apart = ("prod/history-*", "prod/orders", "test/stray")
+    found = reconcile(rows, {HOURS[1].start_ms: 1}, [running()], TOLERANCE, apart)
+    assert {one.cluster: one.difference for one in found.hours} == {
+        "history-a": Difference.NOT_PROVISIONED,
+        "orders": Difference.MORE,  # the provisioner knows it: a pattern hides nothing
+        "stray": Difference.UNKNOWN,  # of another project
+    }
+    assert (found.compared, found.differing, len(found.spans())) == (2, 2, 3)
+    assert [is_reconciled(one, found.flags()) for one in rows] == [None, False, False]
 
 
 def test_hours_in_a_row_with_one_cause_are_one_finding() -> None:
@@ -229,6 +243,19 @@ def test_what_differs_is_counted_until_it_agrees_or_is_old(database: Database) -
     assert store.differing_since(clock.now_ms() + 1) == {}
     assert store.newest(ACME, FEBRUARY).differing == 1
     assert store.newest(ACME, Window(HOURS[1].start_ms, HOURS[1].end_ms)).differing == 0
+
+
+def test_what_is_not_provisioned_raises_no_alarm_and_belongs_to_one_organization(database: Database) -> None:
+    usage, clock = UsageStore(database), VirtualClock(FEBRUARY.end)
+    usage.seal([to_seal(HOURS[1], seen(HOURS[1]))], clock.now_ms())
+    store = ReconciliationStore(database)
+    for organization, findings in (("other", 1), (ACME, 0)):
+        settings = UsageSettings(reconcile_not_provisioned=(f"{organization}/*/*",))
+        Reconciler(database, Provisioner(), settings, clock).reconcile_new()
+        assert store.differing_since(clock.now_ms()) == {ACME: findings}
+    for pattern in ("orders", "acme/orders", "*/prod/orders", "acme/prod/a/b"):
+        with pytest.raises(ValidationError):
+            UsageSettings(reconcile_not_provisioned=(pattern,))
 
 
 def test_nothing_closed_is_nothing_compared(database: Database) -> None:
