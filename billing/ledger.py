@@ -9,7 +9,7 @@ from billing.corrections import CORRECTION, CREDIT, THRESHOLD_CREDIT
 from billing.draft import COMMITMENT, Draft
 from billing.pricing.credits import Draw
 from billing.thresholds import THRESHOLD
-from kernel.money import Money, total
+from kernel.money import Money, minor_units_of, total
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Posting:
 
     @property
     def minor_units(self) -> int:
-        return int(self.amount.amount.scaleb(self.amount.currency.exponent))
+        return minor_units_of(self.amount)
 
 
 def postings_of(draft: Draft) -> tuple[Posting, ...]:

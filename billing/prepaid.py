@@ -15,7 +15,7 @@ from kernel.clock import Clock
 from kernel.database import Database
 from kernel.errors import Conflict, InvalidInput
 from kernel.ids import OrganizationId
-from kernel.money import Currency, Money, minor_units_of, money_of_minor
+from kernel.money import Currency, Money, minor_units_of, money_of_minor, refuse_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Prepaid:
         """Book what was bought. The same id again changes nothing. Raises InvalidInput, Conflict."""
         if not Money.zero(amount.currency) < amount:
             raise InvalidInput.single(grant, "amount", str(amount), "more than 0")
+        refuse_parts(amount, grant)
         now_ms = self.clock.now_ms()
         values = {
             "grant_id": grant,

@@ -32,7 +32,7 @@ from kernel.clock import Clock
 from kernel.database import Database
 from kernel.errors import Conflict, InvalidInput
 from kernel.ids import OrganizationId
-from kernel.money import Money, currency, minor_units_of, money_of_minor
+from kernel.money import Money, currency, minor_units_of, money_of_minor, refuse_parts
 from kernel.window import Window
 
 
@@ -83,6 +83,8 @@ class Receivables:
         More than is open is refused: buy prepaid credits with the rest.
         """
 
+        refuse_parts(amount, number)
+
         def write(connection: sa.Connection) -> Standing:
             found = self._locked(connection, number)
             paid = [one for one in found.events if one.event is Event.PAY and one.reference == reference]
@@ -95,7 +97,12 @@ class Receivables:
             if amount.currency != found.open.currency or not Money.zero(amount.currency) < amount:
                 raise InvalidInput.single(number, "amount", str(amount), f"more than 0 {found.open.currency.code}")
             if found.open < amount:
-                raise InvalidInput.single(number, "amount", str(amount), f"at most what is open, {found.open}")
+                most = (
+                    f"at most what is open, {found.open}"
+                    if found.open.amount > 0
+                    else "nothing, as nothing is open"
+                )
+                raise InvalidInput.single(number, "amount", str(amount), most)
             event = LifeEvent(Event.PAY, self.clock.now_ms(), self.actor, minor_units_of(amount), reference)
             entry = payment_postings(found.invoice.organization, amount)
             return self._append(connection, found, event, entry)
@@ -126,6 +133,8 @@ class Receivables:
 
         Raises InvalidInput for an unknown line or more than the line has left, WrongState for a void invoice.
         """
+        for index, amount in amounts.items():
+            refuse_parts(amount, number, f"line {index + 1}")
 
         def write(connection: sa.Connection) -> Invoice:
             found = self._locked(connection, number)

@@ -116,10 +116,22 @@ def money_of_minor(minor_units: int, unit: Currency) -> Money:
 
 def minor_units_of(amount: Money) -> int:
     """The whole number of minor units. Raises ValueError when there are parts of one."""
-    minor = Fraction(amount.amount) * 10**amount.currency.exponent
-    if minor.denominator != 1:
+    minor = amount.amount.scaleb(amount.currency.exponent, _PRECISE)
+    whole = int(minor)
+    if whole != minor:
         raise ValueError(f"{amount} is not in whole minor units")
-    return int(minor)
+    return whole
+
+
+def refuse_parts(amount: Money, source: str, where: str = "amount") -> None:
+    """Raises InvalidInput for an amount that nobody can pay: with parts of the currency's minor unit."""
+    try:
+        minor_units_of(amount)
+    except ValueError as error:
+        unit = amount.currency
+        raise InvalidInput.single(
+            source, where, str(amount), f"at most {unit.exponent} decimals in {unit.code}"
+        ) from error
 
 
 @lru_cache(maxsize=4096)

@@ -87,7 +87,12 @@ def credit_invoice(
     """Issue a credit note for lines of an invoice."""
     book = receivables_of(ctx)
     unit = book.standing(number).open.currency.code
-    note = book.credit(number, dict(_line_amount(text, unit) for text in line), reason)
+    amounts: dict[int, Money] = {}
+    for place, amount in (_line_amount(text, unit) for text in line):
+        if place in amounts:
+            raise InvalidInput.single("command line", "--line", f"{place + 1} again", "each line once")
+        amounts[place] = amount
+    note = book.credit(number, amounts, reason)
     typer.echo(f"{note.number}  {note.gross} {note.currency} for {number}")
 
 

@@ -152,6 +152,8 @@ def test_a_document_is_sent_paid_credited_and_voided_by_command(desk: Desk) -> N
     for wrong in ("2", "0=1.00", "x=1", "2=1,00"):
         with pytest.raises(InvalidInput):
             desk.invoke("invoice", "credit", number, "--line", wrong, "--reason", "r")
+    with pytest.raises(InvalidInput, match="each line once"):
+        desk.invoke("invoice", "credit", number, "--line", "2=0.10", "--line", "2=0.20", "--reason", "r")
 
 
 def test_documents_leave_by_command(desk: Desk) -> None:
@@ -183,6 +185,8 @@ def test_prepaid_credits_by_command(desk: Desk) -> None:
     for _ in range(2):
         assert "bought-1  100.00 USD" in desk.say(*words, "--expires", "2027-01-01")
     assert desk.say("credit", "list", "acme") == "bought-1  100.00 USD\n"
+    with pytest.raises(InvalidInput, match="at most 0 decimals in JPY"):
+        desk.invoke("credit", "add", "y", "acme", "100.5", "--currency", "JPY", "--reference", "wire-8")
 
 
 def test_prices_are_checked_and_a_month_is_priced_another_way(desk: Desk) -> None:

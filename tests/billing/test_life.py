@@ -99,11 +99,13 @@ def test_payments_add_up_and_settle(office: Office) -> None:
     assert book.pay(invoice.number, usd("20.00"), "wire-1").open == usd("100.00"), "the same payment again"
     with pytest.raises(Conflict, match="another amount"):
         book.pay(invoice.number, usd("21.00"), "wire-1")
-    for wrong in ("0.00", "100.01"):
+    for wrong in ("0.00", "100.01", "0.001"):
         with pytest.raises(InvalidInput):
             book.pay(invoice.number, usd(wrong), "wire-2")
     paid = book.pay(invoice.number, usd("100.00"), "wire-2")
     assert (paid.state, paid.open) == (State.PAID, usd("0.00"))
+    with pytest.raises(InvalidInput, match="nothing is open"):
+        book.pay(invoice.number, usd("1.00"), "wire-3")
     with pytest.raises(WrongState):
         book.void(invoice.number, "mistake")
     assert office.balance() == 0
@@ -137,6 +139,10 @@ def test_a_credit_note_has_its_own_series_and_never_exceeds_the_invoice(office: 
         book.credit(invoice.number, {index: usd("60.01")}, "too much")
     with pytest.raises(InvalidInput):
         book.credit(invoice.number, {0: usd("1.00")}, "an informational line")
+    with pytest.raises(
+        InvalidInput, match=f"line {index + 1}: found 0.005 USD; allowed: at most 2 decimals in USD"
+    ):
+        book.credit(invoice.number, {index: usd("0.005")}, "parts of a cent, which nobody can pay")
     last = book.credit(invoice.number, {index: usd("60.00")}, "the rest")
     assert last.number == "EXAMPLE-EU-2026-CN000002"
     assert book.standing(invoice.number).state is State.PAID
