@@ -3,7 +3,8 @@
 Ours reads, computes, seals and stores the hours; the SQL computes the same integrals and stores nothing. Both may
 use every core. Every figure of every hour is compared before a time counts. The full form is of the budget's own
 size: 31 days of 300 series at 15 s, 53.6 million samples, three runs of ours (the first also loads the libraries
-that read the lake; the middle one is the figure) and one of the peer. `--quick` is a day.
+that read the lake; the middle one is the figure) and one of the peer, whose windows take some 4 GB of memory.
+`--quick` is a day.
 """
 
 from __future__ import annotations
