@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,88 @@ def test_each_hour_is_metered_once_whatever_is_lost(emulator: Emulator, client: 
     calls = len(emulator.calls)
     sender.send(last, hours("3", "1/2", "99"))
     assert len(emulator.calls) == calls, "nothing is left to send"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@dataclass
+class Life:
+    """How many more steps a process takes."""
+
+    steps: int
+
+    def step(self) -> None:
+        self.steps -= 1
+        if self.steps < 0:
+            raise Killed
+
+
+def mortal(journal: Journal, life: Life) -> None:
+    """Each write of the journal may be the last thing done, before it, in its middle or after it."""
+    append = journal._append
+
+    def write(rows: list[dict[str, object]]) -> None:
+        life.step()
+        size = journal.path.stat().st_size
+        append(rows)
+        whole = journal.path.read_bytes()
+        journal.path.write_bytes(whole[: (size + len(whole)) // 2])
+        life.step()
+        journal.path.write_bytes(whole)
+        life.step()
+
+    journal._append = write  # type: ignore[method-assign]
+
+
+@dataclass
+class MortalClient:
+    """The process may end before a call, or after AWS took it and before anyone knows."""
+
+    client: Any
+    life: Life
+
+    def batch_meter_usage(self, **call: Any) -> Any:
+        self.life.step()
+        answer = self.client.batch_meter_usage(**call)
+        self.life.step()
+        return answer
+
+
+def test_killed_at_any_step_it_meters_each_hour_once(emulator: Emulator, client: Any, tmp_path: Path) -> None:
+    used = hours("1/2", "3/2", "7/3", "1", "5/2")
+    for steps in range(100):
+        emulator.metered.clear()
+        emulator.unprocessed = 1
+        path, life = tmp_path / str(steps), Life(steps)
+        journal = Journal(path, SUBSCRIPTION)
+        mortal(journal, life)
+        try:
+            MarketplaceSender(MortalClient(client, life), emulator.clock).send(journal, used)  # type: ignore[arg-type]
+        except Killed:
+            was_killed = True
+        else:
+            was_killed = False
+        again = Journal(path, SUBSCRIPTION)
+        MarketplaceSender(client, emulator.clock).send(again, used)
+        assert (len(again.outcomes), set(again.outcomes.values())) == (5, {"Success"}), steps
+        assert sum(emulator.metered.values()) == sum(each.quantity for each in used) // 1 == 7, steps
+        if not was_killed:
+            break
+    assert 10 < steps < 99
+
+
+@pytest.mark.parametrize("left", [0, 20])
+def test_a_journal_whose_making_was_cut_is_made_again(tmp_path: Path, left: int) -> None:
+    path = tmp_path / "journal"
+    Journal(path, SUBSCRIPTION)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:left])
+    Journal(path, SUBSCRIPTION)
+    assert path.read_bytes() == whole
+    with pytest.raises(InvalidInput, match="subscription"):
+        Journal(path, Subscription(PRODUCT, "999", "vcpu_hours"))
 
 
 def test_what_aws_says_of_a_record_is_kept(emulator: Emulator, client: Any, tmp_path: Path) -> None:

@@ -27,10 +27,7 @@ class Journal:
     outcomes: dict[int, str] = field(default_factory=dict)  # the last answer, by hour
 
     def __post_init__(self) -> None:
-        if not self.path.exists():
-            self._append([{"subscription": asdict(self.subscription)}])
-            return
-        lines = self.path.read_text(encoding="utf-8").split("\n")
+        lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else [""]
         for number, line in enumerate(lines[:-1], start=1):  # a line without its end was never acted upon
             try:
                 self._read(json.loads(line))
@@ -39,6 +36,9 @@ class Journal:
                 raise InvalidInput.single(source, f"line {number}", line, "a line of this journal") from error
         if lines[-1]:
             os.truncate(self.path, sum(len(line.encode()) + 1 for line in lines[:-1]))
+        if len(lines) == 1:  # new, or its making was cut
+            self._append([{"subscription": asdict(self.subscription)}])
+            self._keep_name()
 
     def plan(self, records: Iterable[UsageRecord]) -> None:
         """Keep records that are going to be sent. Raises ByocError."""
@@ -69,6 +69,14 @@ class Journal:
             self.outcomes[hour] = str(row["outcome"])
         else:
             self.planned[hour] = UsageRecord(hour, Fraction(str(row["exact"])), int(str(row["quantity"])))
+
+    def _keep_name(self) -> None:
+        """A new file is in its folder also after a power cut."""
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
     def _append(self, rows: list[dict[str, object]]) -> None:
         if not rows:
