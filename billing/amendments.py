@@ -38,11 +38,25 @@ def contract_findings(
 
     `invoiced_until_ms` is the end of the last period of this contract with a final invoice (0: none).
     """
+    others = tuple(others)
+    before = next((other for other in others if other.contract == contract.contract), None)
+    if contract.spend_commitment is not None and (before is None or before.spend_commitment is None):
+        yield from _whole_months(contract, source)
     for other in others:
         if other.contract == contract.contract:
             yield from _amendment(other, contract, invoiced_until_ms, source)
         elif other.window.intersection(contract.window):
             yield from _overlap(contract, other, source)
+
+
+def _whole_months(contract: Contract, source: str) -> Iterator[Finding]:
+    """The periods of a spend commitment end with the month of an invoice, or what is unspent would never be due."""
+    if contract.term.start.day != 1:
+        allowed = (
+            "the first day of a month with a spend_commitment, which is trued up when a month ends; "
+            "the days before it may be a contract of their own"
+        )
+        yield Finding(source, "term.start", str(contract.term.start), allowed)
 
 
 def _overlap(contract: Contract, other: Contract, source: str) -> Iterator[Finding]:

@@ -140,6 +140,9 @@ def test_bounds_are_split_over_the_taxes_of_what_was_charged(small_office: Offic
 def test_a_spend_commitment_is_trued_up_in_the_last_month_of_its_period(small_office: Office) -> None:
     every_month = 'spend_commitment: {amount: "40.00", every: month}\n'
     assert amounts(draft(small_office, CALLS + every_month))[2:] == [("commitment-true-up", "25.00")]
+    within = contract_text("other", term=("2026-10-17", "2027-10-17"), more=every_month)
+    with pytest.raises(InvalidInput, match=r"term\.start: found 2026-10-17; allowed: the first day of a month"):
+        small_office.book.add_contract(within, "within.yaml", "test")
 
 
 def test_a_quarter_counts_what_earlier_invoices_charged(small_office: Office) -> None:
