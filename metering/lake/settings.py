@@ -16,7 +16,7 @@ class LakeSettings(Section):
         10.0,
         gt=0,
         description="Seconds from the first unstored record to its commit; default 10. Smaller: fresher usage and "
-        "bills, more and smaller files.",
+        "bills, more and smaller files: one for each project in each commit, so with hundreds of them take 60.",
     )
     commit_samples: int = Field(
         2_000_000,
