@@ -10,12 +10,15 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pyarrow as pa
 
 from metering.lake.errors import LakeDamaged
+
+_UNFINISHED_NS = 3600 * 10**9
 
 
 class FileCache:
@@ -67,12 +70,20 @@ class FileCache:
         with (self._folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released by close
             found = sorted((stat.st_mtime_ns, stat.st_size, path) for path, stat in self._files())
+            self._drop_unfinished(max((read_ns for read_ns, _, _ in found), default=0))
             held = sum(size for _, size, _ in found)
             for _, size, path in found[:-1]:
                 if held <= self._most_bytes:
                     return
                 path.unlink(missing_ok=True)
                 held -= size
+
+    def _drop_unfinished(self, now_ns: int) -> None:
+        """What killed processes left: nobody takes so long to write a file."""
+        for path in self._folder.glob("??/.*.part"):
+            with suppress(FileNotFoundError):
+                if now_ns - path.stat().st_mtime_ns > _UNFINISHED_NS:
+                    path.unlink()
 
     def _files(self) -> list[tuple[Path, os.stat_result]]:
         found = []

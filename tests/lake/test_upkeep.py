@@ -162,8 +162,14 @@ def test_the_files_that_were_not_read_for_longest_make_room(tmp_path: Path) -> N
     for number in (0, 1):
         assert read(number) == contents[number]
         os.utime(tmp_path / names[number][:2] / names[number], (1000 + number, 1000 + number))
+    left, young = (tmp_path / names[0][:2] / f".{name}.part" for name in ("left", "young"))
+    for path in (left, young):
+        path.write_bytes(b"half of a fi")
+    os.utime(left, (1000, 1000))  # of a process that was killed
     for number in (0, 2):
         assert read(number) == contents[number]
+    assert not left.exists()
+    young.unlink()
     assert {path.name for path in tmp_path.glob("??/*")} == {names[0], names[2]}
 
 
