@@ -109,13 +109,15 @@ class SpoolSettings(Section):
     keep: Duration = Field(
         400 * 86_400.0,
         ge=0,
-        description="How long billing frames and all receipts are kept, to prove what was billed; default 400d."
+        description="How long billing frames, those of backfills and all receipts are kept, to prove what was"
+        " billed; default 400d."
         " 1,000 series that change at every scrape take 10 MB a day.",
     )
     keep_bytes: Size = Field(
         16 * 1024**3,
         ge=0,
-        description="Most bytes of kept billing frames; over it the oldest go, which is recorded; default 16GB.",
+        description="Most bytes of kept billing frames, and again of backfills; over it the oldest go, which is"
+        " recorded; default 16GB.",
     )
     fresh_after: Duration = Field(
         30.0,

@@ -221,7 +221,7 @@ def lane_options(settings: CollectorSettings, lane: PushLane) -> LaneOptions:
         max_age=spool.bulk_max_age if lane is PushLane.BULK else 0.0,
         segment_age=spool.segment_age,
         linger=spool.linger,
-        keep=spool.keep if lane is PushLane.BILLING else 0.0,
+        keep=0.0 if lane is PushLane.BULK else spool.keep,
         keep_bytes=spool.keep_bytes,
         fresh_after=0.0 if lane is PushLane.HISTORY else spool.fresh_after,
     )

@@ -20,13 +20,15 @@ from metering.meters.hours import FORGOTTEN_MS
 from metering.usage.model import UsageMonth
 
 LOOK_BACK_MS = 2 * DAY_MS  # before the period: whether a component existed when it began
-KEPT_LANE = "billing"
+KEPT_LANE, HISTORY_LANE = "billing", "history"  # of the second there may be no bodies
 Key = tuple[str, int, int, int]  # lane, epoch, number, part
+Position = tuple[str, int, int]  # lane, epoch, number
 
 
 class Frame(Protocol):
     """A kept body. `error`: why its samples can't be read, or empty."""
 
+    lane: str
     epoch: int
     number: int
     sha256: str
@@ -48,18 +50,18 @@ class Kept(Protocol):
     def receipts(self, wanted: Collection[Any]) -> Mapping[Any, Any]:
         """By key; each with `sha256` and `received_ms`."""
 
-    def parts(self, positions: Collection[tuple[int, int]]) -> Mapping[tuple[int, int], Mapping[int, Any]]:
-        """By (epoch, number) and part, the receipts of pushes that went in parts."""
+    def parts(self, positions: Collection[Position]) -> Mapping[Position, Mapping[int, Any]]:
+        """By position and part, the receipts of pushes that went in parts."""
 
-    def refused(self) -> Collection[tuple[int, int]]:
-        """(epoch, number) of what the vendor signed that it could not store."""
+    def refused(self) -> Collection[Position]:
+        """The positions of what the vendor signed that it could not store."""
 
     def frames(
         self,
         start_ms: int,
         end_ms: int,
-        numbers: Mapping[int, tuple[int, int]],
-        parts: Mapping[tuple[int, int], Mapping[int, str]],
+        numbers: Mapping[tuple[str, int], tuple[int, int]],
+        parts: Mapping[Position, Mapping[int, str]],
     ) -> Iterator[tuple[Any, Any]]:
         """Each frame with its rows of wanted series."""
 
@@ -96,10 +98,11 @@ class Compared:
     def __init__(self, given: Given, kept: Kept, owner: tuple[str, str]) -> None:
         self._given, self._kept, self._owner = given, kept, owner
         self.left_out: list[str] = []
-        self._bodies: dict[tuple[int, int], dict[int, str]] = defaultdict(dict)
-        self._lines: dict[tuple[int, int], int] = {}
+        self.without_body: set[Position] = set()  # backfills whose frames were not kept
+        self._bodies: dict[Position, dict[int, str]] = defaultdict(dict)
+        self._lines: dict[Position, int] = {}
         self._keys: dict[Key, tuple[int, StoredBatch]] = {}
-        self._seen: set[tuple[int, int]] = set()
+        self._seen: set[Position] = set()
         self._strays: list[Frame] = []
         self._unlike = 0  # parts whose bodies could not be made again byte for byte
 
@@ -113,7 +116,7 @@ class Compared:
         known = np.empty(0, np.int64)
         parts = self._parts()
         for frame, rows in self._kept.frames(self._given.since_ms, period.end_ms + HOUR_MS, numbers, parts):
-            position = frame.epoch, frame.number
+            position = frame.lane, frame.epoch, frame.number
             is_used = position in self._bodies
             if is_used:
                 self._check_frame(frame)
@@ -150,9 +153,10 @@ class Compared:
             if batch.epoch is None or batch.number is None or batch.part is None:
                 raise self._wrong(line, "a push without a number", "pushes of this collector, which have one")
             self._keys[batch.lane, batch.epoch, batch.number, batch.part] = line, batch
-            if batch.lane == KEPT_LANE:
-                self._bodies[batch.epoch, batch.number][batch.part] = batch.sha256
-                self._lines[batch.epoch, batch.number] = line
+            if batch.lane in {KEPT_LANE, HISTORY_LANE}:
+                position = batch.lane, batch.epoch, batch.number
+                self._bodies[position][batch.part] = batch.sha256
+                self._lines[position] = line
 
     def _check_receipts(self) -> None:
         receipts = self._kept.receipts(self._keys.keys())
@@ -167,27 +171,27 @@ class Compared:
                     line, f"{_named(key)} with sha256 {batch.sha256}", f"its receipt's {receipt.sha256}"
                 )
 
-    def _parts(self) -> Mapping[tuple[int, int], Mapping[int, str]]:
+    def _parts(self) -> Mapping[Position, Mapping[int, str]]:
         """Of each push that went in parts the hashes of those that arrived: the vendor has to name them all."""
         cut = {position for position, parts in self._bodies.items() if 0 not in parts}
-        found: dict[tuple[int, int], Mapping[int, str]] = {}
+        found: dict[Position, Mapping[int, str]] = {}
         for position, receipts in self._kept.parts(cut).items():
             for part in sorted(receipts.keys() - self._bodies[position].keys()):
                 if receipts[part].received_ms < self._given.issued_ms:
-                    name = _named((KEPT_LANE, *position, part))
+                    name = _named((*position, part))
                     found_text = f"{name}, which the vendor received and the invoice leaves out"
                     raise self._wrong(self._lines[position], found_text, f"pushes that {BATCHES} names")
             found[position] = {part: one.sha256 for part, one in receipts.items()}
         return found
 
-    def _numbers(self) -> Mapping[int, tuple[int, int]]:
-        numbers: dict[int, list[int]] = defaultdict(list)
-        for epoch, number in self._bodies:
-            numbers[epoch].append(number)
+    def _numbers(self) -> Mapping[tuple[str, int], tuple[int, int]]:
+        numbers: dict[tuple[str, int], list[int]] = defaultdict(list)
+        for lane, epoch, number in self._bodies:
+            numbers[lane, epoch].append(number)
         return {epoch: (min(found), max(found)) for epoch, found in numbers.items()}
 
     def _check_frame(self, frame: Frame) -> None:
-        position = frame.epoch, frame.number
+        position = frame.lane, frame.epoch, frame.number
         parts = self._bodies[position]
         if 0 in parts and parts[0] != frame.sha256:
             found = f"epoch {frame.epoch} number {frame.number} with sha256 {frame.sha256}"
@@ -214,19 +218,21 @@ class Compared:
 
     def _check_missing(self) -> None:
         missing = sorted(self._bodies.keys() - self._seen)
+        self.without_body |= {position for position in missing if position[0] == HISTORY_LANE}
+        missing = [position for position in missing if position[0] == KEPT_LANE]
         if missing:
             line = self._lines[missing[0]]
-            found = f"{_named((KEPT_LANE, *missing[0], 0))}, whose body is not in the spool, {self._damaged()}"
+            found = f"{_named((*missing[0], 0))}, whose body is not in the spool, {self._damaged()}"
             raise self._wrong(line, found, "pushes whose body was kept")
 
     def _check_strays(self) -> None:
         """Frames of the period that the vendor does not count: each needs an excuse that the spool itself has."""
-        keys = {(KEPT_LANE, frame.epoch, frame.number, 0): frame for frame in self._strays}
+        keys = {(frame.lane, frame.epoch, frame.number, 0): frame for frame in self._strays}
         receipts, refused = self._kept.receipts(keys.keys()), self._kept.refused()
         excused: Counter[str] = Counter()
         for key, frame in keys.items():
             receipt = receipts.get(key)
-            if (frame.epoch, frame.number) in refused:
+            if (frame.lane, frame.epoch, frame.number) in refused:
                 excused["the vendor refused, and signed that it did"] += 1
             elif receipt is None:
                 excused["have no receipt: they wait, or were pushed in parts"] += 1
@@ -237,14 +243,14 @@ class Compared:
                 raise InvalidInput.single(frame.where, "frame", found, f"frames that {BATCHES} names")
         project, collector = self._owner
         for why, count in sorted(excused.items()):
-            self.left_out.append(f"{count} frames of collector {collector} of project {project} {why}")
+            self.left_out.append(f"batches: {count} frames of collector {collector} of project {project} {why}")
 
     def _tell_unlike(self) -> None:
         if self._unlike:
             project, collector = self._owner
             self.left_out.append(
-                f"{self._unlike} parts of pushes of collector {collector} of project {project} can't be made again "
-                "byte for byte by this version: that they are of the kept frames"
+                f"batches: that {self._unlike} parts pushed by collector {collector} of project {project} are of "
+                "the kept frames: this version can't make them again byte for byte"
             )
 
     def _damaged(self) -> str:

@@ -7,27 +7,27 @@ frame with the batches; each hour with the row. The first difference is raised w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from billing.proof.columns import Columns, computed_hours
-from billing.proof.compared import LOOK_BACK_MS, Compared, Given, Kept
+from billing.proof.compared import HISTORY_LANE, LOOK_BACK_MS, Compared, Given, Kept
 from billing.proof.evidence import Evidence
 from billing.proof.metered_again import Spared, compare_meters
 from billing.proof.rows import ROWS
 from kernel.errors import InvalidInput
 from kernel.window import Window, hour_of, hours_in
+from metering.batches import StoredBatch
 from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
 from metering.usage.model import UsageRow
 from metering.usage.pieces import Figures, cut, pieces_of
-
-HISTORY_LANE = "history"
 
 
 def recompute(given: Given, spools: Sequence[Kept]) -> tuple[list[str], list[str]]:
     """What was proved and what was not, in words. Raises InvalidInput naming the first difference."""
     used, before = Columns(), Columns()
     proved, unproved, owners = [], [], set()
+    without_body: set[tuple[str, str, str, int, int]] = set()
     for kept in spools:
         organization, project, collector = kept.owner()
         if organization != given.usage.organization or (project, collector) in owners:
@@ -38,9 +38,11 @@ def recompute(given: Given, spools: Sequence[Kept]) -> tuple[list[str], list[str
         compared.run(used, before)
         proved.append(compared.summary())
         unproved += compared.left_out
+        without_body |= {(project, collector, *position) for position in compared.without_body}
     mine = {project for project, _ in owners}
     absent = sorted({(one.project, one.collector) for one in given.evidence.batches} - owners)
-    rows = _Rows(given, frozenset(project for project, _ in absent))
+    unseen = _unseen(given.evidence, owners, without_body)
+    rows = _Rows(given, frozenset(project for project, _ in absent), unseen)
     hours = _hours(given, used, before, rows)
     rows.conclude()
     spared = Spared(rows.absent, frozenset(rows.with_history))
@@ -52,14 +54,16 @@ def recompute(given: Given, spools: Sequence[Kept]) -> tuple[list[str], list[str
     unproved += left
     for project, collector in absent:
         known = "; rows that differ from what the others saw count as its own" if project in mine else ""
-        unproved.append(f"what collector {collector} of project {project} sent: its spool was not given{known}")
+        unproved.append(
+            f"hours: what collector {collector} of project {project} sent: its spool was not given{known}"
+        )
     return proved, [*unproved, *rows.unproved()]
 
 
 class _Rows:
     """Rows of the invoice against hours that were computed again."""
 
-    def __init__(self, given: Given, absent: frozenset[str]) -> None:
+    def __init__(self, given: Given, absent: frozenset[str], unseen: Sequence[StoredBatch]) -> None:
         self._given, self.absent = given, absent
         self._rows: dict[tuple[Component, int], tuple[int, UsageRow]] = {}
         for line, row in enumerate(given.usage.rows, 1):
@@ -69,7 +73,7 @@ class _Rows:
                     ROWS, f"line {line}", "a component and hour twice", f"line {self._rows[key][0]} alone"
                 )
             self._rows[key] = line, row
-        self.with_history = _files_with_history(given.evidence)
+        self.with_history = _files_of(given.evidence, unseen)
         self._left: Counter[tuple[str, str]] = Counter()
         self.before: set[Component] = set()
         self.equal = 0
@@ -120,9 +124,12 @@ class _Rows:
                 raise self._given.wrong(ROWS, f"line {line}", _figures(row), "rows of what the kept frames hold")
 
     def unproved(self) -> list[str]:
-        left = [f"{count} rows of project {project}: {why}" for (project, why), count in sorted(self._left.items())]
+        left = [
+            f"hours: {count} rows of project {project}: {why}"
+            for (project, why), count in sorted(self._left.items())
+        ]
         return left + [
-            f"that {one.name} of cluster {one.cluster} existed before the period: no kept frame of two days says so"
+            f"hours: that {one.name} of cluster {one.cluster} existed before: no kept frame of two days says so"
             for one in sorted(self.before)
         ]
 
@@ -144,8 +151,25 @@ def _figures(one: UsageRow | ComponentHour) -> str:
     )
 
 
-def _files_with_history(evidence: Evidence) -> set[str]:
-    offsets = [one for one in evidence.batches if one.lane == HISTORY_LANE]
+def _unseen(
+    evidence: Evidence,
+    owners: Collection[tuple[str, str]],
+    without_body: Collection[tuple[str, str, str, int, int]],
+) -> list[StoredBatch]:
+    """The backfills whose frames no given spool has."""
+    return [
+        one
+        for one in evidence.batches
+        if one.lane == HISTORY_LANE
+        and (
+            (one.project, one.collector) not in owners
+            or (one.project, one.collector, one.lane, one.epoch, one.number) in without_body
+        )
+    ]
+
+
+def _files_of(evidence: Evidence, batches: Sequence[StoredBatch]) -> set[str]:
+    """The files, as rows name them, that hold any of these."""
     return {
         f"{file.name} {file.sha256}"
         for file in evidence.files
@@ -155,7 +179,7 @@ def _files_with_history(evidence: Evidence) -> set[str]:
                 (one.topic, one.partition) == each[:2] and each.first <= one.offset <= each.last
                 for each in file.offsets
             )
-            for one in offsets
+            for one in batches
         )
     }
 

@@ -18,49 +18,26 @@ from collector.spool.frame import Frame, PayloadKind
 from collector.spool.gaps import GapReason, GapRecords
 from collector.spool.kept_group import KeptGroup
 from collector.spool.kept_parts import FIRST_RESYNC, KeptParts
+from collector.spool.kept_rows import NOTHING, KeptFrame, KeptRows, joined
 from collector.spool.receipts import ReceiptDamage, read_receipts
 from collector.spool.segment import Damage, SegmentName, list_segments, scan, scan_whole
 from collector.wire.errors import WireError
 from collector.wire.frames import GroupReader, UnknownState
-from collector.wire.frames.model import Bools, Floats, Integers
+from collector.wire.frames.model import Bools, Integers
 from collector.wire.receipt import KeySet, Receipt, parse_key_set, parse_refusal, verify
 from collector.wire.series import WireSeries
 from kernel.errors import InvalidInput
+from kernel.window import Window
 
-LANE = "billing"  # whose frames are kept
+LANE, HISTORY = "billing", "history"  # whose frames are kept
 PushKey = tuple[str, int, int, int]  # lane, epoch, number, part
+Position = tuple[str, int, int]  # lane, epoch, number
 _ALLOWED_RECEIPT = "a receipt as the gateway signed it"
-
-
-@dataclass(frozen=True, slots=True)
-class KeptFrame:
-    """A body as it was sent, or waits to be. `error`: why its samples can't be read any more, or empty."""
-
-    epoch: int
-    number: int
-    sha256: str
-    where: str  # the file, and the byte in it
-    error: str = ""
-    parts: int = 0  # in which it was pushed; 0: whole
-    same_parts: int = 0  # of them, those whose bodies were made again byte for byte
-
-
-@dataclass(frozen=True, slots=True)
-class KeptRows:
-    """The wanted samples of a frame; `series` are numbers of `KeptLane.labels`."""
-
-    series: Integers
-    times_ms: Integers
-    values: Floats
-    starts: Sequence[tuple[Integers, Integers, int]] = ()  # series, when their counters began, when that was told
-
-
-_NOTHING = KeptRows(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 @dataclass
 class KeptLane:
-    """The billing lane of a spool folder. `metric` is wanted, and `beside` in the streams that have it."""
+    """The kept lanes of a spool folder. `metric` is wanted, and `beside` in the streams that have it."""
 
     spool: Path
     keys: KeySet
@@ -74,7 +51,7 @@ class KeptLane:
 
     def owner(self) -> tuple[str, str, str]:
         """Organization, project and collector, as the receipts name them. Raises InvalidInput."""
-        for path in self._receipt_files(LANE):
+        for path in (path for lane in self._lanes() for path in self._receipt_files(lane)):
             for found, _ in read_receipts(path):
                 if not isinstance(found, ReceiptDamage):
                     name = found.content.name
@@ -111,65 +88,76 @@ class KeptLane:
                     found[key] = signed.content
         return found
 
-    def parts(self, positions: Collection[tuple[int, int]]) -> dict[tuple[int, int], dict[int, Receipt]]:
-        """The receipts of the parts of these pushes, by their (epoch, number). Raises InvalidInput."""
+    def parts(self, positions: Collection[Position]) -> dict[Position, dict[int, Receipt]]:
+        """The receipts of the parts of these pushes. Raises InvalidInput."""
         keys = set()
-        for path in self._receipt_files(LANE):
-            for signed, _ in read_receipts(path):
-                if not isinstance(signed, ReceiptDamage):
-                    name = signed.content.name
-                    if 0 < name.part < FIRST_RESYNC and (name.epoch, name.sequence) in positions:
-                        keys.add((LANE, name.epoch, name.sequence, name.part))
-        found: dict[tuple[int, int], dict[int, Receipt]] = {}
-        for (_, epoch, number, part), receipt in self.receipts(keys).items():
-            found.setdefault((epoch, number), {})[part] = receipt
+        files = [path for lane in sorted({lane for lane, *_ in positions}) for path in self._receipt_files(lane)]
+        for signed in (signed for path in files for signed, _ in read_receipts(path)):
+            if not isinstance(signed, ReceiptDamage):
+                name = signed.content.name
+                if 0 < name.part < FIRST_RESYNC and (name.lane, name.epoch, name.sequence) in positions:
+                    keys.add((name.lane, name.epoch, name.sequence, name.part))
+        found: dict[Position, dict[int, Receipt]] = {}
+        for (lane, epoch, number, part), receipt in self.receipts(keys).items():
+            found.setdefault((lane, epoch, number), {})[part] = receipt
         return found
 
-    def refused(self) -> set[tuple[int, int]]:
-        """(epoch, number) of pushes of which the vendor signed that it could not store something."""
+    def refused(self) -> set[Position]:
+        """The pushes of which the vendor signed that it could not store something."""
         found = set()
-        for gap in GapRecords(self.spool / LANE).load():
+        for gap in (gap for lane in self._lanes() for gap in GapRecords(self.spool / lane).load()):
             if gap.reason is GapReason.REFUSED and gap.detail.startswith("{"):
                 try:
                     signed = parse_refusal(gap.detail)
                     verify(signed, self.keys)
                 except (ValueError, WireError):
                     continue  # it excuses nothing
-                found.add((signed.content.name.epoch, signed.content.name.sequence))
+                name = signed.content.name
+                found.add((name.lane, name.epoch, name.sequence))
         return found
 
     def frames(
         self,
         start_ms: int,
         end_ms: int,
-        numbers: Mapping[int, tuple[int, int]],
-        parts: Mapping[tuple[int, int], Mapping[int, str]] | None = None,
+        numbers: Mapping[tuple[str, int], tuple[int, int]],
+        parts: Mapping[Position, Mapping[int, str]] | None = None,
     ) -> Iterator[tuple[KeptFrame, KeptRows]]:
-        """The frames written in `[start_ms, end_ms)`, and by epoch those of the numbers `[first, last]`.
+        """The frames written in `[start_ms, end_ms)`, and of a lane and epoch the numbers `[first, last]`.
 
         In the order in which they were written, others of their segments too. Damaged bytes are noted in `damage`.
         `parts`: of pushes that went in parts the sha256 of those that arrived; of such a frame the rows are what
         arrived. Raises OSError.
         """
-        segments = self._segments()
-        begun = [self._begun_ms(name) for name in segments]
+        for lane in self._lanes():
+            yield from self._of_lane(lane, Window(start_ms, end_ms), numbers, parts or {})
+
+    def _of_lane(
+        self,
+        lane: str,
+        written: Window,
+        numbers: Mapping[tuple[str, int], tuple[int, int]],
+        parts: Mapping[Position, Mapping[int, str]],
+    ) -> Iterator[tuple[KeptFrame, KeptRows]]:
+        segments = self._segments(lane)
+        begun = [self._begun_ms(lane, name) for name in segments]
         for index, name in enumerate(segments):
-            first, last = numbers.get(name.epoch, (1, 0))
+            first, last = numbers.get((lane, name.epoch), (1, 0))
             later = segments[index + 1] if index + 1 < len(segments) else None
             following = later.first if later is not None and later.epoch == name.epoch else 0
             is_named = first <= last and name.first <= last and (not following or following > first)
-            is_inside = begun[index] < end_ms and (later is None or begun[index + 1] >= start_ms)
+            is_inside = begun[index] < written.end_ms and (later is None or begun[index + 1] >= written.start_ms)
             if is_named or is_inside:
-                yield from self._read(name, parts or {})
+                yield from self._read(lane, name, parts)
 
     def is_metric(self) -> Bools:
         """By number of a series, whether it is of the metric, not of what is wanted beside it."""
         return np.array(self._is_metric, np.bool_)
 
     def _read(
-        self, name: SegmentName, parts: Mapping[tuple[int, int], Mapping[int, str]]
+        self, lane: str, name: SegmentName, parts: Mapping[Position, Mapping[int, str]]
     ) -> Iterator[tuple[KeptFrame, KeptRows]]:
-        path = self._path(name)
+        path = self._path(lane, name)
         in_parts = KeptParts([(path, name)])
         group = KeptGroup(GroupReader(self._assign, keep_entries=False, wants=self._wants))
         for at, found in scan_whole(path, name):
@@ -179,12 +167,13 @@ class KeptLane:
                 continue
             rows, error = self._rows(group, found)
             digest = sha256(found.payload).hexdigest()
-            kept = KeptFrame(found.epoch, found.sequence, digest, f"{path}: byte {at}", error)
-            if found.position in parts and not error:
+            kept = KeptFrame(lane, found.epoch, found.sequence, digest, f"{path}: byte {at}", error)
+            accepted = parts.get((lane, *found.position))
+            if accepted is not None and not error:
                 try:
-                    arrived = in_parts.arrived(found, parts[found.position])
+                    arrived = in_parts.arrived(found, accepted)
                 except Undecodable as undecodable:
-                    kept, rows = replace(kept, error=str(undecodable)), _NOTHING
+                    kept, rows = replace(kept, error=str(undecodable)), NOTHING
                 else:
                     kept = replace(kept, parts=arrived.parts, same_parts=arrived.same)
                     rows = self._of_series(arrived.series)
@@ -203,8 +192,8 @@ class KeptLane:
                 if chosen.any():
                     parts.append((one.series[chosen], one.timestamps_ms[chosen], one.values[chosen]))
         except (UnknownState, WireError, Undecodable) as error:
-            return _NOTHING, str(error)
-        found = _joined(parts)
+            return NOTHING, str(error)
+        found = joined(parts)
         return replace(found, starts=starts) if starts else found, ""
 
     def _decoded(self, frame: Frame) -> KeptRows:
@@ -225,7 +214,7 @@ class KeptLane:
                 parts.append(
                     (np.repeat(series, len(times)), np.array(times, np.int64), np.array(values, np.float64))
                 )
-        return replace(_joined(parts), starts=starts)
+        return replace(joined(parts), starts=starts)
 
     def _assign(self, entries: Sequence[bytes]) -> Integers:
         metrics = {_pair("__name__", name) for name in (self.metric, *self._also)}
@@ -248,17 +237,20 @@ class KeptLane:
     def _wants(self, numbers: Integers) -> bool:
         return any(self._is_metric[number] for number in numbers[numbers >= 0].tolist())
 
-    def _segments(self) -> list[SegmentName]:
-        folder = self.spool / LANE
+    def _lanes(self) -> list[str]:
+        return [lane for lane in (LANE, HISTORY) if (self.spool / lane).is_dir()]
+
+    def _segments(self, lane: str) -> list[SegmentName]:
+        folder = self.spool / lane
         names = {*list_segments(folder), *list_segments(folder / "archive")}  # in this order: they only move there
         return sorted(names)
 
-    def _path(self, name: SegmentName) -> Path:
-        kept = self.spool / LANE / "archive" / str(name)
-        return kept if kept.exists() else self.spool / LANE / str(name)
+    def _path(self, lane: str, name: SegmentName) -> Path:
+        kept = self.spool / lane / "archive" / str(name)
+        return kept if kept.exists() else self.spool / lane / str(name)
 
-    def _begun_ms(self, name: SegmentName) -> int:
-        path = self._path(name)
+    def _begun_ms(self, lane: str, name: SegmentName) -> int:
+        path = self._path(lane, name)
         first = next(scan(path, name, path.stat().st_size), None)
         return first.appended_ms if isinstance(first, Frame) else 0
 
@@ -286,12 +278,3 @@ def _name_of(entry: bytes) -> bytes:
     parts = entry[1:-1].split(b"\xff")
     named = dict(zip(parts[::2], parts[1::2], strict=False))
     return b"__name__\xff" + named.get(b"__name__", b"") + b"\xff"
-
-
-def _joined(parts: Sequence[tuple[Integers, Integers, Floats]]) -> KeptRows:
-    if not parts:
-        return _NOTHING
-    if len(parts) == 1:
-        return KeptRows(*parts[0])
-    series, times, values = zip(*parts, strict=True)
-    return KeptRows(np.concatenate(series), np.concatenate(times), np.concatenate(values))

@@ -96,7 +96,8 @@ def read_samples(
 
     `series`: columns project, collector, labels (canonical bytes).
     """
-    found, counts = np.unique(slots, return_counts=True)
+    first = np.flatnonzero(np.append(True, slots[1:] != slots[:-1])[: len(slots)])
+    found, counts = slots[first], np.diff(np.append(first, len(slots)))
     nothing = np.empty(0, np.int64)
     stored = StoredValues(values, nothing, nothing.astype(np.int8), None)
     runs = FileRuns(found, counts, times_ms, stored)

@@ -101,9 +101,9 @@ def test_of_a_push_whose_parts_were_refused_the_rest_counts(original: Billed, bi
     assert kept.arrived(cut.frame, accepted | {1: "0" * 64}).same == 1
     with pytest.raises(Undecodable, match="has the parts 1, 77"):
         kept.arrived(cut.frame, {1: accepted[1], 77: accepted[3]})
-    lane_a, position = lane(billed, "spool-a"), cut.frame.position
+    lane_a, position = lane(billed, "spool-a"), ("billing", *cut.frame.position)
     every = lane_a.frames(0, 2**62, {}, {position: accepted})
-    [rows] = [rows for frame, rows in every if (frame.epoch, frame.number) == position]
+    [rows] = [rows for frame, rows in every if (frame.lane, frame.epoch, frame.number) == position]
     expected = {dict(one.labels)["__name__"] for one in cut.series[:middle]} & {LICENCE_METER.metric, TARGET_UP}
     found = {dict(parse_canonical_labels(lane_a.labels[one]))["__name__"] for one in rows.series.tolist()}
     assert found == expected
