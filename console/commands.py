@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from console.parts import Part
+from console.verifying import verify_invoice
 
 if TYPE_CHECKING:
     from console.wiring import Vendor
@@ -22,43 +23,6 @@ def register(app: typer.Typer) -> None:
     app.command("demo")(demo)
     app.command("verify-invoice")(verify_invoice)
     app.command("gateway-worker", hidden=True)(gateway_worker)
-
-
-def verify_invoice(
-    bundle: Annotated[Path, typer.Argument(help="Folder of `byoc invoice bundle`.")],
-    ca: Annotated[Path, typer.Option(help="The authority's certificate, which the collector got at enrolment.")],
-    spool: Annotated[
-        list[Path] | None, typer.Option(help="A collector's spool folder; again for each collector.")
-    ] = None,
-    keys: Annotated[
-        list[Path] | None, typer.Option(help="A collector's receipt-keys.json, if a gateway's key was replaced.")
-    ] = None,
-    lake: Annotated[
-        Path | None, typer.Option(help="Copies of the lake's files, by their names in the rows.")
-    ] = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="A checkpoint that was kept: prove that nothing was rewritten since.")
-    ] = None,
-) -> None:
-    """Check an invoice offline: signature, checkpoints, rows, amounts; with --spool, its hours from kept frames."""
-    from billing.proof.held import Held
-    from billing.proof.verify import verify_bundle
-    from collector.spool.kept import KeptLane, read_keys
-    from metering.usage.meter import LICENCE_METER, TARGET_UP
-
-    authority = ca.read_bytes()
-
-    def open_spools(bundled: bytes) -> list[KeptLane]:
-        known = read_keys(bundled, keys or (), authority)
-        return [KeptLane(folder, known, LICENCE_METER.metric, TARGET_UP) for folder in spool or ()]
-
-    held = Held(open_spools if spool else None, lake, checkpoint.read_bytes() if checkpoint else None)
-    verified = verify_bundle(bundle, authority, held)
-    for text in verified.proved:
-        typer.echo(f"proved  {text}")
-    for text in verified.unproved:
-        typer.echo(f"NOT PROVED  {text}")
-    typer.echo(f"{verified.number} verified")
 
 
 def up(

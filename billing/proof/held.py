@@ -16,7 +16,7 @@ from metering.usage.model import UsageMonth
 if TYPE_CHECKING:
     from billing.proof.compared import Kept
 
-FROM_SAMPLES = "that the hours are what the collectors sent: {}"
+FROM_SAMPLES = "hours: that they are what the collectors sent: {}"
 _NOT_GIVEN = FROM_SAMPLES.format("their frames are not compared (--spool)")
 _NOT_BUNDLED = FROM_SAMPLES.format("the bundle does not say which pushes its rows were made from")
 

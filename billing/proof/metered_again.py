@@ -49,8 +49,8 @@ def compare_meters(given: Given, used: Columns, before: Columns, spared: Spared)
             compared.compare(hour, found)
         compared.conclude()
         many = f"{compared.equal} of {compared.count}"
-        proved.append(f"meter {stated.meter.meter}: {many} rows of {stated.file} recomputed from the frames")
-    return proved, [f"{count} rows of {why}" for why, count in sorted(left.items())]
+        proved.append(f"meters: {stated.meter.meter}: {many} rows of {stated.file} recomputed from the frames")
+    return proved, [f"meters: {count} rows of {why}" for why, count in sorted(left.items())]
 
 
 class _Compared:

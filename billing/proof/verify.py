@@ -56,13 +56,11 @@ def verify_bundle(
         "signature: the authority's key, the bytes of invoice and steps, number, period and Merkle root"
     )
     if statement["signed_at"] != document["issued_at"]:
-        found.unproved.append(
-            f"that it was signed when it was issued: the signature is of {statement['signed_at']}"
-        )
+        found.unproved.append(f"signature: that it was made when it was issued: it is of {statement['signed_at']}")
     chained = _checkpoints(folder, statement, authority_pem, held.checkpoint)
     found.proved += chained
     if not chained and not is_within:
-        found.unproved.append("that a checkpoint holds it: none was made since it was issued")
+        found.unproved.append("checkpoint: that one holds it: none was made since it was issued")
     try:
         _prove(_Bundle(folder, document, encoded, authority_pem, is_within), held, found)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:

@@ -101,7 +101,8 @@ def test_a_bundle_verifies_and_says_what_it_does_not_prove(closed: Closed) -> No
 def test_a_checkpoint_that_was_kept_needs_one_in_the_bundle(closed: Closed) -> None:
     (closed.bundle / CHECKPOINTS).unlink()
     assert (
-        "that a checkpoint holds it" in verify_bundle(closed.bundle, closed.authority.certificate_pem).unproved[0]
+        "checkpoint: that one holds it"
+        in verify_bundle(closed.bundle, closed.authority.certificate_pem).unproved[0]
     )
     with pytest.raises(InvalidInput, match="a bundle written since a checkpoint was made"):
         verify_bundle(closed.bundle, closed.authority.certificate_pem, Held(checkpoint=closed.kept.read_bytes()))
@@ -137,7 +138,7 @@ def test_a_document_issued_before_there_was_a_key_says_so(tmp_path: Path) -> Non
     desk.deployment.clock.step_wall(60)  # type: ignore[attr-defined]
     desk.say("invoice", "bundle", NUMBER, "--out", str(desk.bundle))
     verified = verify_bundle(desk.bundle, desk.authority.certificate_pem)
-    assert "that it was signed when it was issued" in verified.unproved[0]
+    assert "signature: that it was made when it was issued" in verified.unproved[0]
 
 
 def test_signatures_are_append_only(office: Office) -> None:

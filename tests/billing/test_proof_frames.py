@@ -37,7 +37,7 @@ from tests.billing.billed_world import METERS, Billed
 from tests.billing.proof_world import given, lane, refusal, sign_again
 
 BOTH = ("spool-a", "spool-b")
-NO_CHECKPOINT = "that a checkpoint holds it: none was made since it was issued"
+NO_CHECKPOINT = "checkpoint: that one holds it: none was made since it was issued"
 
 
 def flip(path: Path, at: int) -> None:
@@ -50,7 +50,7 @@ def test_every_row_follows_from_the_kept_frames(original: Billed) -> None:
     verified = original.verify(*BOTH)
     assert verified.unproved == (NO_CHECKPOINT,)
     assert any("hours: 158 of 158 rows recomputed" in text for text in verified.proved)
-    metered = [text for text in verified.proved if text.startswith("meter ")]
+    metered = [text for text in verified.proved if text.startswith("meters: ")]
     assert len(metered) == len(METERS)
     for text in metered:  # all of its rows, and there are some
         found = re.search(r": (\d+) of (\d+) rows of meters", text)
@@ -77,7 +77,7 @@ def test_a_collector_whose_spool_is_not_given_is_not_proved(original: Billed) ->
     verified = original.verify("spool-b")
     assert any("hours: 79 of 158 rows" in text for text in verified.proved)
     assert [text for text in verified.unproved if "collector-a" in text and "not given" in text]
-    assert [text for text in verified.unproved if text.startswith("79 rows of project prod")]
+    assert [text for text in verified.unproved if text.startswith("hours: 79 rows of project prod")]
     assert "frames are not compared (--spool)" in original.verify().unproved[1]
     assert "one spool for each collector" in refusal(original, "spool-a", "spool-a")
 
@@ -90,8 +90,18 @@ def test_the_command_says_what_is_proved(original: Billed, tmp_path: Path) -> No
     words += [word for name in BOTH for word in ("--spool", str(original.folder / name))]
     said = CliRunner().invoke(app, [*words, "--lake", str(original.folder / "warehouse/byoc/samples/data")])
     assert said.exit_code == 0, said.output
-    assert "files: 5 of 5 files of the rows have their sha256" in said.output
-    assert [line for line in said.output.splitlines() if "NOT PROVED" in line] == [f"NOT PROVED  {NO_CHECKPOINT}"]
+    assert "5 of 5 files of the rows have their sha256" in said.output
+    assert [line.split()[2] for line in said.output.splitlines() if "NOT PROVED" in line] == ["checkpoint"]
+    assert said.output.splitlines()[-1].endswith("000002 verified")
+    strict = CliRunner().invoke(app, [*words, "--json", "--strict"])
+    assert strict.exit_code == 3
+    told = json.loads(strict.output)
+    assert told["result"] == "verified"
+    assert [one["subject"] for one in told["unproved"]] == ["checkpoint"]
+    (tmp_path / "ca.pem").unlink()
+    wrong = CliRunner().invoke(app, [*words, "--json"])
+    assert wrong.exit_code == 2
+    assert json.loads(wrong.output)["findings"][0]["file"] == "--ca"
 
 
 @pytest.mark.parametrize("name", [FILES, BATCHES, KEYS, EVIDENCE])
@@ -218,7 +228,7 @@ def test_a_push_that_came_after_the_invoice_is_told_and_no_lie(billed: Billed) -
     compared = Compared(late, lane(billed, "spool-b"), ("prod", "collector-b"))
     compared.run(Columns(), Columns())
     assert compared.left_out == [
-        "1 frames of collector collector-b of project prod came after the invoice was issued"
+        "batches: 1 frames of collector collector-b of project prod came after the invoice was issued"
     ]
     shutil.rmtree(billed.folder / "spool-b" / "billing" / "receipts")
     with pytest.raises(InvalidInput, match="a collector's spool folder"):
