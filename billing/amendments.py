@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from billing.contract import Contract
 from billing.licence import Licence
+from billing.pricing.spend import commitment_period
 from kernel.errors import Finding
 from kernel.quantity import render_fraction
 from kernel.steps import StepFunction
@@ -40,7 +41,7 @@ def contract_findings(
     """
     others = tuple(others)
     before = next((other for other in others if other.contract == contract.contract), None)
-    if contract.spend_commitment is not None and (before is None or before.spend_commitment is None):
+    if before is None or before.spend_commitment is None:
         yield from _whole_months(contract, source)
     for other in others:
         if other.contract == contract.contract:
@@ -51,7 +52,10 @@ def contract_findings(
 
 def _whole_months(contract: Contract, source: str) -> Iterator[Finding]:
     """The periods of a spend commitment end with the month of an invoice, or what is unspent would never be due."""
-    if contract.term.start.day != 1:
+    term, commitment = contract.term, contract.spend_commitment
+    if commitment is None or term.start.day == 1:
+        return
+    if commitment_period(commitment, term.start, term.start)[1] < term.end:  # a shorter term is one period
         allowed = (
             "the first day of a month with a spend_commitment, which is trued up when a month ends; "
             "the days before it may be a contract of their own"
