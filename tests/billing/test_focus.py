@@ -105,6 +105,35 @@ def test_a_wrong_amount_and_a_wrong_column_are_found(billed: Office) -> None:
     assert not validate(renamed).ok
 
 
+def test_each_check_fails_for_each_data_set_that_breaks_it(billed: Office) -> None:
+    """Structure: a column too few or too many, a null, a time, a currency. Across: money, ids, periods."""
+    bundle = export(billed)
+    for name, dataset in NAMES.items():
+        first = bundle[name][1][0]
+        needed = min(mandatory_columns(dataset, "1.4") - {"BillingCurrency"})
+        at = next(column for column in first if column.endswith("Start"))
+        spoiled: dict[str, dict[str, str]] = {
+            "missing_mandatory_column": {key: value for key, value in first.items() if key != needed},
+            "unknown_column": first | {"Later": "1"},
+            "bad_datetime": first | {at: "2026-10-01 00:00"},
+        }
+        if name != COMMITMENTS:
+            spoiled["null_not_allowed"] = first | {needed: ""}
+        if "BillingCurrency" in first:
+            spoiled["bad_currency"] = first | {"BillingCurrency": "dollars"}
+        for rule, row in spoiled.items():
+            found = {each.rule for each in lint_focus_1_4_structure(dataset, [row]).violations}
+            assert rule in found, (dataset, rule)
+    across = (("BilledCost", "1.01", "030"), ("InvoiceDetailId", "none", "014"), ("BillingCurrency", "EUR", "0"))
+    for name in (COST, DETAIL):
+        for column, value, code in across:
+            rows = [bundle[name][1][0] | {column: value}, *bundle[name][1][1:]]
+            codes = [each.code for each in validate({**bundle, name: (bundle[name][0], rows)}).errors]
+            assert any(each.startswith(f"FDT-CROSS-{code}") for each in codes), (name, column, codes)
+    periods = [{**row, "BillingPeriodStart": "2026-10-02T00:00:00Z"} for row in bundle[PERIODS][1]]
+    assert not validate({**bundle, PERIODS: (bundle[PERIODS][0], periods)}).ok
+
+
 def test_a_correction_has_its_own_charge_period_and_the_open_billing_period(billed: Office) -> None:
     rows = export(billed)[COST][1]
     [late] = [row for row in rows if row["x_LineKind"] == "correction:charge:calls"]
