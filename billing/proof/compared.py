@@ -219,7 +219,7 @@ class Compared:
     def _check_missing(self) -> None:
         missing = sorted(self._bodies.keys() - self._seen)
         self.without_body |= {position for position in missing if position[0] == HISTORY_LANE}
-        missing = [position for position in missing if position[0] == KEPT_LANE]
+        missing = [one for one in missing if one[0] == KEPT_LANE or self._kept.damage]
         if missing:
             line = self._lines[missing[0]]
             found = f"{_named((*missing[0], 0))}, whose body is not in the spool, {self._damaged()}"
