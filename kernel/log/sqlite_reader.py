@@ -82,7 +82,8 @@ class SqliteLogReader:
             if self._table is not None:
                 await self._in_thread(self._table.leave)
         finally:
-            self._connection.close()
+            with self._lock:  # SQLite dies where a connection is closed in the middle of a call
+                self._connection.close()
 
     def wake(self) -> None:
         """Called by the log after an append of this process."""

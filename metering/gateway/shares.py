@@ -201,8 +201,9 @@ class SqliteShares:
             self._connection.execute("COMMIT")
 
     def close(self) -> None:
-        """Idempotent."""
-        self._connection.close()
+        """Idempotent. A call that is under way in a thread ends first: SQLite dies of it else."""
+        with self._lock:
+            self._connection.close()
 
     def full(self, now: float) -> TokenBucket:
         """A bucket that nobody took from."""

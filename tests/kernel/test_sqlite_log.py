@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+import threading
+import time
 from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from pathlib import Path
@@ -177,4 +179,25 @@ async def test_old_records_leave_when_every_group_has_passed_them(tmp_path: Path
     assert [stored.offset for stored in await read_rest(lagging, 0.05)] == [7, 8, 9, 10, 11]
     since = await log.reader("any", ["t"], since_ms=clock.now_ms() - 61_000)
     assert [stored.value for stored in await read_rest(since, 0.05)] == [b"new", b"newer"]
+    await log.close()
+
+
+async def test_a_reader_is_closed_when_a_cancelled_poll_has_left_the_connection(tmp_path: Path) -> None:
+    log = SqliteLog(tmp_path / "log.sqlite", SystemClock())
+    await log.ensure_topics({"t": 1})
+    reader = await log.reader("g", ["t"], since_ms=0)
+    begun, asked = threading.Event(), []
+
+    def slow_call() -> None:  # what the thread of a cancelled poll does
+        with reader._lock:
+            begun.set()
+            time.sleep(0.05)
+            asked.append(reader._connection.execute("SELECT 1").fetchone())
+
+    thread = threading.Thread(target=slow_call)
+    thread.start()
+    begun.wait()
+    await reader.close()
+    thread.join()
+    assert asked == [(1,)]
     await log.close()
