@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,12 +19,17 @@ from tests.billing.deals import ACME, NOVEMBER_3, RecordedUsage, ten_vcpu_above_
 
 
 class DeadlyAudit(AuditLog):
-    """The audit row is the last statement before the commit."""
+    """The audit rows are the last statement before the commit."""
 
-    def append(
-        self, connection: sa.Connection, actor: str, action: str, subject: str, details: Mapping[str, Any]
-    ) -> AuditEvent:
-        super().append(connection, actor, action, subject, details)
+    def append_all(
+        self,
+        connection: sa.Connection,
+        actor: str,
+        action: str,
+        subjects: Sequence[tuple[str, Mapping[str, Any]]],
+    ) -> list[AuditEvent]:
+        super().append_all(connection, actor, action, subjects)
+        (subject, _) = subjects[0]
         sys.stdout.write(f"numbered {subject}\n")
         sys.stdout.flush()
         os.kill(os.getpid(), signal.SIGKILL)
