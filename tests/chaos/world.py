@@ -43,6 +43,7 @@ APART: Mapping[str, Sequence[str]] = {
     "rest": ("usage", "licences", "alerts", "provisioner"),
 }
 COLLECTOR = CollectorId("collector-a")
+HALF_WRITTEN = Counter(damage=1)
 TENANT = Tenant(OrganizationId("org-a"), ProjectId("project-a"))
 
 
@@ -142,7 +143,8 @@ class World:
         """`byoc collector verify` says what the lake and the test know, of every lane and boot.
 
         `given_up`: by (lane, epoch), how many numbers stand in gap records, by reason; nothing else does. What the
-        lake has stored has a receipt, or waits for one: the collector was perhaps killed before it had it.
+        lake has stored has a receipt, or waits for one: the collector was perhaps killed before it had it. The last
+        number of a boot that ended in the middle of a write may stand in a gap record, though it was not promised.
         """
 
         async def read(_: Vendor, lake: Lake) -> Horizon:
@@ -152,7 +154,13 @@ class World:
         proof = verify(self.collector_config)
         text = f"after {after}:\n{proof.text}"[:3000]
         assert proof.holds, text
-        assert {key: one.gaps for key, one in proof.boots.items() if one.gaps} == dict(given_up), text
+        running = {lane: max(epoch for of, epoch in proof.boots if of == lane) for lane, _ in proof.boots}
+        recorded = {key: one.gaps for key, one in proof.boots.items() if one.gaps}
+        half_written = {
+            key for key, found in recorded.items() if found == HALF_WRITTEN and key[1] != running[key[0]]
+        }
+        assert {key: recorded[key] for key in recorded.keys() - half_written - given_up.keys()} == {}, text
+        assert {key: recorded.get(key) for key in given_up} == dict(given_up), text
         for lane in (Lane.BILLING, Lane.BULK):
             source = horizon.sources.get(Source(TENANT, COLLECTOR, lane))
             for epoch, state in source.epochs if source else ():
