@@ -31,7 +31,9 @@ class Losses:
         """Numbers before the first segment of an epoch that nobody settled: a file is gone."""
         begun: set[int] = set()
         for name in self._shelf.names() if self._settled.is_known else ():
-            if name.epoch not in begun and name.first > 1 and name.epoch >= self._settled.floor:
+            numbers = self._settled.epochs.get(name.epoch)
+            is_whole = numbers is not None and not numbers.missing(1, name.first - 1)
+            if name.epoch not in begun and name.first > 1 and name.epoch >= self._settled.floor and not is_whole:
                 self.damaged(name, Damage(0, 0, "a segment is gone", torn=False), 0, name.first)
             begun.add(name.epoch)
 

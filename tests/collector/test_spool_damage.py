@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from collector.errors import SpoolFull, SpoolLocked, SpoolUnavailable
 from collector.spool.files import save_checked
@@ -187,6 +188,22 @@ async def test_a_damaged_second_segment_does_not_stop_the_third(tmp_path: Path) 
     assert await read_all(lane) == [b"1" * 50, b"3" * 50]
     assert [gap.reason for gap in lane.gaps.load()] == [GapReason.DAMAGE]
     await lane.close()
+
+
+async def test_a_segment_that_was_sent_and_deleted_is_not_told_of_as_damage(tmp_path: Path) -> None:
+    small = LaneOptions(PushLane.BILLING, 10**8, 10)
+    await fill(tmp_path, [b"1" * 50, b"2" * 50, b"3" * 50], small)
+    lane = open_lane(tmp_path, small)
+    frame = lane.reader.read()
+    assert frame is not None
+    await lane.settle(frame)
+    await lane.close()
+    assert len(list_segments(tmp_path)) == 2
+    with capture_logs() as logs:
+        lane = open_lane(tmp_path, small)
+        assert await read_all(lane) == [b"2" * 50, b"3" * 50]
+        await lane.close()
+    assert [one["event"] for one in logs if one["event"] == "segment_damaged"] == []
 
 
 async def test_a_segment_copied_under_another_name_is_not_sent_twice(tmp_path: Path) -> None:
