@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from alerts import models
 from alerts.collectors import forget_collector
 from alerts.settings import DEFAULT_RULES
-from kernel.ids import CollectorId, ProjectId, Tenant
+from kernel.ids import ClusterId, CollectorId, OrganizationId, ProjectId, Tenant
+from kernel.window import HOUR_MS, Window
+from metering.usage.reconciler import METRIC, Reconciler
+from metering.usage.reconciliation import DeclaredCluster, Level
+from metering.usage.settings import UsageSettings
+from metering.usage.store import UsageStore
 from tests.alerts.conftest import MakeWorld
 from tests.alerts.receiver import Receiver
 from tests.alerts.world import COLLECTOR, ORG_A, World
+from tests.usage.months import ACME, seen, to_seal
 
 VENDOR = Tenant(ORG_A.organization, ProjectId("vendor"))
 BILLING = CollectorId("vendor-billing")
-USAGE = CollectorId("vendor-usage")
-METRIC = "byoc_usage_unreconciled_hours"
 DAY_SECONDS = 86_400
 
 
@@ -65,23 +71,41 @@ async def test_a_tenant_cannot_speak_for_its_licence(make_world: MakeWorld, rece
     assert firing(world) == {("LicenceCores", "critical")}
 
 
+class Declares:
+    """A provisioner that ran 4 vCPU in this cluster, ever."""
+
+    def declared(self, organization: OrganizationId) -> Sequence[DeclaredCluster]:
+        return [DeclaredCluster(ProjectId("prod"), ClusterId("orders"), (Level(0, 4000, 4000),))]
+
+
 async def test_usage_that_differs_from_what_was_declared_is_told(make_world: MakeWorld, receiver: Receiver) -> None:
-    """The count goes to the webhook, and is resolved when nothing differs any more; a tenant can't hide it."""
+    """From sealed hours to the webhook: nothing at the threshold, told above it, and resolved by a new revision.
+
+    A tenant can't hide it.
+    """
     world = await make_world(DEFAULT_RULES.read_text())
-
-    async def publish(hours: float, tenant: Tenant, collector: CollectorId) -> None:
-        await world.send(hours, room="", metric=METRIC, tenant=tenant, collector=collector)
-
-    for hours in (3.0, 0.0):
+    hour = Window(world.clock.now_ms() - HOUR_MS, world.clock.now_ms())
+    reconciler = Reconciler(world.database, Declares(), UsageSettings(), world.clock)
+    writer = await world.log.writer()
+    tenant = Tenant(ACME, ProjectId("prod"))
+    told: list[set[tuple[str, str]]] = []
+    for revision, milli_vcpu in (("a", 4040), ("b", 4041), ("c", 3960)):  # one per cent of what was declared is 40
+        UsageStore(world.database).seal(
+            [to_seal(hour, seen(hour, milli_vcpu), files=revision)], world.clock.now_ms()
+        )
+        reconciler.reconcile_new()
         for _ in range(8):
             await world.clock.advance(5)
-            await publish(hours, VENDOR, USAGE)
-            await publish(0.0, ORG_A, COLLECTOR)
+            await reconciler.publish(writer)
+            await world.send(0.0, room="", metric=METRIC, tenant=tenant, collector=COLLECTOR)
             await world.turn()
-        assert firing(world) == ({("UsageDiffers", "warning")} if hours else set())
-    first, last = receiver.taken[0].body, receiver.taken[-1].body
-    assert first["alerts"][0]["annotations"]["summary"].startswith("3 cluster-hours")
-    assert last["status"] == "resolved"
+        told.append(firing(world))
+        assert bool(receiver.taken) == (revision != "a")
+    assert told == [set(), {("UsageDiffers", "warning")}, set()]
+    first, last = (taken.body for taken in receiver.taken)
+    assert first["alerts"][0]["labels"]["organization"] == ACME
+    assert first["alerts"][0]["annotations"]["summary"].startswith("1 cluster-hours")
+    assert (first["status"], last["status"]) == ("firing", "resolved")
 
 
 async def test_a_silent_collector_is_told_on_the_clock(make_world: MakeWorld, receiver: Receiver) -> None:
