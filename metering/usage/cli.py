@@ -129,8 +129,12 @@ def reconcile_hours(
     deployment: UsageDeployment = ctx.obj
     settings = deployment.section("usage", UsageSettings)
     found = Reconciler(deployment.database(), ctx.obj, settings, deployment.clock).reconcile(owner, window)
-    for line in _differences(found):
+    for line in _differences(found, settings):
         typer.echo(line)
+    closed = len(ReconciliationStore(deployment.database()).revisions(owner, window))
+    hours = window.length_ms // HOUR_MS
+    if closed < hours:
+        typer.echo(f"{closed} of {hours} hours are closed; the others are not compared yet")
     if found.differing:
         raise typer.Exit(1)
 
@@ -193,16 +197,28 @@ def _compared(ctx: typer.Context, organization: OrganizationId, window: Window) 
     return ReconciliationStore(deployment.database()).newest(organization, window)
 
 
-def _differences(found: Reconciliation) -> Iterator[str]:
-    layout = "{:<17} {:>5}  {:<40} {:<15} {:>14} {:>14} {:>14}"
-    if found.spans():
-        yield layout.format("from (UTC)", "hours", "cluster", "is", "scraped", "declared least", "most vCPU-h")
-    for span in found.spans():
-        quantities = (render_fraction(vcpu_hours(each), 4) for each in (span.scraped, span.least, span.most))
+def _differences(found: Reconciliation, settings: UsageSettings) -> Iterator[str]:
+    layout = "{:<17} {:>5}  {:<40} {:<15} {:>14} {:>14} {:>14} {:>14}"
+    spans = found.spans()
+    if spans:
+        names = ("hours", "cluster", "is", "scraped", "declared least", "most vCPU-h", "outside")
+        yield layout.format("from (UTC)", *names)
+    for span in spans:
+        quantities = (
+            render_fraction(vcpu_hours(each), 4) for each in (span.scraped, span.least, span.most, span.outside)
+        )
         name = f"{span.project}/{span.cluster}"
         start = f"{span.window.start:%Y-%m-%d %H:%M}"
         yield layout.format(start, span.hours, name, span.difference.value, *quantities)
+    for kind in sorted({span.difference for span in spans}):
+        yield f"{kind.value}: {kind.meaning}"
     yield f"{found.compared} cluster-hours compared, {found.differing} differ"
+    if found.differing:
+        share = Fraction(str(settings.reconcile_ratio)) * 100
+        yield (
+            f"by more than {settings.reconcile_vcpu_minutes:g} vCPU-minutes and {render_fraction(share, 2)} % of "
+            "what was declared (usage.reconcile_vcpu_minutes, usage.reconcile_ratio)"
+        )
 
 
 def _gaps(found: list[GapSpan]) -> Iterator[str]:

@@ -70,11 +70,25 @@ class Tolerance:
 class Difference(StrEnum):
     """Why a cluster's hour is not reconciled."""
 
-    UNKNOWN = "unknown"  # the provisioner has no such cluster
-    MORE = "more"  # more was scraped than was declared to run
-    LESS = "less"  # less was scraped, and missing time does not explain it
-    MISSING = "missing"  # less was scraped, and missing time may explain it
-    NOT_PROVISIONED = "not-provisioned"  # the vendor said that this one is not of its provisioner: stated, no alarm
+    UNKNOWN = "unknown"
+    MORE = "more"
+    LESS = "less"
+    MISSING = "missing"
+    NOT_PROVISIONED = "not-provisioned"
+
+    @property
+    def meaning(self) -> str:
+        """For people."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Difference.UNKNOWN: "the provisioner has no such cluster in that project",
+    Difference.MORE: "more was scraped than was declared to run",
+    Difference.LESS: "less was scraped than was declared to run, and missing time does not explain it",
+    Difference.MISSING: "less was scraped than was declared to run, and missing time may explain it",
+    Difference.NOT_PROVISIONED: "not of this provisioner (usage.reconcile_not_provisioned): stated, no finding",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +132,7 @@ class DifferenceSpan:
     scraped: int
     least: int
     most: int
+    outside: int  # the sum over its hours: above (positive) or below what was declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,4 +286,5 @@ def _span(run: Sequence[ClusterHour]) -> DifferenceSpan:
         sum(one.scraped for one in run),
         sum(one.least for one in run),
         sum(one.most for one in run),
+        sum(one.outside for one in run),
     )

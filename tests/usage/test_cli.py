@@ -134,7 +134,20 @@ def test_reconcile_names_the_hours_that_differ_and_flags_every_row(tmp_path: Pat
     said = run(vendor, "reconcile", *span, status=1)
     assert "2 cluster-hours compared, 1 differ" in said
     [line] = [line for line in said.splitlines() if "prod/orders" in line]
-    assert line.split() == ["2026-02-01", "01:00", "1", "prod/orders", "less", "4.0000", "5.9667", "6.0000"]
+    assert line.split() == [
+        "2026-02-01",
+        "01:00",
+        "1",
+        "prod/orders",
+        "less",
+        "4.0000",
+        "5.9667",
+        "6.0000",
+        "-1.9667",
+    ]
+    assert "less: less was scraped than was declared to run" in said
+    assert "by more than 1 vCPU-minutes and 1.00 % of what was declared" in said
+    assert "2 of 24 hours are closed" in said
     assert [row["reconciled"] for row in csv_rows(run(vendor, "hours", *span, "--csv"))] == ["true", "false"]
     assert [line.split()[-1] for line in run(vendor, "hours", *span).splitlines()[1:3]] == ["yes", "no"]
 
