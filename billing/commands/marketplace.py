@@ -11,7 +11,7 @@ import typer
 
 from billing.commands.context import Organization, deployment_of, organization_of
 from billing.commands.export import export_app
-from billing.exports.marketplace import HourQuantity, Journal, MarketplaceSender, Subscription
+from billing.exports.marketplace import HourQuantity, Journal, MarketplaceSender, Subscription, metering_client
 from billing.exports.marketplace.records import LATEST_MS
 from kernel.window import HOUR_MS, Window, hour_of
 
@@ -30,8 +30,6 @@ def export_marketplace(
 
     Credentials and region are boto3's own. Hours that are too late, and later corrections, go to the invoice.
     """
-    import boto3
-
     from metering.usage.api import UsageStore
 
     deployment = deployment_of(ctx)
@@ -43,7 +41,7 @@ def export_marketplace(
         if hour.sealed:
             found.append(HourQuantity(start, sum((part.quantity for part in hour.parts), Fraction(0))))
     kept = Journal(journal, Subscription(product, account, dimension))
-    sender = MarketplaceSender(boto3.client("meteringmarketplace"), deployment.clock)
+    sender = MarketplaceSender(metering_client(), deployment.clock)
     plan = sender.send(kept, found)
     counts = Counter(kept.outcomes[each.hour_ms] for each in plan.records)
     answers = ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())) or "nothing new"

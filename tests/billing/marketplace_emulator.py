@@ -33,8 +33,13 @@ class Emulator:
     unprocessed: int = 0  # records that the next calls leave
     unsubscribed: set[str] = field(default_factory=set)
     lost_answers: int = 0  # of calls that were served
+    throttled: int = 0  # the next calls get a ThrottlingException and change nothing
 
     def batch_meter_usage(self, request: dict[str, Any]) -> dict[str, Any]:
+        if self.throttled:
+            # HTTP 400 (API_marketplace-metering_BatchMeterUsage, Errors).
+            self.throttled -= 1
+            raise Refused("ThrottlingException")
         records = request["UsageRecords"]
         self.calls.append(len(records))
         if request["ProductCode"] != PRODUCT:

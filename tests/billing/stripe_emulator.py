@@ -45,9 +45,10 @@ FIELDS = {
 class Refused(Exception):
     """An error of the API."""
 
-    def __init__(self, status: int, code: str) -> None:
+    def __init__(self, status: int, code: str, **headers: str) -> None:
         super().__init__(code)
         self.status = status
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
 @dataclass
@@ -56,9 +57,10 @@ class Emulator:
 
     invoices: dict[str, dict[str, Any]] = field(default_factory=dict)
     items: list[dict[str, Any]] = field(default_factory=list)
-    answers: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=dict)
+    answers: dict[str, tuple[str, dict[str, str], dict[str, Any] | Refused]] = field(default_factory=dict)
     lost_answers: int = 0  # of calls that were served
-    failures: int = 0  # calls that get a 500 and change nothing
+    failures: list[Refused] = field(default_factory=list)  # what the next calls get, before keys are looked at
+    breaks: list[bool] = field(default_factory=list)  # the next POSTs get a 500, and were acted upon or not
     surcharge: int = 0  # what totals are wrong by
 
     def forget_keys(self) -> None:
@@ -83,13 +85,22 @@ class Emulator:
         if key in self.answers and key is not None:
             if self.answers[key][:2] != (path, form):
                 raise Refused(400, "idempotency_error")
-            return self.answers[key][2]
+            kept = self.answers[key][2]
+            if isinstance(kept, Refused):
+                raise kept
+            return kept
         unknown = set(form) - FIELDS["finalize" if path.endswith("/finalize") else path]
         if unknown:
             raise Refused(400, f"parameter_unknown {sorted(unknown)}")
-        answer = self._post(path, form)
+        is_broken, was_acted = bool(self.breaks), not self.breaks or self.breaks.pop(0)
+        answer = self._post(path, form) if was_acted else {}
+        # "the idempotency layer caches the result of POST mutations that result in server errors (specifically
+        # 500s)" (docs.stripe.com/error-low-level).
+        kept = Refused(500, "api_error") if is_broken else answer
         if key is not None:
-            self.answers[key] = (path, form, answer)
+            self.answers[key] = (path, form, kept)
+        if isinstance(kept, Refused):
+            raise kept
         return answer
 
     def _post(self, path: str, form: dict[str, str]) -> dict[str, Any]:
@@ -148,16 +159,19 @@ def serving(emulator: Emulator) -> Iterator[str]:
                 if self.headers["Authorization"] != f"Bearer {KEY}":
                     raise Refused(401, "invalid_api_key")
                 if emulator.failures:
-                    emulator.failures -= 1
-                    raise Refused(500, "api_error")
+                    raise emulator.failures.pop(0)
                 status, answer = 200, serve(address.path, dict(parse_qsl(address.query)))
+                headers: dict[str, str] = {}
             except Refused as error:
                 status, answer = error.status, {"error": {"type": str(error), "message": str(error)}}
+                headers = error.headers
             if emulator.lost_answers:
                 emulator.lost_answers -= 1
                 return
             text = json.dumps(answer).encode()
             self.send_response(status)
+            for header in headers.items():
+                self.send_header(*header)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)

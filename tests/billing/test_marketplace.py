@@ -12,8 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.exports.marketplace import HourQuantity, Journal, MarketplaceSender, Subscription, plan_records
+from billing.exports.marketplace import (
+    HourQuantity,
+    Journal,
+    MarketplaceSender,
+    Subscription,
+    metering_client,
+    plan_records,
+)
 from billing.exports.marketplace.records import UsageRecord, batches, left_to_invoice
+from billing.exports.marketplace.sender import ATTEMPTS
 from kernel.clock import VirtualClock, to_ms
 from kernel.errors import InvalidInput, Refuse, Retry
 from kernel.window import HOUR_MS
@@ -106,6 +114,10 @@ def client(emulator: Emulator) -> Iterator[Any]:
         made.close()
 
 
+def sender_of(client: Any, emulator: Emulator) -> MarketplaceSender:
+    return MarketplaceSender(client, emulator.clock, lambda seconds: None)
+
+
 def wire(hour_ms: int, quantity: int) -> dict[str, Any]:
     return {
         "Timestamp": hour_ms / 1000,
@@ -130,7 +142,7 @@ def test_the_emulator_is_strict(emulator: Emulator, client: Any) -> None:
 
 def test_each_hour_is_metered_once_whatever_is_lost(emulator: Emulator, client: Any, tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    sender = MarketplaceSender(client, emulator.clock)
+    sender = sender_of(client, emulator)
     emulator.lost_answers = 1
     with pytest.raises(Retry):
         sender.send(Journal(path, SUBSCRIPTION), hours("1/2", "1/2"))
@@ -146,6 +158,53 @@ def test_each_hour_is_metered_once_whatever_is_lost(emulator: Emulator, client: 
     calls = len(emulator.calls)
     sender.send(last, hours("3", "1/2", "99"))
     assert len(emulator.calls) == calls, "nothing is left to send"
+
+
+def test_what_is_throttled_is_sent_again_later_and_later(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the client of the command; only its waiting is not real. In the end the journal knows what is left."""
+    waits: list[float] = []
+    monkeypatch.setattr("botocore.endpoint.time.sleep", waits.append)
+    with serving(emulator) as address:
+        for name, value in {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        client = metering_client()
+        journal = Journal(tmp_path / "journal", SUBSCRIPTION)
+        emulator.throttled = 2
+        sender_of(client, emulator).send(journal, hours("3"))
+        assert (journal.outcomes, len(waits)) == ({NOON: "Success"}, 2)
+        assert (0 <= waits[0] <= 1, 0 <= waits[1] <= 2) == (True, True)
+        emulator.throttled = ATTEMPTS
+        with pytest.raises(Retry, match="Throttling"):
+            sender_of(client, emulator).send(journal, hours("5", "3"))
+        assert (emulator.throttled, len(journal.unanswered())) == (0, 1)
+        sender_of(client, emulator).send(journal, hours("5", "3"))
+        client.close()
+    assert (journal.unanswered(), sorted(emulator.metered.values())) == ([], [3, 5])
+
+
+def test_records_left_unprocessed_are_sent_again_and_then_left_to_the_next_run(
+    emulator: Emulator, client: Any, tmp_path: Path
+) -> None:
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        emulator.unprocessed = 1
+
+    emulator.unprocessed = 1
+    journal = Journal(tmp_path / "journal", SUBSCRIPTION)
+    with pytest.raises(Retry, match="left 1 records"):
+        MarketplaceSender(client, emulator.clock, wait).send(journal, hours("3", "5"))
+    assert [0.5 * 2**at <= seconds <= 2**at for at, seconds in enumerate(waits)] == [True] * (ATTEMPTS - 1)
+    sender_of(client, emulator).send(journal, [])
+    assert sorted(emulator.metered.values()) == [3, 5]
 
 
 class Killed(BaseException):
@@ -204,13 +263,13 @@ def test_killed_at_any_step_it_meters_each_hour_once(emulator: Emulator, client:
         journal = Journal(path, SUBSCRIPTION)
         mortal(journal, life)
         try:
-            MarketplaceSender(MortalClient(client, life), emulator.clock).send(journal, used)  # type: ignore[arg-type]
+            sender_of(MortalClient(client, life), emulator).send(journal, used)
         except Killed:
             was_killed = True
         else:
             was_killed = False
         again = Journal(path, SUBSCRIPTION)
-        MarketplaceSender(client, emulator.clock).send(again, used)
+        sender_of(client, emulator).send(again, used)
         assert (len(again.outcomes), set(again.outcomes.values())) == (5, {"Success"}), steps
         assert sum(emulator.metered.values()) == sum(each.quantity for each in used) // 1 == 7, steps
         if not was_killed:
@@ -233,11 +292,11 @@ def test_a_journal_whose_making_was_cut_is_made_again(tmp_path: Path, left: int)
 def test_what_aws_says_of_a_record_is_kept(emulator: Emulator, client: Any, tmp_path: Path) -> None:
     emulator.metered[ACCOUNT, "vcpu_hours", NOON // 1000] = 7
     journal = Journal(tmp_path / "journal", SUBSCRIPTION)
-    MarketplaceSender(client, emulator.clock).send(journal, hours("3"))
+    sender_of(client, emulator).send(journal, hours("3"))
     assert journal.outcomes == {NOON: "DuplicateRecord"}
     emulator.unsubscribed.add("42")
     other = Journal(tmp_path / "other", Subscription(PRODUCT, "42", "vcpu_hours"))
-    MarketplaceSender(client, emulator.clock).send(other, hours("3"))
+    sender_of(client, emulator).send(other, hours("3"))
     assert other.outcomes == {NOON: "CustomerNotSubscribed"}
 
 
@@ -246,14 +305,14 @@ def test_a_record_whose_time_ran_out_unanswered_is_said_to_be_late(
 ) -> None:
     journal = Journal(tmp_path / "journal", SUBSCRIPTION)
     journal.plan([UsageRecord(NOON - 6 * HOUR_MS, Fraction(1), 1)])
-    MarketplaceSender(client, emulator.clock).send(journal, [])
+    sender_of(client, emulator).send(journal, [])
     assert (list(journal.outcomes.values()), emulator.calls) == (["late"], [])
 
 
 def test_a_call_that_is_refused_is_not_repeated(emulator: Emulator, client: Any, tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal", Subscription("another", ACCOUNT, "vcpu_hours"))
     with pytest.raises(Refuse, match="InvalidProductCode"):
-        MarketplaceSender(client, emulator.clock).send(journal, hours("1"))
+        sender_of(client, emulator).send(journal, hours("1"))
     assert emulator.calls == [1]
 
 

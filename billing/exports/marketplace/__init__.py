@@ -2,7 +2,7 @@
 
 from billing.exports.marketplace.journal import Journal
 from billing.exports.marketplace.records import HourQuantity, Plan, Subscription, UsageRecord, plan_records
-from billing.exports.marketplace.sender import MarketplaceSender, Outcome
+from billing.exports.marketplace.sender import MarketplaceSender, Outcome, metering_client
 
 __all__ = [
     "HourQuantity",
@@ -12,5 +12,6 @@ __all__ = [
     "Plan",
     "Subscription",
     "UsageRecord",
+    "metering_client",
     "plan_records",
 ]

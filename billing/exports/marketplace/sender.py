@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -24,8 +26,21 @@ if TYPE_CHECKING:
     from types_boto3_meteringmarketplace import MarketplaceMeteringClient
     from types_boto3_meteringmarketplace.type_defs import UsageRecordTypeDef
 
-ATTEMPTS = 3
+ATTEMPTS = 5
 _PASSING = {"ThrottlingException", "InternalServiceErrorException", "ServiceUnavailable"}
+
+
+def metering_client() -> MarketplaceMeteringClient:
+    """boto3's, which repeats what is throttled or met a passing fault, at most `ATTEMPTS` times in all.
+
+    Ten calls a second are allowed (marketplace APIReference, metering-service-quotas); waits grow to 20 s by chance
+    (boto3 guide/retries, standard mode). Credentials and region are boto3's own.
+    """
+    import boto3
+    from botocore.config import Config
+
+    config = Config(retries={"mode": "standard", "total_max_attempts": ATTEMPTS})
+    return boto3.client("meteringmarketplace", config=config)
 
 
 class Outcome(StrEnum):
@@ -39,10 +54,11 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class MarketplaceSender:
-    """Sends what a journal lacks. The client is boto3's `meteringmarketplace`."""
+    """Sends what a journal lacks. The client is of `metering_client`; `sleep` takes seconds."""
 
     client: MarketplaceMeteringClient
     clock: Clock
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
     def send(self, journal: Journal, hours: Sequence[HourQuantity]) -> Plan:
         """Plan the hours that are new, write them down, send all that has no answer yet.
@@ -60,7 +76,9 @@ class MarketplaceSender:
 
     def _send(self, journal: Journal, batch: Sequence[UsageRecord]) -> None:
         left = {record.hour_ms: record for record in batch}
-        for _ in range(ATTEMPTS):
+        for failures in range(ATTEMPTS):
+            if failures:  # UnprocessedRecords are "errors on the service side that should be retried"
+                self.sleep(2.0 ** (failures - 1) * random.uniform(0.5, 1))
             answers = self._call(journal.subscription, list(left.values()))
             journal.note(answers)
             left = {hour: record for hour, record in left.items() if hour not in answers}

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import http.client
 import json
+import random
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from kernel.errors import InvalidInput, Refuse, Retry, truncate
+from kernel.errors import InvalidInput, Refuse, Retry, SlowDown, truncate
 
 TIMEOUT_SECONDS = 30
 ANSWER_BYTES = 4 << 20
-ATTEMPTS = 3
-_PASSING = frozenset({409, 429})  # docs.stripe.com/error-handling; with the same key it is safe to repeat
+ATTEMPTS = 5
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
+# docs.stripe.com/error-low-level: a 429 is answered before keys are looked at, a 409 may be the same key in use.
+_PASSING = frozenset({409, 429})
 
 
 @dataclass(frozen=True, slots=True)
 class StripeClient:
-    """One account at one address. No redirects: the key goes to this host alone. Raises InvalidInput."""
+    """One account at one address. No redirects: the key goes to this host alone. Raises InvalidInput.
+
+    A call that met a passing fault is repeated with the same key after `sleep`, which takes seconds.
+    """
 
     secret: str = field(repr=False)
     address: str = "https://api.stripe.com"
+    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.address)
@@ -43,11 +51,11 @@ class StripeClient:
         return self._repeat("POST", path, urlencode(form), headers)
 
     def _repeat(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> dict[str, Any]:
-        for _ in range(ATTEMPTS - 1):
+        for failures in range(1, ATTEMPTS):
             try:
                 return self._call(method, path, body, headers)
-            except Retry:
-                continue
+            except SlowDown as error:
+                self.sleep(max(_backoff(failures), min(error.retry_after_seconds, LONGEST_WAIT_SECONDS)))
         return self._call(method, path, body, headers)
 
     def _call(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> dict[str, Any]:
@@ -63,13 +71,19 @@ class StripeClient:
             response = connection.getresponse()
             status, text = response.status, response.read(ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            raise Retry(f"Stripe did not answer ({type(error).__name__}); run the same again") from error
+            raise SlowDown(f"Stripe did not answer ({type(error).__name__}); run the same again", 0) from error
         finally:
             connection.close()
-        return _answer(status, text)
+        return _answer(status, text, response.headers)
 
 
-def _answer(status: int, text: bytes) -> dict[str, Any]:
+def _backoff(failures: int) -> float:
+    """Seconds after so many failures in a row: doubled, half of it by chance (docs.stripe.com/rate-limits)."""
+    return FIRST_WAIT_SECONDS * 2.0 ** (failures - 1) * random.uniform(0.5, 1)
+
+
+def _answer(status: int, text: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+    """The object. Raises SlowDown for what may pass soon, Retry for what may pass later, Refuse."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -82,7 +96,15 @@ def _answer(status: int, text: bytes) -> dict[str, Any]:
         [str(said[name]) for name in ("type", "code", "param") if said.get(name)] if isinstance(said, dict) else []
     )
     message = f"Stripe answered {status} {truncate(' '.join(words))}".rstrip()
-    raise (Retry if status in _PASSING or status >= 500 else Refuse)(message)
+    # docs.stripe.com/error-low-level: the header decides where there is one. A 500 is kept under its key for a day
+    # and may have been acted upon: whoever runs the same again looks first.
+    may_pass = headers.get("Stripe-Should-Retry", str(status in _PASSING or status >= 500)).lower() == "true"
+    if may_pass:
+        after = headers.get("Retry-After", "")
+        raise SlowDown(message, int(after[:4]) if after.isascii() and after.isdigit() else 0)
+    if status >= 500:
+        raise Retry(f"{message}, for a day to the same call; run the same again")
+    raise Refuse(message)
 
 
 def _is_loopback(host: str) -> bool:
