@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from focus_data_toolkit.convert import convert_cost_and_usage
 from focus_data_toolkit.model.validator import lint_focus_1_4_structure
 from focus_data_toolkit.schema.registry import mandatory_columns, version_columns
 from focus_data_toolkit.validate.bundle import BundleReport, validate_dataset_bundle
@@ -194,6 +195,38 @@ def test_version_1_2_has_its_columns_and_no_later_ones(billed: Office) -> None:
     bundle = export(billed)
     costs = [[row["BilledCost"] for row in bundle[name][1]] for name in (COST, COST_1_2)]
     assert costs[0] == costs[1]
+
+
+def faults_1_2(rows: list[dict[str, str]]) -> set[tuple[str, str]]:
+    """(rule, column): the toolkit's conversion to 1.4, judged by its rules for the columns that ours has in 1.2."""
+    ours = {name for name in COST_AND_USAGE_1_2 if not name.startswith("x_")}
+    linted = lint_focus_1_4_structure("Cost and Usage", convert_cost_and_usage(rows, "1.2"))
+    found = {(each.rule, each.column) for each in linted.violations if each.column in ours}
+    there = {name for row in rows for name in row if not name.startswith("x_")}
+    missing = {("missing_mandatory_column", name) for name in mandatory_columns("Cost and Usage", "1.2") - there}
+    return found | missing | {("unknown_column", name) for name in there - version_columns("Cost and Usage", "1.2")}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "rule"),
+    [
+        ("BilledCost", "", "null_not_allowed"),
+        ("BillingCurrency", "dollars", "bad_currency"),
+        ("ChargeCategory", "Fee", "not_in_allowed_values"),
+        ("ChargePeriodStart", "2026-10-01 00:00", "bad_datetime"),
+        ("ListCost", "x1", "bad_numeric_format"),
+        ("ProviderName", None, "missing_mandatory_column"),
+        ("ServiceProviderName", "Example Europe GmbH", "unknown_column"),
+    ],
+)
+def test_a_broken_file_of_version_1_2_fails(billed: Office, column: str, value: str | None, rule: str) -> None:
+    _, rows = export(billed)[COST_1_2]
+    assert faults_1_2(rows) == set()
+    if value is None:
+        rows = [{name: kept for name, kept in row.items() if name != column} for row in rows]
+    else:
+        rows[0] |= {column: value}
+    assert (rule, column) in faults_1_2(rows)
 
 
 def test_a_span_without_documents_and_a_span_backwards_are_refused(billed: Office) -> None:
