@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from focus_data_toolkit.convert import convert_cost_and_usage
+from focus_data_toolkit.convert.cost_and_usage import convert_cost_and_usage
 from focus_data_toolkit.model.validator import lint_focus_1_4_structure
 from focus_data_toolkit.schema.registry import mandatory_columns, version_columns
 from focus_data_toolkit.validate.bundle import BundleReport, validate_dataset_bundle

@@ -82,7 +82,7 @@ def _backoff(failures: int) -> float:
     return FIRST_WAIT_SECONDS * 2.0 ** (failures - 1) * random.uniform(0.5, 1)
 
 
-def _answer(status: int, text: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
+def _answer(status: int, text: bytes, headers: http.client.HTTPMessage) -> dict[str, Any]:
     """The object. Raises SlowDown for what may pass soon, Retry for what may pass later, Refuse."""
     try:
         found = json.loads(text)
