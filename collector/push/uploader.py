@@ -93,7 +93,8 @@ class Uploader:
             if plan is not None:
                 await self._push_parts(frame, plan)
         except Undecodable as error:
-            await asyncio.to_thread(self._give_up, frame, GapReason.DAMAGE, frame.samples, str(error))
+            if frame.position not in self._lane.settled:  # else its segment made room, and a gap record says so
+                await asyncio.to_thread(self._give_up, frame, GapReason.DAMAGE, frame.samples, str(error))
             await self._lane.settle(frame)
             return
         crash_point("push.answered")

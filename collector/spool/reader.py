@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from collector.spool.frame import BadFrame, Frame
+from collector.spool.options import Segment
 from collector.spool.segment import Damage, SegmentName, next_valid, read_frame
 from collector.spool.settled import Settled
 from collector.spool.shelf import Shelf
@@ -39,7 +40,7 @@ class SegmentReader:
             return
         last = self._shelf.last_sequence(name)
         if self._settled.is_known and last is not None and last > segment.read > 0:
-            self._tell(name, Damage(segment.end, 0, "frames are missing", torn=False), last + 1)
+            self._tell(name, segment, Damage(segment.end, 0, "frames are missing", torn=False), last + 1)
 
     def _is_old(self, name: SegmentName, frame: Frame) -> bool:
         """Settled before, or there twice: a file copied under another name."""
@@ -64,35 +65,33 @@ class SegmentReader:
             frame, segment.offset = read_frame(self._shelf.folder / str(name), name, segment.offset, end)
         except OSError as error:
             if name in self._shelf.segments:
-                self._skip(name, end, Damage(segment.offset, end - segment.offset, str(error), torn=False))
+                self._skip(name, segment, end, Damage(segment.offset, end - segment.offset, str(error), torn=False))
             return None
         except BadFrame as bad:
-            return self._over_damage(name, end, bad)
+            return self._over_damage(name, segment, end, bad)
         if (segment.read and frame.sequence > segment.read + 1) or (
             not segment.read and frame.sequence > name.first > 0
         ):
-            self._tell(name, Damage(segment.offset, 0, "frames are missing", torn=False), frame.sequence)
+            self._tell(name, segment, Damage(segment.offset, 0, "frames are missing", torn=False), frame.sequence)
         return frame
 
-    def _over_damage(self, name: SegmentName, end: int, bad: BadFrame) -> Frame | None:
-        segment = self._shelf.segments[name]
+    def _over_damage(self, name: SegmentName, segment: Segment, end: int, bad: BadFrame) -> Frame | None:
         found = next_valid(self._shelf.folder / str(name), name, segment.offset, end)
         until = end if found is None else found[1]
         damage = Damage(segment.offset, until - segment.offset, str(bad), bad.torn and found is None)
         if found is None:
-            self._skip(name, end, damage)
+            self._skip(name, segment, end, damage)
             return None
-        self._tell(name, damage, found[0].sequence)
+        self._tell(name, segment, damage, found[0].sequence)
         segment.offset = found[2]
         return found[0]
 
-    def _skip(self, name: SegmentName, end: int, damage: Damage) -> None:
-        segment = self._shelf.segments[name]
+    def _skip(self, name: SegmentName, segment: Segment, end: int, damage: Damage) -> None:
         last = self._shelf.last_sequence(name)
-        self._tell(name, damage, None if last is None else last + 1)
+        self._tell(name, segment, damage, None if last is None else last + 1)
         segment.settled_bytes = segment.offset = end
 
-    def _tell(self, name: SegmentName, damage: Damage, after: int | None) -> None:
-        before = self._shelf.segments[name].read or self._shelf.before(name)
+    def _tell(self, name: SegmentName, segment: Segment, damage: Damage, after: int | None) -> None:
+        before = segment.read or self._shelf.before(name)
         if before is None or after is None or after > before + 1:
             self._damaged(name, damage, before, after)

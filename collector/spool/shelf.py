@@ -72,8 +72,9 @@ class Shelf:
         """The last sequence before this segment's first; None: not known."""
         if name.first:
             return name.first - 1
-        earlier = [other for other in self.names() if other.epoch == name.epoch and other < name]
-        return self.segments[earlier[-1]].last if earlier else None
+        with self.lock:
+            earlier = [other for other in self.segments if other.epoch == name.epoch and other < name]
+            return self.segments[earlier[-1]].last if earlier else None
 
     def last_sequence(self, name: SegmentName) -> int | None:
         """Of a segment, by what was written or read, or by where the next one of the epoch begins."""
@@ -109,7 +110,10 @@ class Shelf:
 
     def drop(self, name: SegmentName, reason: GapReason, detail: str = "") -> int:
         """Give up what of a segment is not settled, with a gap record; returns how many frames that were."""
-        lost, samples = self._unsettled(name)
+        segment = self.segments.get(name)
+        if segment is None:
+            return 0  # all of it was settled meanwhile, and it was put away
+        lost, samples = self._unsettled(name, segment)
         for first, last in lost:
             share = samples if (first, last) == lost[0] else 0
             self._gaps.record(Gap(reason, self._clock.now_ms(), name.epoch, first, last, share, detail))
@@ -126,8 +130,7 @@ class Shelf:
         self.forget(name)
         return frames
 
-    def _unsettled(self, name: SegmentName) -> tuple[list[tuple[int, int]], int]:
-        segment = self.segments[name]
+    def _unsettled(self, name: SegmentName, segment: Segment) -> tuple[list[tuple[int, int]], int]:
         numbers, samples = [], 0
         try:
             for found in scan(self.folder / str(name), name, segment.end):

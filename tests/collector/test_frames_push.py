@@ -325,3 +325,24 @@ async def test_what_builds_on_a_damaged_frame_is_a_gap_and_the_next_group_is_who
             (GapReason.DAMAGE, 5),
         ]
         assert shipped.samples() == [("a", 1, 1.0), ("a", 2, 2.0), ("a", 9, 9.0), ("b", 9, 9.0)]
+
+
+async def test_a_frame_that_was_given_up_while_it_was_under_way_stands_in_one_gap_record(tmp_path: Path) -> None:
+    options = LaneOptions(PushLane.BULK, 10**8, drop_oldest=True)
+    gateway = make_gateway(tmp_path / "ca", SystemClock())
+    async with shipping(tmp_path, gateway, options) as shipped:
+        stream = FrameStream(1)
+        await stream.append(shipped.lane, 1, {"a": 1, "b": 1})
+        await shipped.lane.drained()
+        gateway.script = lambda _: Answer(0, "cut")
+        await stream.append(shipped.lane, 2, {"a": 2, "b": 2})
+        await until(lambda: gateway.tries[-1].headers.sequence == 2)
+        (name,) = shipped.lane.shelf.names()
+        shipped.lane.part_backlog()
+        await FrameStream(1).append(shipped.lane, 3, {"a": 3})
+        shipped.lane.shelf.drop(name, GapReason.QUOTA)
+        gateway.lose_state()
+        gateway.script = None  # it asks for a dictionary that is gone
+        await shipped.lane.drained()
+        assert [(gap.reason, gap.first, gap.last) for gap in shipped.lane.gaps.load()] == [(GapReason.QUOTA, 2, 2)]
+        assert shipped.samples() == [("a", 1, 1.0), ("b", 1, 1.0), ("a", 3, 3.0)]
