@@ -25,7 +25,7 @@ from collector.wire.frames.model import (
     Slots,
     Tick,
 )
-from collector.wire.frames.rearrange import some
+from collector.wire.frames.rearrange import without
 from collector.wire.frames.sections import Patch, render_columns
 from collector.wire.frames.starts import StartsSent
 from collector.wire.frames.table import EntryTable
@@ -208,10 +208,13 @@ class StreamEncoder:
         """The slots of a cell that have a value, and which of the live ones these are (None: all)."""
         if tick.present is None:
             return self._mirror.order(cell), None
-        slots = self._mirror.slots(cell)
-        present = tick.present[slots]
         order = self._mirror.order(cell)
-        return (order, None) if present.all() else (some(order, tick.present[order.slots]), present)
+        stop = min((cell + 1) * CELL, len(tick.present), len(self._mirror.live))
+        here, live = tick.present[cell * CELL : stop], self._mirror.live[cell * CELL : stop]
+        absent = np.flatnonzero(live & ~here) + cell * CELL
+        if not len(absent):
+            return order, None
+        return without(order, absent, self._mirror.bases.classes[absent]), here[live]
 
     def _deltas(self, tick: Tick, order: Order) -> bytes | None:
         """Values against the bases; None when so many don't fit their class that new bases are cheaper."""

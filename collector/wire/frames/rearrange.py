@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from collector.wire.frames.model import Bools, Integers
+from collector.wire.frames.model import Integers
 from collector.wire.frames.values import BITS, POWERS, Classes, Indices, Order
 
 _KINDS = 3  # 0: integers, 1: decimals, 2: bits; an order has them one behind the other
+_FEW = 128  # one change in so many numbers: what lies between two is copied as one piece, else number by number
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +46,43 @@ def rearranged(order: Order, change: Change) -> Order:
         scale[places[decimals] - order.integers] = POWERS[change.classes[same[decimals]]]
     order = Order(order.slots, order.integers, order.decimals, coded, scale)
     left = np.delete(np.arange(len(change.gone)), at_gone[is_same])
-    if len(left):
-        kept = np.ones(len(order), np.bool_)
-        kept[_places(order, change.gone[left], had[left])] = False
-        order = some(order, kept)
+    order = _without(order, change.gone[left], had[left])
     new = np.delete(np.arange(len(change.come)), same)
     return _with(order, change, new, kinds[new]) if len(new) else order
 
 
-def some(order: Order, kept: Bools) -> Order:
-    """The slots at these places of an order, alone."""
-    integers, decimals = np.count_nonzero(kept[: order.integers]), np.count_nonzero(kept[: order.decimals])
-    scale = order.scale[kept[order.integers : order.decimals]]
-    return Order(order.slots[kept], int(integers), int(decimals), order.coded[kept], scale)
+def without(order: Order, slots: npt.NDArray[Any], classes: Classes) -> Order:
+    """An order without some of its slots, which have these classes in it."""
+    return _without(order, slots, _kinds(classes))
+
+
+def _without(order: Order, slots: npt.NDArray[Any], kinds: Classes) -> Order:
+    if not len(slots):
+        return order
+    places = np.sort(_places(order, slots, kinds))
+    first, last = np.searchsorted(places, (order.integers, order.decimals)).tolist()
+    scale = _cut(order.scale, places[first:last] - order.integers)
+    integers, decimals = order.integers - first, order.decimals - last
+    return Order(_cut(order.slots, places), integers, decimals, _cut(order.coded, places), scale)
+
+
+def _cut(array: npt.NDArray[Any], places: Indices) -> npt.NDArray[Any]:
+    """What stands between these places, which ascend."""
+    if not len(places) or len(places) * _FEW > len(array):
+        return np.delete(array, places)
+    starts, stops = [0, *(places + 1).tolist()], [*places.tolist(), len(array)]
+    return np.concatenate([array[start:stop] for start, stop in zip(starts, stops, strict=True)])
+
+
+def _inserted(array: npt.NDArray[Any], places: Indices, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array with each value before its place; places ascend."""
+    if not len(places) or len(places) * _FEW > len(array):
+        return np.insert(array, places, values)
+    pieces, start = [], 0
+    for number, place in enumerate(places.tolist()):
+        pieces += [array[start:place], values[number : number + 1]]
+        start = place
+    return np.concatenate([*pieces, array[start:]], dtype=array.dtype)
 
 
 def _kinds(classes: Classes) -> Classes:
@@ -85,9 +110,9 @@ def _with(order: Order, change: Change, new: Indices, kinds: Classes) -> Order:
     integers, decimals = (int(np.count_nonzero(kinds == kind)) for kind in (0, 1))
     ours = slice(integers, integers + decimals)
     return Order(
-        np.insert(order.slots, places, slots),
+        _inserted(order.slots, places, slots),
         order.integers + integers,
         order.decimals + integers + decimals,
-        np.insert(order.coded, places, change.coded[new]),
-        np.insert(order.scale, places[ours] - order.integers, POWERS[change.classes[new[ours]]]),
+        _inserted(order.coded, places, change.coded[new]),
+        _inserted(order.scale, places[ours] - order.integers, POWERS[change.classes[new[ours]]]),
     )
