@@ -190,7 +190,7 @@ def _once(folder: Path, window: Window) -> int:
             columns.add(rows.series, rows.times_ms, rows.values)
     columns.labels, columns.owners = kept.labels, [("prod", "collector-a")] * len(kept.labels)
     found = computed_hours(columns, list(hours_in(window)), LIMIT_MS, frozenset())
-    return sum(map(len, found.values()))
+    return sum(len(each.components) for each in found.values())
 
 
 def _fill(folder: Path, targets: int, gauges: int, hours: int) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from kernel.window import DAY_MS, Window
-from metering.usage.hours import ComponentHour, component_hours
+from metering.usage.hours import UsageHour, component_hours
 from metering.usage.meter import LICENCE_METER, Component
 from metering.usage.reading import read_samples
 
 Integers = npt.NDArray[np.int64]
 _MOST_SMALL = np.iinfo(np.uint16).max
-Computed = Mapping[Window, Sequence[ComponentHour]]
+Computed = Mapping[Window, UsageHour]
 
 
 @dataclass
@@ -66,10 +66,20 @@ def _order(series: Integers, times_ms: Integers) -> npt.NDArray[np.intp]:
 
 
 def computed_hours(
-    columns: Columns, hours: Sequence[Window], limit_ms: int, open_before: frozenset[Component]
+    columns: Columns,
+    hours: Sequence[Window],
+    limit_ms: int,
+    open_before: frozenset[Component],
+    without: Collection[str] = (),
 ) -> Computed:
-    """Usage of consecutive hours as the vendor computes it; a sample holds at most `limit_ms`."""
+    """Usage of consecutive hours as the vendor computes it; a sample holds at most `limit_ms`.
+
+    `without`: projects whose samples are left out.
+    """
     series, times, values = columns.between(hours[0].start_ms - limit_ms, hours[-1].end_ms)
+    if without:
+        kept = np.array([project not in without for project, _ in columns.owners], np.bool_)[series]
+        series, times, values = series[kept], times[kept], values[kept]
     table = pa.table(
         {
             "project": [project for project, _ in columns.owners],
@@ -79,4 +89,4 @@ def computed_hours(
     )
     reading = read_samples(table, series, times, values, LICENCE_METER, limit_ms)
     found = component_hours(reading, hours, limit_ms, open_before)
-    return {hour: each.components for hour, each in zip(hours, found, strict=True)}
+    return dict(zip(hours, found, strict=True))

@@ -81,6 +81,7 @@ class Given:
     issued_ms: int
     folder: str
     meters: tuple[StatedMeter, ...] = ()  # whose rows are in the bundle
+    fills_gaps: bool = False  # the contract has gaps filled, and the rows have those that the invoice states
 
     @property
     def since_ms(self) -> int:

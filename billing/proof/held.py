@@ -56,6 +56,7 @@ def prove_held(
     from billing.proof.compared import Given
     from billing.proof.recompute import recompute  # its libraries take half a second to load
 
-    given = Given(usage, evidence, utc_ms(document["issued_at"]), str(folder), meters)
+    fills_gaps = "gaps" in document["usage"]
+    given = Given(usage, evidence, utc_ms(document["issued_at"]), str(folder), meters, fills_gaps)
     found, unproved = recompute(given, held.spools(evidence.receipt_keys))
     return proved + found, unproved

@@ -1,26 +1,27 @@
 """An invoice's hours computed again from the frames that collectors kept, and held against its rows.
 
 What is compared, in this order: each batch that the vendor signed with the collector's receipt and body; each kept
-frame with the batches; each hour with the row. The first difference is raised with its file and place.
+frame with the batches; each hour with its rows, gaps and levels. The first difference is raised with
+its file and place.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from billing.proof.columns import Columns, computed_hours
 from billing.proof.compared import HISTORY_LANE, LOOK_BACK_MS, Compared, Given, Kept
 from billing.proof.evidence import Evidence
+from billing.proof.gaps_again import ComparedGaps
 from billing.proof.metered_again import Spared, compare_meters
-from billing.proof.rows import ROWS
+from billing.proof.rows_again import ComparedRows, figures
+from billing.proof.steps_again import ComparedSteps
 from kernel.errors import InvalidInput
-from kernel.window import Window, hour_of, hours_in
+from kernel.window import Window, hours_in
 from metering.batches import StoredBatch
-from metering.usage.hours import ComponentHour
+from metering.usage.hours import UsageHour
 from metering.usage.meter import Component
-from metering.usage.model import UsageRow
-from metering.usage.pieces import Figures, cut, pieces_of
 
 
 def recompute(given: Given, spools: Sequence[Kept]) -> tuple[list[str], list[str]]:
@@ -42,113 +43,20 @@ def recompute(given: Given, spools: Sequence[Kept]) -> tuple[list[str], list[str
     mine = {project for project, _ in owners}
     absent = sorted({(one.project, one.collector) for one in given.evidence.batches} - owners)
     unseen = _unseen(given.evidence, owners, without_body)
-    rows = _Rows(given, frozenset(project for project, _ in absent), unseen)
-    hours = _hours(given, used, before, rows)
-    rows.conclude()
-    spared = Spared(rows.absent, frozenset(rows.with_history))
+    spared = Spared(frozenset(project for project, _ in absent), frozenset(_files_of(given.evidence, unseen)))
+    again = _Again(given, spared)
+    hours = again.run(used, before)
     metered, left = compare_meters(given, used, before, spared)
-    proved.append(
-        f"hours: {rows.equal} of {len(given.usage.rows)} rows recomputed from {used.count} samples, {hours} hours"
-    )
-    proved += metered
+    many = f"{again.rows.equal} of {len(given.usage.rows)}"
+    proved.append(f"hours: {many} rows recomputed from {used.count} samples, {hours} hours")
+    proved += [again.steps.proved(), *again.gaps.proved(), *metered]
     unproved += left
     for project, collector in absent:
         known = "; rows that differ from what the others saw count as its own" if project in mine else ""
         unproved.append(
             f"hours: what collector {collector} of project {project} sent: its spool was not given{known}"
         )
-    return proved, [*unproved, *rows.unproved()]
-
-
-class _Rows:
-    """Rows of the invoice against hours that were computed again."""
-
-    def __init__(self, given: Given, absent: frozenset[str], unseen: Sequence[StoredBatch]) -> None:
-        self._given, self.absent = given, absent
-        self._rows: dict[tuple[Component, int], tuple[int, UsageRow]] = {}
-        for line, row in enumerate(given.usage.rows, 1):
-            key = Component(row.project, row.cluster, row.component), hour_of(row.hour.start_ms).start_ms
-            if key in self._rows:
-                raise given.wrong(
-                    ROWS, f"line {line}", "a component and hour twice", f"line {self._rows[key][0]} alone"
-                )
-            self._rows[key] = line, row
-        self.with_history = _files_of(given.evidence, unseen)
-        self._left: Counter[tuple[str, str]] = Counter()
-        self.before: set[Component] = set()
-        self.equal = 0
-
-    def first(self, hour: Window) -> frozenset[Component]:
-        """The components with a row of this hour, but those that an absent collector may have seen."""
-        return frozenset(
-            component
-            for component, start_ms in self._rows
-            if start_ms == hour.start_ms and component.project not in self.absent
-        )
-
-    def compare(self, hour: Window, found: Sequence[ComponentHour]) -> None:
-        """Raises InvalidInput for the first row that is not what was computed."""
-        for one in self._in_period(hour, found):
-            known = self._rows.pop((one.component, hour.start_ms), None)
-            if known is None:
-                where = f"{one.component.cluster} {one.component.name}, hour of {hour.start.isoformat()}"
-                raise self._given.wrong(ROWS, where, "no row", f"{_figures(one)}, by the kept frames")
-            line, row = known
-            if _figures(row) == _figures(one):
-                self.equal += 1
-            elif not self._excuse(row, one.observed_ms):
-                found_text, allowed = _figures(row), f"{_figures(one)}, by the kept frames"
-                raise self._given.wrong(ROWS, f"line {line}", found_text, allowed)
-
-    def _in_period(self, hour: Window, found: Sequence[ComponentHour]) -> Iterator[ComponentHour]:
-        """What was computed of an hour, cut to the period, which may begin inside it."""
-        inside = hour.intersection(self._given.usage.window)
-        for one in found:
-            if inside is None or inside == hour:
-                yield one
-                continue
-            whole = Figures(one.milli_vcpu_ms, one.observed_ms, one.missing_ms, one.peak_milli_vcpu)
-            part = cut(whole, pieces_of(one.shape, hour, None) if one.shape else None, hour, inside)
-            if part and (part.observed_ms or part.missing_ms):
-                yield one._replace(
-                    milli_vcpu_ms=part.milli_vcpu_ms,
-                    observed_ms=part.observed_ms,
-                    missing_ms=part.missing_ms,
-                    peak_milli_vcpu=part.peak_milli_vcpu,
-                )
-
-    def conclude(self) -> None:
-        """What is left are rows of which no frame was seen."""
-        for line, row in sorted(self._rows.values(), key=lambda one: one[0]):
-            if not self._excuse(row, 0):
-                raise self._given.wrong(ROWS, f"line {line}", _figures(row), "rows of what the kept frames hold")
-
-    def unproved(self) -> list[str]:
-        left = [
-            f"hours: {count} rows of project {project}: {why}"
-            for (project, why), count in sorted(self._left.items())
-        ]
-        return left + [
-            f"hours: that {one.name} of cluster {one.cluster} existed before: no kept frame of two days says so"
-            for one in sorted(self.before)
-        ]
-
-    def _excuse(self, row: UsageRow, observed_ms: int) -> bool:
-        """Why a row may differ; counted. Another collector's view counts only if it observed at least as much."""
-        if row.project in self.absent and row.observed_ms >= observed_ms:
-            self._left[row.project, "another collector, whose spool was not given, may have seen more"] += 1
-            return True
-        if any(source in self.with_history for source in row.sources):
-            self._left[row.project, "their files hold a backfill, whose frames are not kept"] += 1
-            return True
-        return False
-
-
-def _figures(one: UsageRow | ComponentHour) -> str:
-    return (
-        f"{one.milli_vcpu_ms} milli-vCPU-ms, {one.observed_ms} ms observed, {one.missing_ms} ms missing, "
-        f"peak {one.peak_milli_vcpu}"
-    )
+    return proved, [*unproved, *again.unproved()]
 
 
 def _unseen(
@@ -184,26 +92,66 @@ def _files_of(evidence: Evidence, batches: Sequence[StoredBatch]) -> set[str]:
     }
 
 
-def _hours(given: Given, used: Columns, before: Columns, rows: _Rows) -> int:
-    """Compute and compare day by day; how many hours."""
-    limit_ms, period = given.evidence.limit_ms, given.usage.window
-    hours = list(hours_in(period))
-    earlier = list(hours_in(Window(hours[0].start_ms - LOOK_BACK_MS, hours[0].start_ms)))
-    seen = computed_hours(before, earlier, limit_ms, frozenset())
-    is_open = frozenset(one.component for one in seen[earlier[-1]] if one.open_at_end)
-    known = {one.component for found in seen.values() for one in found}
-    unknown = rows.first(hours[0]) - known
-    if unknown:
-        alone, with_them = (
-            {one.component: _figures(one) for one in computed_hours(used, hours[:1], limit_ms, before)[hours[0]]}
-            for before in (is_open, is_open | unknown)
-        )
-        rows.before = {one for one in unknown if alone.get(one) != with_them.get(one)}
-        is_open |= rows.before
-    for start in range(0, len(hours), 24):
-        run = hours[start : start + 24]
-        found = computed_hours(used, run, limit_ms, is_open)
-        for hour in run:
-            rows.compare(hour, found[hour])
-        is_open = frozenset(one.component for one in found[run[-1]] if one.open_at_end)
-    return len(hours)
+class _Again:
+    """The hours of the period, a day at a time: computed, then rows, gaps and steps compared with them."""
+
+    def __init__(self, given: Given, spared: Spared) -> None:
+        self._given, self._spared = given, spared
+        self.gaps = ComparedGaps(given)
+        self.rows = ComparedRows(given, spared, self.gaps)
+        self.steps = ComparedSteps(given, spared)
+
+    def run(self, used: Columns, before: Columns) -> int:
+        """How many hours there were. Raises InvalidInput naming the first difference."""
+        limit_ms, hours = self._given.evidence.limit_ms, list(hours_in(self._given.usage.window))
+        is_open = self._open_at_start(used, before, hours[0])
+        for start in range(0, len(hours), 24):
+            run = hours[start : start + 24]
+            found = computed_hours(used, run, limit_ms, is_open)
+            certain = self._certain(used, run)
+            for hour in run:
+                self.gaps.follow(hour, found[hour].components)
+                self.rows.compare(hour, found[hour].components)
+                self.steps.compare(hour, self.rows.of_hour(hour), found[hour], partial(certain, hour))
+            is_open = _open_at_end(found[run[-1]])
+        return len(hours)
+
+    def _certain(self, used: Columns, run: Sequence[Window]) -> Callable[[Window], UsageHour]:
+        """From an hour of the run to what no absent collector has to do with; computed once it is asked for."""
+        found: dict[Window, UsageHour] = {}
+
+        def of_hour(hour: Window) -> UsageHour:
+            if not found:
+                limit_ms = self._given.evidence.limit_ms
+                found.update(computed_hours(used, run, limit_ms, frozenset(), self._spared.projects))
+            return found[hour]
+
+        return of_hour
+
+    def unproved(self) -> list[str]:
+        return [*self.rows.unproved(), *self.steps.unproved(), *self.gaps.unproved()]
+
+    def _open_at_start(self, used: Columns, before: Columns, first: Window) -> frozenset[Component]:
+        """The components that existed when the period began."""
+        limit_ms = self._given.evidence.limit_ms
+        earlier = list(hours_in(Window(first.start_ms - LOOK_BACK_MS, first.start_ms)))
+        seen = computed_hours(before, earlier, limit_ms, frozenset())
+        for hour in earlier:
+            self.gaps.follow(hour, seen[hour].components)
+        is_open = _open_at_end(seen[earlier[-1]])
+        unknown = self.rows.first(first) - {one.component for found in seen.values() for one in found.components}
+        if unknown:
+            alone, with_them = (
+                {
+                    one.component: figures(one)
+                    for one in computed_hours(used, [first], limit_ms, existed)[first].components
+                }
+                for existed in (is_open, is_open | unknown)
+            )
+            self.rows.before = {one for one in unknown if alone.get(one) != with_them.get(one)}
+            is_open |= self.rows.before
+        return is_open
+
+
+def _open_at_end(hour: UsageHour) -> frozenset[Component]:
+    return frozenset(one.component for one in hour.components if one.open_at_end)

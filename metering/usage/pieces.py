@@ -7,9 +7,12 @@ them, because a contract may have them filled. An hour that is one level through
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kernel.window import HOUR_MS, QUARTER_MS, Window
+from metering.usage.hours import ComponentHour
+from metering.usage.meter import Component
 from metering.usage.model import UsageGap
 from metering.usage.shapes import Shape
 
@@ -82,6 +85,18 @@ def cut(whole: Figures, pieces: Pieces | None, hour: Window, inside: Window) -> 
         sum(each.missing_ms for each in chosen),
         max(each.peak_milli_vcpu for each in chosen),
     )
+
+
+def beginnings_after(
+    hour: Window, components: Iterable[ComponentHour], pieces: Mapping[Component, Pieces]
+) -> dict[Component, Before]:
+    """How the hour after `hour` begins for each of its components; `pieces`: of those with a shape."""
+    return {
+        found.component: pieces[found.component].before(hour)
+        if found.shape
+        else Before(found.peak_milli_vcpu, hour.end_ms)
+        for found in components
+    }
 
 
 def render_pieces(pieces: Pieces) -> str:

@@ -16,7 +16,15 @@ from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
 from metering.usage.models import usage_checks, usage_hours, usage_rows
 from metering.usage.month import figures_of, newest_revisions
-from metering.usage.pieces import Before, Pieces, is_one_level, parse_pieces, pieces_of, render_pieces
+from metering.usage.pieces import (
+    Before,
+    Pieces,
+    beginnings_after,
+    is_one_level,
+    parse_pieces,
+    pieces_of,
+    render_pieces,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +177,7 @@ def pieces_of_hours(connection: sa.Connection, hours: Sequence[HourToSeal]) -> I
         beginnings: dict[Component, Before] = {}
         if any(shape.gaps and shape.gaps[0][0] == start_ms for _, shape in shapes):
             if before is not None and before.hour.end_ms == start_ms:
-                beginnings = {
-                    found.component: known[found.component].before(before.hour)
-                    if found.shape
-                    else Before(found.peak_milli_vcpu, start_ms)
-                    for found in before.components
-                }
+                beginnings = beginnings_after(before.hour, before.components, known)
             else:
                 beginnings = _stored_beginnings(connection, hour.organization, start_ms)
         known = {name: pieces_of(shape, hour.hour, beginnings.get(name)) for name, shape in shapes}

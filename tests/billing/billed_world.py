@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from collector.wire.headers import PushLane
 from console.up import open_lake
 from console.wiring import Vendor
 from kernel.clock import SystemClock, VirtualClock, from_ms, to_ms
-from kernel.ids import CollectorId
+from kernel.ids import CollectorId, ProjectId
 from kernel.window import DAY_MS, HOUR_MS, Window
 from metering.lake.compact import Compactor
 from metering.lake.settings import LakeSettings
@@ -42,6 +42,7 @@ from tests.wire.frames.world import Target, entry
 
 STEP_MS = 240_000  # below the staleness limit of 300 s
 Values = Mapping[bytes, float]
+Page = tuple[int, dict[bytes, float]]  # ms, what was scraped then
 CATALOGUE = """
 catalogue: test
 version: 1
@@ -77,6 +78,18 @@ def last_days() -> Window:
     """The last two days of the month before this one, UTC."""
     first = SystemClock().now().astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return Window(to_ms(first) - 2 * DAY_MS, to_ms(first))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What differs of a world. `terms`: YAML of the contract; `of_b`: collector-b's project.
+
+    `backfilled`: the hours of the period that collector-a sends in the history lane.
+    """
+
+    terms: str = ""
+    of_b: str = "prod"
+    backfilled: frozenset[int] = frozenset()
 
 
 @dataclass
@@ -117,7 +130,7 @@ def begun(values: Values, at_ms: int, period: Window) -> dict[bytes, int]:
     return {one: start_ms for one in values if b"searches_total" in one}
 
 
-def scrapes(period: Window, cluster: str, instance: str) -> list[tuple[int, dict[bytes, float]]]:
+def scrapes(period: Window, cluster: str, instance: str) -> list[Page]:
     """From an hour before the period on: a level that changes, two hours of silence, a component that ends."""
     up, query, index = (
         entry(TARGET_UP, 2, instance=instance, job="inventory"),
@@ -141,15 +154,26 @@ def scrapes(period: Window, cluster: str, instance: str) -> list[tuple[int, dict
     return found
 
 
-async def ship(
-    world: GatewayWorld, folder: Path, collector: str, pages: list[tuple[int, dict[bytes, float]]], period: Window
-) -> None:
-    """Through a real spool and a real gateway; a push for each six hours or so."""
+async def ship(world: GatewayWorld, folder: Path, plan: Plan, period: Window) -> None:
+    """Collector a or b, through a real spool and a real gateway, what is backfilled last."""
+    name = folder.name
+    who = ACME if name == "a" else replace(ACME, project=ProjectId(plan.of_b))
+    pages = scrapes(period, {"a": "c1", "b": "c2"}[name], f"{name}:1")
+    late = plan.backfilled if name == "a" else frozenset[int]()
     folder.mkdir()
     (folder / "ca.pem").write_bytes(world.identity.authority.certificate_pem)
-    (folder / "token").write_text(world.identity.tokens.create(ACME, CollectorId(collector)))
+    (folder / "token").write_text(world.identity.tokens.create(who, CollectorId(f"collector-{name}")))
     config = write_config(folder, world.url, spool={"linger": "50ms", "segment": "64KB"})
-    shipping = Shipping(load_collector_settings(config), PushLane.BILLING, SystemClock(), CollectorMetrics())
+    for lane in (PushLane.BILLING, PushLane.HISTORY):
+        is_late = lane is PushLane.HISTORY
+        mine = [page for page in pages if ((page[0] - period.start_ms) // HOUR_MS in late) == is_late]
+        if mine:
+            shipping = Shipping(load_collector_settings(config), lane, SystemClock(), CollectorMetrics())
+            await push(shipping, mine, period)
+
+
+async def push(shipping: Shipping, pages: list[Page], period: Window) -> None:
+    """A push for each six hours or so."""
     await shipping.identity.ensure()
     await shipping.open()
     shipping.start()
@@ -166,15 +190,15 @@ async def ship(
     await shipping.close()
 
 
-async def bill(folder: Path) -> Billed:
+async def bill(folder: Path, plan: Plan | None = None) -> Billed:
     """Everything up to the bundle of the month before this one."""
-    period = last_days()
+    period, plan = last_days(), plan or Plan()
     async with gateway_world(folder) as world:
         vendor = Vendor.embedded(folder, VirtualClock(from_ms(period.end_ms + 40 * DAY_MS)))
         assert isinstance(vendor, Vendor)
         lake = await open_lake(vendor)
-        for name, cluster in (("a", "c1"), ("b", "c2")):
-            await ship(world, folder / name, f"collector-{name}", scrapes(period, cluster, f"{name}:1"), period)
+        for name in ("a", "b"):
+            await ship(world, folder / name, plan, period)
             (folder / name / "spool").rename(folder / f"spool-{name}")
             await LakeWriter(lake, world.log).drain()
         assert await Compactor(lake.places, LakeSettings()).compact_one(least_files=2)
@@ -187,13 +211,13 @@ async def bill(folder: Path) -> Billed:
         await lake.close()
     authority_pem = world.identity.authority.certificate_pem
     month = datetime.fromtimestamp(period.start_ms / 1000, UTC)
-    await asyncio.to_thread(_issue, folder, vendor, month)
+    await asyncio.to_thread(_issue, folder, vendor, month, plan.terms)
     return Billed(folder, period, authority_pem)
 
 
-def _issue(folder: Path, vendor: Vendor, first: datetime) -> None:
+def _issue(folder: Path, vendor: Vendor, first: datetime, terms: str) -> None:
     term = f"{first:%Y-%m-%d}", f"{first + timedelta(days=365):%Y-%m-%d}"
-    (folder / "contract.yaml").write_text(contract_text(term=term, more=charges(term[0])))
+    (folder / "contract.yaml").write_text(contract_text(term=term, more=charges(term[0]) + terms))
     for words in (
         ("contract", "add", str(folder / "contract.yaml")),
         ("invoice", "finalize", "acme", f"{first:%Y-%m}"),

@@ -63,3 +63,18 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Billed:
 def billed(original: Billed, tmp_path: Path) -> Billed:
     """A copy of what its customer has."""
     return original.copy(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def original_filled(tmp_path_factory: pytest.TempPathFactory) -> Billed:
+    """Likewise of a contract that has gaps filled, with two projects and a backfill."""
+    from tests.billing.billed_world import Plan, bill
+
+    plan = Plan("gap_policy: hold-last\n", of_b="dev", backfilled=frozenset({40, 41}))
+    return asyncio.run(bill(tmp_path_factory.mktemp("filled"), plan))
+
+
+@pytest.fixture
+def filled(original_filled: Billed, tmp_path: Path) -> Billed:
+    """A copy of what its customer has."""
+    return original_filled.copy(tmp_path)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from billing.proof.compared import Given
 from billing.proof.evidence import KEYS, Evidence, Sourced, load_evidence, render_evidence
 from billing.proof.metered import stated_meters
-from billing.proof.rows import INVOICE, ROWS, parse_rows
+from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS, parse_rows
 from billing.proof.signatures import open_signer
 from collector.spool.kept import KeptLane, read_keys
 from kernel.clock import SystemClock
@@ -20,6 +22,8 @@ from kernel.steps import StepFunction
 from metering.usage.meter import LICENCE_METER, TARGET_UP
 from metering.usage.model import UsageMonth, UsageRow
 from tests.billing.billed_world import Billed
+
+Points = Sequence[tuple[int, int]]  # ms, milli-vCPU
 
 
 def refusal(billed: Billed, *spools: str, lake: Path | None = None) -> str:
@@ -39,7 +43,7 @@ def given(
     evidence = load_evidence(billed.bundle, encoded, sourced, billed.authority_pem)
     assert evidence is not None
     rows = change(rows)
-    usage = UsageMonth(rows[0].organization, billed.period, rows, StepFunction(()), 0, 0, "", sealed=True)
+    usage = UsageMonth(rows[0].organization, billed.period, rows, steps_of(billed), 0, 0, "", sealed=True)
     return Given(usage, evidence, SystemClock().now_ms() + 10**9, str(billed.bundle))
 
 
@@ -55,3 +59,29 @@ def sign_again(original: Billed, billed: Billed, change: Callable[[Evidence], Ev
     assert signer is not None
     for name, content in render_evidence(change(given(billed).evidence), encoded, signer).items():
         (billed.bundle / name).write_bytes(content)
+
+
+def reissue(original: Billed, billed: Billed, document: Any = None, points: Points | None = None) -> None:
+    """As a vendor that lies would: another document, other steps, and its own good signatures over them."""
+    evidence = given(billed).evidence
+    path = billed.bundle / SIGNATURE
+    statement = json.loads(path.read_bytes())["statement"]
+    if points is not None:
+        (billed.bundle / STEPS).write_text(json.dumps(points))
+    if document is not None:
+        (billed.bundle / INVOICE).write_text(json.dumps(document))
+    signer = open_signer(original.folder / "authority", SystemClock())
+    assert signer is not None
+    encoded = (billed.bundle / INVOICE).read_bytes()
+    statement["sha256"] = sha256(encoded).hexdigest()
+    statement["files"] = {
+        name: sha256((billed.bundle / name).read_bytes()).hexdigest() for name in statement["files"]
+    }
+    path.write_bytes(signer.sign(statement))
+    for name, content in render_evidence(evidence, encoded, signer).items():
+        (billed.bundle / name).write_bytes(content)
+
+
+def steps_of(billed: Billed) -> StepFunction:
+    """The levels in the bundle."""
+    return StepFunction(tuple((at_ms, level) for at_ms, level in json.loads((billed.bundle / STEPS).read_bytes())))

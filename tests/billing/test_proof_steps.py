@@ -1,0 +1,179 @@
+"""The shape of usage inside an hour, and the gaps in it, proved from kept frames whoever signs something else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from billing.proof.recompute import recompute
+from console.wiring import Vendor
+from kernel.clock import SystemClock
+from kernel.errors import InvalidInput
+from kernel.steps import StepFunction
+from kernel.window import HOUR_MS, Window
+from metering.usage.store import UsageStore
+from tests.billing.billed_world import Billed
+from tests.billing.proof_world import given, lane, refusal, reissue, steps_of
+from tests.billing.test_proof_frames import BOTH
+
+SILENT = 20  # an hour of the period: the last samples hold for its first minute
+MINUTE_MS = 60_000
+
+
+def hour_at(billed: Billed, number: int) -> Window:
+    start_ms = billed.period.start_ms + number * HOUR_MS
+    return Window(start_ms, start_ms + HOUR_MS)
+
+
+def with_gaps(billed: Billed) -> tuple[UsageRow, ...]:
+    """The rows as the vendor has them: with their gaps."""
+    store = UsageStore(Vendor.embedded(billed.folder, SystemClock()).database())
+    rows = store.month(given(billed).usage.organization, billed.period).rows
+    return tuple(sorted(rows, key=canonical_line))
+
+
+def hold(billed: Billed, rows: tuple[UsageRow, ...], *spools: str) -> tuple[list[str], list[str]]:
+    """Such rows against the frames, as a contract that has gaps filled has it done: proved, and not."""
+    base = replace(given(billed, lambda _: rows), fills_gaps=True)
+    return recompute(base, [lane(billed, name) for name in spools or BOTH])
+
+
+def moved(billed: Billed) -> StepFunction:
+    """The minute of the silent hour in which something was seen, at its end instead: the same sum."""
+    step, hour = steps_of(billed), hour_at(billed, SILENT)
+    seen = Window(hour.start_ms, hour.start_ms + MINUTE_MS)
+    level = step.at(hour.start_ms)
+    later = StepFunction.constant(Window(hour.end_ms - MINUTE_MS, hour.end_ms), level)
+    return step - StepFunction.constant(seen, level) + later
+
+
+def test_the_levels_inside_each_hour_follow_from_the_frames(original: Billed) -> None:
+    assert "steps: 48 of 48 hours" in "\n".join(original.verify(*BOTH).proved)
+
+
+def test_a_shape_that_was_moved_inside_an_hour_is_found_and_its_moment_named(
+    original: Billed, billed: Billed
+) -> None:
+    hour, level = hour_at(billed, SILENT), steps_of(billed).at(hour_at(billed, SILENT).start_ms)
+    lie = moved(billed)
+    assert lie.integral(hour) == steps_of(billed).integral(hour)
+    reissue(original, billed, points=lie.points)
+    assert billed.verify().number  # signature, sums and amounts hold
+    said = refusal(billed, *BOTH)
+    assert f"steps.json: from {hour.start.isoformat()}: found 0 milli-vCPU" in said
+    assert f"allowed: {level} milli-vCPU, by the kept frames" in said
+
+
+def test_the_halves_of_hours_at_the_edges_of_a_period_are_held_too(original: Billed) -> None:
+    base = given(original)
+    period = Window(original.period.start_ms + HOUR_MS // 2, original.period.end_ms - HOUR_MS // 2)
+    store = UsageStore(Vendor.embedded(original.folder, SystemClock()).database())
+    usage = store.month(base.usage.organization, period)
+    proved, _ = recompute(replace(base, usage=usage), [lane(original, name) for name in BOTH])
+    assert "steps: 48 of 48 hours" in "\n".join(proved)
+    first = Window(period.start_ms, period.start_ms + MINUTE_MS)
+    lie = replace(usage, step=usage.step + StepFunction.constant(first, 1))
+    with pytest.raises(InvalidInput, match=r"steps\.json: from .*T00:30:00.* found \d+ milli-vCPU"):
+        recompute(replace(base, usage=lie), [lane(original, name) for name in BOTH])
+
+
+def test_without_some_spool_the_levels_are_only_bounded_and_it_is_said(original_filled: Billed) -> None:
+    verified = original_filled.verify("spool-a")
+    assert not [text for text in verified.proved if text.startswith("steps: 48")]
+    [bounded] = [text for text in verified.unproved if text.startswith("steps: ")]
+    assert bounded.startswith("steps: 47 hours ")  # in one there is nothing
+    assert "spool was not given" in bounded
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_what_is_beyond_the_bounds_is_found_without_the_other_spool(
+    original_filled: Billed, filled: Billed, by: int
+) -> None:
+    """Of project dev nothing is given: no more than its rows' peaks can be beside what prod's frames hold."""
+    hour = hour_at(filled, 5)
+    first, second = (Window(at, at + HOUR_MS // 2) for at in (hour.start_ms, hour.start_ms + HOUR_MS // 2))
+    step = steps_of(filled)
+    size = 25_000  # more than the rows of dev hold
+    lie = step + StepFunction.constant(first, by * size) + StepFunction.constant(second, -by * size)
+    reissue(original_filled, filled, points=lie.points)
+    said = refusal(filled, "spool-a")
+    assert f"steps.json: from {hour.start.isoformat()}: found {step.at(hour.start_ms) + by * size} " in said
+    assert "allowed: 20000 to 40000 milli-vCPU, by the kept frames and the other rows' peaks" in said
+
+
+def test_the_gaps_that_were_filled_follow_from_the_frames(original_filled: Billed) -> None:
+    verified = original_filled.verify(*BOTH)
+    assert verified.unproved == (NO_CHECKPOINT,)
+    stated = json.loads((original_filled.bundle / INVOICE).read_bytes())["usage"]["gaps"]
+    silent = hour_at(original_filled, SILENT)
+    assert {(each["start_ms"], each["end_ms"]) for each in stated} == {
+        (str(silent.start_ms + MINUTE_MS), str(silent.end_ms + HOUR_MS))
+    }
+    assert f"gaps: {2 * len(stated)} parts of gaps have place" in "\n".join(verified.proved)
+
+
+def test_a_gap_that_was_moved_inside_an_hour_is_found_and_its_place_named(
+    original_filled: Billed, filled: Billed
+) -> None:
+    document = json.loads((filled.bundle / INVOICE).read_bytes())
+    gap, hour = document["usage"]["gaps"][0], hour_at(filled, SILENT)
+    first = {
+        **gap,
+        "start_ms": str(hour.start_ms),
+        "end_ms": str(hour.end_ms - MINUTE_MS),
+        "since_ms": str(hour.start_ms),
+    }
+    rest = {**gap, "start_ms": str(hour.end_ms)}
+    document["usage"]["gaps"][:1] = [first, rest]
+    reissue(original_filled, filled, document)
+    said = refusal(filled, *BOTH)
+    assert f"invoice.json: usage.gaps of c1 {gap['component']}, {hour}: found {hour.start_ms} to " in said
+    assert f"allowed: {hour.start_ms + MINUTE_MS} to {hour.end_ms} ms, since {hour.start_ms + MINUTE_MS}, " in said
+
+
+Lie = Callable[[UsageGap], UsageGap]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lambda gap: replace(gap, milli_vcpu=gap.milli_vcpu + 1),
+        lambda gap: replace(gap, milli_vcpu=None),
+        lambda gap: replace(gap, since_ms=gap.since_ms + 1),
+    ],
+)
+@pytest.mark.parametrize("at", [SILENT, SILENT + 1])
+def test_another_level_before_a_gap_or_beginning_of_it_is_found(original_filled: Billed, lie: Lie, at: int) -> None:
+    """In the hour in which the gap begins, and in the next, whose level comes from the hour before."""
+    rows = with_gaps(original_filled)
+    hour = hour_at(original_filled, at)
+    number = next(at for at, row in enumerate(rows) if row.hour == hour)
+    changed = replace(rows[number], gaps=tuple(map(lie, rows[number].gaps)))
+    with pytest.raises(InvalidInput, match=r"usage\.gaps of c1 .* by the kept frames"):
+        hold(original_filled, (*rows[:number], changed, *rows[number + 1 :]))
+
+
+def test_gaps_that_are_not_stated_are_told_and_no_lie(original_filled: Billed) -> None:
+    rows = tuple(replace(row, gaps=()) for row in with_gaps(original_filled))
+    assert [
+        text for text in hold(original_filled, rows)[1] if text.startswith("gaps: those of 8 rows: their place")
+    ]
+
+
+def test_gaps_of_a_project_whose_spool_was_not_given_are_not_claimed(original_filled: Billed) -> None:
+    rows = with_gaps(original_filled)
+    proved, unproved = hold(original_filled, rows, "spool-a")
+    assert "gaps: 4 parts of gaps" in "\n".join(proved)
+    assert [text for text in unproved if text.startswith("gaps: those of 4 rows: another collector")]
+
+
+def test_backfilled_frames_that_were_kept_take_part(original_filled: Billed, filled: Billed) -> None:
+    """Without them two hours would be missing; a frame of them that is gone excuses the rows of those hours alone."""
+    lanes = {one.lane for one in given(original_filled).evidence.batches}
+    assert lanes == {PushLane.BILLING.value, PushLane.HISTORY.value}
+    late = [row for row in with_gaps(original_filled) if row.hour.start_ms == hour_at(filled, 40).start_ms]
+    assert [(row.cluster, row.missing_ms) for row in late] == [("c1", 0), ("c2", 0)]
+    verified = original_filled.verify(*BOTH)
+    assert verified.unproved == (NO_CHECKPOINT,)
+    assert f"hours: {len(with_gaps(original_filled))} of " in "\n".join(verified.proved)
