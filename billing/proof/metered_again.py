@@ -59,6 +59,7 @@ class _Compared:
     def __init__(self, given: Given, stated: StatedMeter, spared: Spared, left: Counter[str]) -> None:
         self._given, self._stated, self._spared, self._left = given, stated, spared, left
         self._rows: dict[int, dict[_Key, tuple[int, SealedRow]]] = defaultdict(dict)
+        self._after: dict[tuple[str, str, str], str] = {}  # groups that go on from hours that may differ, and why
         self.count = self.equal = 0
         for line, row in stated.inside():
             key = row.hour_ms, row.project, row.cluster, row.dimensions
@@ -89,20 +90,28 @@ class _Compared:
                 self._missing(line, row)
 
     def _check(self, line: int, row: SealedRow, one: RowHour) -> None:
-        computed = render_figures(one)
+        computed, group = render_figures(one), (row.project, row.cluster, row.dimensions)
+        before = self._after.get(group)
+        if why := self._spared.why(row.project, row.sources):
+            self._after[group] = why
+        elif one.points or any(piece.observed_ms for piece in one.pieces):
+            self._after.pop(group, None)
         if row.figures == computed:
             self.equal += 1
-        elif not self._excuse(row.project, row.sources):
+        elif not self._excuse(row.project, row.sources, before):
             allowed = f"{computed}, by the kept frames"
             raise self._given.wrong(self._stated.file, f"row {line}", row.figures, allowed)
 
     def _missing(self, line: int, row: SealedRow) -> None:
-        if not self._excuse(row.project, row.sources):
+        group = row.project, row.cluster, row.dimensions
+        if why := self._spared.why(row.project, row.sources):
+            self._after[group] = why
+        if not self._excuse(row.project, row.sources, self._after.get(group)):
             allowed = "rows of what the kept frames hold"
             raise self._given.wrong(self._stated.file, f"row {line}", row.figures, allowed)
 
-    def _excuse(self, project: str, sources: tuple[str, ...]) -> bool:
-        why = self._spared.why(project, sources)
+    def _excuse(self, project: str, sources: tuple[str, ...], otherwise: str | None = None) -> bool:
+        why = self._spared.why(project, sources) or otherwise
         if why is not None:
             self._left[f"meter {self._stated.meter.meter} of project {project}: {why}"] += 1
         return why is not None

@@ -26,6 +26,13 @@ from tests.billing.billed_world import Billed
 Points = Sequence[tuple[int, int]]  # ms, milli-vCPU
 
 
+def flip(path: Path, at: int) -> None:
+    """One bit of one byte."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
 def refusal(billed: Billed, *spools: str, lake: Path | None = None) -> str:
     with pytest.raises(InvalidInput) as caught:
         billed.verify(*spools, lake=lake)

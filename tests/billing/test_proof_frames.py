@@ -34,16 +34,10 @@ from kernel.window import HOUR_MS, Window
 from metering.usage.model import UsageRow
 from metering.usage.store import UsageStore
 from tests.billing.billed_world import METERS, Billed
-from tests.billing.proof_world import given, lane, refusal, sign_again
+from tests.billing.proof_world import flip, given, lane, refusal, sign_again
 
 BOTH = ("spool-a", "spool-b")
 NO_CHECKPOINT = "checkpoint: that one holds it: none was made since it was issued"
-
-
-def flip(path: Path, at: int) -> None:
-    content = bytearray(path.read_bytes())
-    content[at] ^= 1
-    path.write_bytes(content)
 
 
 def test_every_row_follows_from_the_kept_frames(original: Billed) -> None:

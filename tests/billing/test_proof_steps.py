@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from billing.proof.recompute import recompute
+from billing.proof.rows import INVOICE
 from console.wiring import Vendor
 from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
+from metering.usage.model import UsageGap, UsageRow, canonical_line
 from metering.usage.store import UsageStore
 from tests.billing.billed_world import Billed
-from tests.billing.proof_world import given, lane, refusal, reissue, steps_of
-from tests.billing.test_proof_frames import BOTH
+from tests.billing.proof_world import flip, given, lane, refusal, reissue, steps_of
+from tests.billing.test_proof_frames import BOTH, NO_CHECKPOINT
 
 SILENT = 20  # an hour of the period: the last samples hold for its first minute
 MINUTE_MS = 60_000
@@ -126,9 +131,18 @@ def test_a_gap_that_was_moved_inside_an_hour_is_found_and_its_place_named(
     }
     rest = {**gap, "start_ms": str(hour.end_ms)}
     document["usage"]["gaps"][:1] = [first, rest]
-    reissue(original_filled, filled, document)
+    level = int(gap["milli_vcpu"])
+    seen, later = Window(hour.start_ms, hour.start_ms + MINUTE_MS), Window(hour.end_ms - MINUTE_MS, hour.end_ms)
+    step = steps_of(filled) - StepFunction.constant(seen, level) + StepFunction.constant(later, level)
+    day = next(one for one in document["usage"]["days"] if one["day"] == f"{hour.start:%Y-%m-%d}")
+    day["above_milli_vcpu_ms"] = str(int(day["above_milli_vcpu_ms"]) - level * MINUTE_MS)  # alone it is below
+    reissue(original_filled, filled, document, step.points)
+    assert filled.verify().number  # signature, sums and amounts hold
     said = refusal(filled, *BOTH)
-    assert f"invoice.json: usage.gaps of c1 {gap['component']}, {hour}: found {hour.start_ms} to " in said
+    assert (
+        f"invoice.json: usage.gaps of {gap['cluster']} {gap['component']}, {hour}: found {hour.start_ms} to "
+        in said
+    )
     assert f"allowed: {hour.start_ms + MINUTE_MS} to {hour.end_ms} ms, since {hour.start_ms + MINUTE_MS}, " in said
 
 
@@ -150,30 +164,43 @@ def test_another_level_before_a_gap_or_beginning_of_it_is_found(original_filled:
     hour = hour_at(original_filled, at)
     number = next(at for at, row in enumerate(rows) if row.hour == hour)
     changed = replace(rows[number], gaps=tuple(map(lie, rows[number].gaps)))
-    with pytest.raises(InvalidInput, match=r"usage\.gaps of c1 .* by the kept frames"):
+    with pytest.raises(InvalidInput, match=r"usage\.gaps of c2 .* by the kept frames"):
         hold(original_filled, (*rows[:number], changed, *rows[number + 1 :]))
 
 
 def test_gaps_that_are_not_stated_are_told_and_no_lie(original_filled: Billed) -> None:
-    rows = tuple(replace(row, gaps=()) for row in with_gaps(original_filled))
-    assert [
-        text for text in hold(original_filled, rows)[1] if text.startswith("gaps: those of 8 rows: their place")
-    ]
+    _, unproved = hold(original_filled, tuple(replace(row, gaps=()) for row in with_gaps(original_filled)))
+    assert [text for text in unproved if text.startswith("gaps: those of 8 rows: their place is not stated")]
 
 
 def test_gaps_of_a_project_whose_spool_was_not_given_are_not_claimed(original_filled: Billed) -> None:
-    rows = with_gaps(original_filled)
-    proved, unproved = hold(original_filled, rows, "spool-a")
+    proved, unproved = hold(original_filled, with_gaps(original_filled), "spool-a")
     assert "gaps: 4 parts of gaps" in "\n".join(proved)
     assert [text for text in unproved if text.startswith("gaps: those of 4 rows: another collector")]
 
 
-def test_backfilled_frames_that_were_kept_take_part(original_filled: Billed, filled: Billed) -> None:
-    """Without them two hours would be missing; a frame of them that is gone excuses the rows of those hours alone."""
-    lanes = {one.lane for one in given(original_filled).evidence.batches}
-    assert lanes == {PushLane.BILLING.value, PushLane.HISTORY.value}
-    late = [row for row in with_gaps(original_filled) if row.hour.start_ms == hour_at(filled, 40).start_ms]
-    assert [(row.cluster, row.missing_ms) for row in late] == [("c1", 0), ("c2", 0)]
+def test_backfilled_frames_that_were_kept_take_part(original_filled: Billed) -> None:
+    """Two hours came in the history lane alone: nothing is missing in them, and no row of them may differ."""
+    rows, hour = with_gaps(original_filled), hour_at(original_filled, 40)
+    assert {one.lane for one in given(original_filled).evidence.batches} == {"billing", "history"}
+    assert {(row.cluster, row.missing_ms) for row in rows if row.hour == hour} == {("c1", 0), ("c2", 0)}
     verified = original_filled.verify(*BOTH)
     assert verified.unproved == (NO_CHECKPOINT,)
-    assert f"hours: {len(with_gaps(original_filled))} of " in "\n".join(verified.proved)
+    assert f"hours: {len(rows)} of {len(rows)} rows recomputed" in "\n".join(verified.proved)
+    number = next(at for at, row in enumerate(rows) if (row.hour, row.cluster) == (hour, "c1"))
+    lie = replace(rows[number], milli_vcpu_ms=rows[number].milli_vcpu_ms + 1)
+    with pytest.raises(InvalidInput, match=rf"rows\.tsv: line {number + 1}: .* by the kept frames"):
+        hold(original_filled, (*rows[:number], lie, *rows[number + 1 :]))
+
+
+def test_a_backfill_whose_frames_are_gone_is_told_and_one_that_is_damaged_found(filled: Billed) -> None:
+    folder = filled.folder / "spool-a" / "history"
+    path = min(folder.rglob("*.seg"))
+    flip(path, path.stat().st_size // 2)
+    assert f"damaged at {path}: byte " in refusal(filled, *BOTH)
+    path.unlink()
+    unproved = "\n".join(filled.verify(*BOTH).unproved)
+    assert "hours: 2 rows of project prod: their files hold a backfill, whose frames are not kept" in unproved
+    assert "steps: 2 hours (" in unproved
+    shutil.rmtree(folder / "receipts")
+    assert "a foreign push" in refusal(filled, *BOTH)
