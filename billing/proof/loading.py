@@ -27,8 +27,7 @@ def load_usage(
     folder: Path, organization: OrganizationId, period: Window, rows: tuple[UsageRow, ...]
 ) -> UsageMonth:
     """Rows with the steps in the folder of both, hour for hour of one sum. Raises InvalidInput."""
-    points = parse_json(read_file(folder / STEPS), folder / STEPS)
-    step = StepFunction(tuple((at_ms, level) for at_ms, level in points))
+    step = _load_steps(folder / STEPS, period)
     sums = _sums(rows, organization, period, str(folder / ROWS))
     for hour in (each.intersection(period) for each in hours_in(period)):
         if hour and step.integral(hour) != sums.get(hour.start_ms, 0):
@@ -44,6 +43,21 @@ def load_usage(
         revision_digest=sha256(read_file(folder / ROWS)).hexdigest(),  # its lines are canonical and sorted
         sealed=True,
     )
+
+
+def _load_steps(path: Path, period: Window) -> StepFunction:
+    """Levels of a period, none below zero. Raises InvalidInput: points out of order, or outside of it."""
+    points = parse_json(read_file(path), path)
+    step = StepFunction(tuple((at_ms, level) for at_ms, level in points))
+    before_ms, last = period.start_ms - 1, 0
+    for number, (at_ms, level) in enumerate(step.points, 1):
+        if not before_ms < at_ms <= period.end_ms or level < 0 or level == last:
+            allowed = "rising times in the period, at each another level, none below zero"
+            raise InvalidInput.single(str(path), f"point {number}", f"{level} from {at_ms} ms on", allowed)
+        before_ms, last = at_ms, level
+    if step.at(period.end_ms):
+        raise InvalidInput.single(str(path), "end", f"{last} after the period", "nothing after the period")
+    return step
 
 
 def load_signed(folder: Path, authority_pem: bytes) -> dict[str, Any]:

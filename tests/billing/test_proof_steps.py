@@ -16,7 +16,7 @@ from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
-from metering.usage.model import UsageGap, UsageRow, canonical_line
+from metering.usage.model import UsageGap, UsageMonth, UsageRow, canonical_line
 from metering.usage.store import UsageStore
 from tests.billing.billed_world import Billed
 from tests.billing.proof_world import flip, given, lane, refusal, reissue, steps_of
@@ -31,11 +31,14 @@ def hour_at(billed: Billed, number: int) -> Window:
     return Window(start_ms, start_ms + HOUR_MS)
 
 
-def with_gaps(billed: Billed) -> tuple[UsageRow, ...]:
-    """The rows as the vendor has them: with their gaps."""
+def usage_of(billed: Billed, period: Window) -> UsageMonth:
+    """As the vendor has it: rows with their gaps."""
     store = UsageStore(Vendor.embedded(billed.folder, SystemClock()).database())
-    rows = store.month(given(billed).usage.organization, billed.period).rows
-    return tuple(sorted(rows, key=canonical_line))
+    return store.month(given(billed).usage.organization, period)
+
+
+def with_gaps(billed: Billed) -> tuple[UsageRow, ...]:
+    return tuple(sorted(usage_of(billed, billed.period).rows, key=canonical_line))
 
 
 def hold(billed: Billed, rows: tuple[UsageRow, ...], *spools: str) -> tuple[list[str], list[str]]:
@@ -70,11 +73,23 @@ def test_a_shape_that_was_moved_inside_an_hour_is_found_and_its_moment_named(
     assert f"allowed: {level} milli-vCPU, by the kept frames" in said
 
 
+@pytest.mark.parametrize("name", ["swapped", "negative", "after", "before"])
+def test_points_that_are_no_levels_of_the_period_are_found(original: Billed, billed: Billed, name: str) -> None:
+    """Whatever reads them may understand them otherwise than what is compared with the frames."""
+    points, end_ms = list(steps_of(billed).points), billed.period.end_ms
+    lies = {
+        "swapped": [points[1], points[0], *points[2:]],
+        "negative": [(points[0][0], -1), *points[1:]],
+        "after": [*points[:-1], (end_ms, 1)],
+        "before": [(billed.period.start_ms - 1, 1), *points],
+    }
+    reissue(original, billed, points=lies[name])
+    assert "steps.json: " in refusal(billed)
+
+
 def test_the_halves_of_hours_at_the_edges_of_a_period_are_held_too(original: Billed) -> None:
-    base = given(original)
     period = Window(original.period.start_ms + HOUR_MS // 2, original.period.end_ms - HOUR_MS // 2)
-    store = UsageStore(Vendor.embedded(original.folder, SystemClock()).database())
-    usage = store.month(base.usage.organization, period)
+    base, usage = given(original), usage_of(original, period)
     proved, _ = recompute(replace(base, usage=usage), [lane(original, name) for name in BOTH])
     assert "steps: 48 of 48 hours" in "\n".join(proved)
     first = Window(period.start_ms, period.start_ms + MINUTE_MS)
@@ -166,6 +181,22 @@ def test_another_level_before_a_gap_or_beginning_of_it_is_found(original_filled:
     changed = replace(rows[number], gaps=tuple(map(lie, rows[number].gaps)))
     with pytest.raises(InvalidInput, match=r"usage\.gaps of c2 .* by the kept frames"):
         hold(original_filled, (*rows[:number], changed, *rows[number + 1 :]))
+
+
+def test_a_gap_that_began_before_the_period_is_held_too(original_filled: Billed) -> None:
+    """By the frames of the two days before it."""
+    middle_ms = hour_at(original_filled, SILENT + 1).start_ms + HOUR_MS // 2
+    usage = usage_of(original_filled, Window(middle_ms, original_filled.period.end_ms))
+    base = replace(given(original_filled), usage=usage, fills_gaps=True)
+    proved, unproved = recompute(base, [lane(original_filled, name) for name in BOTH])
+    assert "gaps: 4 parts of gaps" in "\n".join(proved)
+    assert not unproved
+    first = usage.rows[0]
+    assert first.gaps[0].since_ms == hour_at(original_filled, SILENT).start_ms + MINUTE_MS
+    lie = replace(first, gaps=(replace(first.gaps[0], since_ms=middle_ms),))
+    base = replace(base, usage=replace(usage, rows=(lie, *usage.rows[1:])))
+    with pytest.raises(InvalidInput, match=rf"usage\.gaps of c2 .* since {middle_ms}, "):
+        recompute(base, [lane(original_filled, name) for name in BOTH])
 
 
 def test_gaps_that_are_not_stated_are_told_and_no_lie(original_filled: Billed) -> None:
