@@ -55,8 +55,6 @@ def _load_steps(path: Path, period: Window) -> StepFunction:
             allowed = "rising times in the period, at each another level, none below zero"
             raise InvalidInput.single(str(path), f"point {number}", f"{level} from {at_ms} ms on", allowed)
         before_ms, last = at_ms, level
-    if step.at(period.end_ms):
-        raise InvalidInput.single(str(path), "end", f"{last} after the period", "nothing after the period")
     return step
 
 

@@ -80,7 +80,7 @@ def test_points_that_are_no_levels_of_the_period_are_found(original: Billed, bil
     lies = {
         "swapped": [points[1], points[0], *points[2:]],
         "negative": [(points[0][0], -1), *points[1:]],
-        "after": [*points[:-1], (end_ms, 1)],
+        "after": [*points, (end_ms + 1, 1)],
         "before": [(billed.period.start_ms - 1, 1), *points],
     }
     reissue(original, billed, points=lies[name])
