@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +16,11 @@ from tests.order import LongestFirst, seconds
 # How long an example takes depends on who else is on the machine, and how many of the first were no use on chance:
 # neither is what these tests are about.
 CHANCE = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-settings.register_profile("byoc", deadline=None, suppress_health_check=CHANCE)
+# With BYOC_SAME_EXAMPLES (as .ci/run) a law is tried with the same ones each time, so that a change is judged by what it
+# changed; elsewhere with others each time.
+settings.register_profile(
+    "byoc", deadline=None, suppress_health_check=CHANCE, derandomize="BYOC_SAME_EXAMPLES" in os.environ
+)
 settings.load_profile("byoc")
 engine.MAX_SHRINKING_SECONDS = 60  # not 300: a law that fails says with what before its time is over
 
