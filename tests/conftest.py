@@ -16,11 +16,9 @@ from tests.order import LongestFirst, seconds
 # How long an example takes depends on who else is on the machine, and how many of the first were no use on chance:
 # neither is what these tests are about.
 CHANCE = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-# With BYOC_SAME_EXAMPLES (as .ci/run) a law is tried with the same ones each time, so that a change is judged by what it
-# changed; elsewhere with others each time.
-settings.register_profile(
-    "byoc", deadline=None, suppress_health_check=CHANCE, derandomize="BYOC_SAME_EXAMPLES" in os.environ
-)
+# With EXAMPLES=same (as in .ci/run) a law is tried with the same ones each time.
+IS_SAME = os.environ.get("EXAMPLES") == "same"
+settings.register_profile("byoc", deadline=None, suppress_health_check=CHANCE, derandomize=IS_SAME)
 settings.load_profile("byoc")
 engine.MAX_SHRINKING_SECONDS = 60  # not 300: a law that fails says with what before its time is over
 
