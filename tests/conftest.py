@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,12 +12,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.order import LongestFirst, seconds
 
-# How long an example takes depends on who else is on the machine, and how many of the first were no use on chance:
-# neither is what these tests are about.
-CHANCE = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
-# With EXAMPLES=same (as in .ci/run) a law is tried with the same ones each time.
-IS_SAME = os.environ.get("EXAMPLES") == "same"
-settings.register_profile("byoc", deadline=None, suppress_health_check=CHANCE, derandomize=IS_SAME)
+# How long an example takes depends on who else is on the machine, and is not what these tests are about.
+settings.register_profile("byoc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("byoc")
 engine.MAX_SHRINKING_SECONDS = 60  # not 300: a law that fails says with what before its time is over
 

@@ -112,6 +112,8 @@ cuts = st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 12), st.binary(ma
 @given(versions, st.booleans(), cuts)
 @example(1, True, [])
 @example(2, True, [])
+@example(2, True, [(345, 0, b"P"), (342, 0, b"\0")])  # a tag of 0 in the metadata of a series that is known
+@example(2, True, [(345, 1, b"\x7f")])  # a help text that is no symbol
 @costly(1500)
 def test_both_say_the_same_of_a_damaged_body(
     version: int, is_rich: bool, damage: list[tuple[int, int, bytes]]
@@ -127,13 +129,7 @@ def test_both_say_the_same_of_a_damaged_body(
     expected = said_of(fresh(version), bytes(body))
     assert said_of(Compiled(version), bytes(body)) == expected
     found = said_of(compiled, bytes(body))
-    if version == 2 and is_rich and is_error(expected) and not is_error(found):
-        return  # the damage is in the metadata of a known series, which nobody looks into again
     assert without_metadata(found) == without_metadata(expected)  # those of remote write 2.0 are told once
-
-
-def is_error(said: object) -> bool:
-    return isinstance(said, tuple) and isinstance(said[0], type)
 
 
 def without_metadata(said: object) -> object:

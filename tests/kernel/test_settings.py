@@ -111,9 +111,7 @@ VALUES = st.recursive(
 NAMES = st.sampled_from(["folder", "trust_domain", "database", "log", "objects", "lake", "url", "kind", "kafka"])
 
 
-@costly(
-    150, settings(suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture])
-)
+@costly(150, settings(suppress_health_check=[HealthCheck.function_scoped_fixture]))
 @given(st.dictionaries(NAMES, st.dictionaries(NAMES, VALUES, max_size=3) | VALUES, max_size=3))
 def test_any_deployment_section_is_one_or_refused(tmp_path: Path, content: dict[str, object]) -> None:
     path = written(tmp_path, yaml.safe_dump({"deployment": content, "gateway": {"port": 1}}))

@@ -182,9 +182,7 @@ def files(draw: st.DrawFn) -> list[list[Row]]:
     return found
 
 
-@costly(
-    25, settings(suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture])
-)
+@costly(25, settings(suppress_health_check=[HealthCheck.function_scoped_fixture]))
 @given(files(), st.randoms(use_true_random=False))
 async def test_late_equals_on_time(databases: Path, arriving: list[list[Row]], random: object) -> None:
     on_time, late = vendor(databases), vendor(databases)

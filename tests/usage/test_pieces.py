@@ -52,9 +52,7 @@ async def test_a_gap_knows_when_it_began_and_the_level_before(databases: Path) -
     ]
 
 
-@costly(
-    25, settings(suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture])
-)
+@costly(25, settings(suppress_health_check=[HealthCheck.function_scoped_fixture]))
 @given(files(), st.lists(st.integers(1, 12 * 4 - 1), min_size=1, max_size=4, unique=True))
 async def test_parts_cut_at_quarters_are_the_whole(
     databases: Path,  # noqa: F811

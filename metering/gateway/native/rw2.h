@@ -123,7 +123,28 @@ static inline long read_refs(Scan *s, size_t at, size_t end)
     return count % 2 || (uint64_t)count / 2 > s->limits.labels ? -1 : count;
 }
 
-/* What one series holds beside its references. FOUND: all of it is usual; ODD. */
+/* Whether [at, end) is metadata whose references are to symbols of the body, also where nobody reads it again. */
+static int is_metadata(const Scan *s, size_t at, size_t end)
+{
+    uint64_t refs[2] = {0, 0}; /* of the last help and the last unit: those count */
+    while (at < end) {
+        uint64_t tag, value;
+        if (!read_varint(s->body, &at, end, &tag))
+            return 0;
+        if (tag != 0x08 && tag != 0x18 && tag != 0x20) {
+            if (!skip_field(s->body, tag, &at, end))
+                return 0;
+            continue;
+        }
+        if (!read_varint(s->body, &at, end, &value))
+            return 0;
+        if (tag != 0x08)
+            refs[tag == 0x20] = value;
+    }
+    return refs[0] < s->symbol_count && refs[1] < s->symbol_count;
+}
+
+/* What one series holds beside its references. FOUND: all of it is usual; ODD; STRANGE. */
 static int scan_contents(Scan *s, Event *event, size_t at, size_t stop)
 {
     size_t first = s->rows;
@@ -145,6 +166,8 @@ static int scan_contents(Scan *s, Event *event, size_t at, size_t stop)
             at++;
             if (event->metadata || !read_length(s->body, &at, stop, &length))
                 return ODD;
+            if (!is_metadata(s, at, at + length))
+                return STRANGE;
             event->metadata = (int64_t)at;
             event->metadata_bytes = (int64_t)length;
             at += length;

@@ -138,6 +138,8 @@ static inline int skip_field(const uint8_t *body, uint64_t tag, size_t *at, size
 {
     uint64_t value;
     size_t length;
+    if (tag >> 3 == 0)
+        return 0;
     switch (tag & 7) {
     case 0:
         return read_varint(body, at, end, &value);
@@ -152,7 +154,7 @@ static inline int skip_field(const uint8_t *body, uint64_t tag, size_t *at, size
     default:
         return 0;
     }
-    if (tag >> 3 == 0 || length > end - *at)
+    if (length > end - *at)
         return 0;
     *at += length;
     return 1;
