@@ -93,9 +93,7 @@ class Uploader:
             if plan is not None:
                 await self._push_parts(frame, plan)
         except Undecodable as error:
-            if frame.position not in self._lane.settled:  # else its segment made room, and a gap record says so
-                await asyncio.to_thread(self._give_up, frame, GapReason.DAMAGE, frame.samples, str(error))
-            await self._lane.settle(frame)
+            await self._lane.lose(frame, str(error))
             return
         crash_point("push.answered")
         await asyncio.to_thread(self._parts.ledger.count, (frame,))
@@ -195,17 +193,16 @@ class Uploader:
         await asyncio.to_thread(self._parts.dead_letters.append, frame, plan.part, rows, answer.text)
         samples = sum(one.size for one in rows)
         detail = f"part {plan.part}, see the dead letters: {answer.describe()}"
-        await asyncio.to_thread(self._give_up, frame, GapReason.REFUSED, samples, detail)
+        await asyncio.to_thread(self._give_up, frame, samples, detail)
         self._parts.metrics.dead_letters.labels(self._label).inc(samples)
         _log.error(
             "samples_rejected", lane=self._label, sequence=frame.sequence, samples=samples, answer=answer.text
         )
 
-    def _give_up(self, frame: Frame, reason: GapReason, samples: int, detail: str) -> None:
-        now_ms = self._parts.clock.now_ms()
-        self._lane.gaps.record(
-            Gap(reason, now_ms, frame.epoch, frame.sequence, frame.sequence, samples, detail)
-        )  # fmt: skip
+    def _give_up(self, frame: Frame, samples: int, detail: str) -> None:
+        now_ms, number = self._parts.clock.now_ms(), frame.sequence
+        gap = Gap(GapReason.REFUSED, now_ms, frame.epoch, number, number, samples, detail)
+        self._lane.gaps.record(gap)
 
     def _earlier(self, frame: Frame, after: int) -> Iterator[Frame]:
         segments = [(self._lane.folder / str(name), name) for name in self._lane.shelf.names()]

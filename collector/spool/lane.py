@@ -238,6 +238,11 @@ class LaneSpool:
         await asyncio.to_thread(self._settle, frame)
         self.space.set()
 
+    async def lose(self, frame: Frame, detail: str) -> None:
+        """Nobody can read this frame: a gap record says so, once, and it is settled."""
+        await asyncio.to_thread(self._losses.undecodable, frame, detail)
+        await self.settle(frame)
+
     async def drained(self) -> None:
         """Until whoever takes frames has asked for one and there was none: all before it are settled."""
         await self.empty.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+from collector.spool.frame import Frame
 from collector.spool.gaps import Gap, GapReason, GapRecords
 from collector.spool.segment import Damage, SegmentName
 from collector.spool.settled import Settled
@@ -58,6 +59,15 @@ class Losses:
                     self._settled.add(name.epoch, low, high)
             with contextlib.suppress(OSError):  # then it is recorded again after a restart
                 self._settled.save()
+
+    def undecodable(self, frame: Frame, detail: str) -> None:
+        """Nobody can read a frame any more. Nothing, if its segment made room meanwhile: that is recorded."""
+        with self._shelf.lock:
+            if frame.position not in self._settled:
+                now_ms, number = self._clock.now_ms(), frame.sequence
+                gap = Gap(GapReason.DAMAGE, now_ms, frame.epoch, number, number, frame.samples, detail)
+                self._gaps.record(gap)
+                self._settled.add(*frame.position)
 
     def _cut(self, epoch: int, first: int, reason: str) -> None:
         """The end of an epoch is damaged: how many numbers it held is not known. Recorded once."""

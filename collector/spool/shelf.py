@@ -113,11 +113,13 @@ class Shelf:
         segment = self.segments.get(name)
         if segment is None:
             return 0  # all of it was settled meanwhile, and it was put away
-        lost, samples = self._unsettled(name, segment)
-        for first, last in lost:
-            share = samples if (first, last) == lost[0] else 0
-            self._gaps.record(Gap(reason, self._clock.now_ms(), name.epoch, first, last, share, detail))
-            self._settled.add(name.epoch, first, last)
+        first, last, samples = self._extent(name, segment)
+        with self.lock:  # so that a frame that is under way is given up once, and not what is settled meanwhile
+            lost = self._missing(name.epoch, first, last)
+            for run in lost:
+                share = samples if run == lost[0] else 0
+                self._gaps.record(Gap(reason, self._clock.now_ms(), name.epoch, *run, share, detail))
+                self._settled.add(name.epoch, *run)
         if not lost and self.last_sequence(name) is None and name.epoch >= self._settled.floor:
             self._gaps.record(
                 Gap(reason, self._clock.now_ms(), name.epoch, name.first or None, detail="unreadable")
@@ -126,11 +128,13 @@ class Shelf:
         if frames:
             self.dropped_frames += frames
             _log.warning("frames_dropped", reason=reason.value, frames=frames, samples=samples, detail=detail)
-            self._settled.save()
+            with self.lock:
+                self._settled.save()
         self.forget(name)
         return frames
 
-    def _unsettled(self, name: SegmentName, segment: Segment) -> tuple[list[tuple[int, int]], int]:
+    def _extent(self, name: SegmentName, segment: Segment) -> tuple[int, int, int]:
+        """First and last sequence of a segment, as far as is known, and the samples that are not settled."""
         numbers, samples = [], 0
         try:
             for found in scan(self.folder / str(name), name, segment.end):
@@ -141,12 +145,13 @@ class Shelf:
             _log.error("segment_unreadable", segment=str(name), error=str(error))
         first = min(numbers, default=name.first or 0)
         last = self.last_sequence(name) or max(numbers, default=0)
-        if name.first:
-            first = min(first, name.first)
-        numbers_known = self._settled.epochs.get(name.epoch)
-        if not first or last < first or name.epoch < self._settled.floor:
-            return [], 0
-        return (numbers_known.missing(first, last) if numbers_known else [(first, last)]), samples
+        return min(first, name.first) if name.first else first, last, samples
+
+    def _missing(self, epoch: int, first: int, last: int) -> list[tuple[int, int]]:
+        numbers = self._settled.epochs.get(epoch)
+        if not first or last < first or epoch < self._settled.floor:
+            return []
+        return numbers.missing(first, last) if numbers else [(first, last)]
 
     def finish(self) -> None:
         """Put away every segment of which all frames are settled."""
