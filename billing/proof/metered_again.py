@@ -74,7 +74,7 @@ class _Compared:
             key = hour.start_ms, one.key.project, one.key.cluster, render_dimensions(one)
             mine = known.pop(key, None)
             if mine is None:
-                if not self._excuse(one.key.project, ()):
+                if not self._excuse(one.key.project, self._spared.why(one.key.project, ())):
                     where = f"{one.key.cluster} {key[3]}, hour of {hour.start.isoformat()}"
                     allowed = f"{render_figures(one)}, by the kept frames"
                     raise self._given.wrong(self._stated.file, where, "no row", allowed)
@@ -90,28 +90,30 @@ class _Compared:
                 self._missing(line, row)
 
     def _check(self, line: int, row: SealedRow, one: RowHour) -> None:
-        computed, group = render_figures(one), (row.project, row.cluster, row.dimensions)
-        before = self._after.get(group)
-        if why := self._spared.why(row.project, row.sources):
-            self._after[group] = why
-        elif one.points or any(piece.observed_ms for piece in one.pieces):
-            self._after.pop(group, None)
+        computed = render_figures(one)
+        why = self._why(row, is_seen=bool(one.points) or any(piece.observed_ms for piece in one.pieces))
         if row.figures == computed:
             self.equal += 1
-        elif not self._excuse(row.project, row.sources, before):
+        elif not self._excuse(row.project, why):
             allowed = f"{computed}, by the kept frames"
             raise self._given.wrong(self._stated.file, f"row {line}", row.figures, allowed)
 
     def _missing(self, line: int, row: SealedRow) -> None:
-        group = row.project, row.cluster, row.dimensions
-        if why := self._spared.why(row.project, row.sources):
-            self._after[group] = why
-        if not self._excuse(row.project, row.sources, self._after.get(group)):
+        if not self._excuse(row.project, self._why(row, is_seen=False)):
             allowed = "rows of what the kept frames hold"
             raise self._given.wrong(self._stated.file, f"row {line}", row.figures, allowed)
 
-    def _excuse(self, project: str, sources: tuple[str, ...], otherwise: str | None = None) -> bool:
-        why = self._spared.why(project, sources) or otherwise
+    def _why(self, row: SealedRow, *, is_seen: bool) -> str | None:
+        """Why a row may differ: its hour may, or one that its group goes on from, until it `is_seen` again."""
+        group = row.project, row.cluster, row.dimensions
+        why, before = self._spared.why(row.project, row.sources), self._after.get(group)
+        if why is not None:
+            self._after[group] = why
+        elif is_seen:
+            self._after.pop(group, None)
+        return why or before
+
+    def _excuse(self, project: str, why: str | None) -> bool:
         if why is not None:
             self._left[f"meter {self._stated.meter.meter} of project {project}: {why}"] += 1
         return why is not None

@@ -5,9 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
-import pytest
 
-from collector.wire.frames import rearrange
 from collector.wire.frames.model import CELL
 from collector.wire.frames.rearrange import without
 from collector.wire.frames.sections import Patch
@@ -34,9 +32,7 @@ def patch(dice: random.Random, state: StreamState, slots: range, share: float) -
     return Patch(np.array(freed, np.int64), np.array(born, np.int64), [], classes, coded)
 
 
-@pytest.mark.parametrize("few", [0, 2, 128])
-def test_an_order_that_follows_patches_is_that_of_all_slots(monkeypatch: pytest.MonkeyPatch, few: int) -> None:
-    monkeypatch.setattr(rearrange, "_FEW", few)  # 0: what lies between changes is always copied as one piece
+def test_an_order_that_follows_patches_is_that_of_all_slots() -> None:
     dice = random.Random(11)
     followed = 0
     for _ in range(40):

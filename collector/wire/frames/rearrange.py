@@ -12,7 +12,6 @@ from collector.wire.frames.model import Integers
 from collector.wire.frames.values import BITS, POWERS, Classes, Indices, Order
 
 _KINDS = 3  # 0: integers, 1: decimals, 2: bits; an order has them one behind the other
-_FEW = 128  # one change in so many numbers: what lies between two is copied as one piece, else number by number
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +60,9 @@ def _without(order: Order, slots: npt.NDArray[Any], kinds: Classes) -> Order:
         return order
     places = np.sort(_places(order, slots, kinds))
     first, last = np.searchsorted(places, (order.integers, order.decimals)).tolist()
-    scale = _cut(order.scale, places[first:last] - order.integers)
+    scale = np.delete(order.scale, places[first:last] - order.integers)
     integers, decimals = order.integers - first, order.decimals - last
-    return Order(_cut(order.slots, places), integers, decimals, _cut(order.coded, places), scale)
-
-
-def _cut(array: npt.NDArray[Any], places: Indices) -> npt.NDArray[Any]:
-    """What stands between these places, which ascend."""
-    if not len(places) or len(places) * _FEW > len(array):
-        return np.delete(array, places)
-    starts, stops = [0, *(places + 1).tolist()], [*places.tolist(), len(array)]
-    return np.concatenate([array[start:stop] for start, stop in zip(starts, stops, strict=True)])
-
-
-def _inserted(array: npt.NDArray[Any], places: Indices, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array with each value before its place; places ascend."""
-    if not len(places) or len(places) * _FEW > len(array):
-        return np.insert(array, places, values)
-    pieces, start = [], 0
-    for number, place in enumerate(places.tolist()):
-        pieces += [array[start:place], values[number : number + 1]]
-        start = place
-    return np.concatenate([*pieces, array[start:]], dtype=array.dtype)
+    return Order(np.delete(order.slots, places), integers, decimals, np.delete(order.coded, places), scale)
 
 
 def _kinds(classes: Classes) -> Classes:
@@ -110,9 +90,9 @@ def _with(order: Order, change: Change, new: Indices, kinds: Classes) -> Order:
     integers, decimals = (int(np.count_nonzero(kinds == kind)) for kind in (0, 1))
     ours = slice(integers, integers + decimals)
     return Order(
-        _inserted(order.slots, places, slots),
+        np.insert(order.slots, places, slots),
         order.integers + integers,
         order.decimals + integers + decimals,
-        _inserted(order.coded, places, change.coded[new]),
-        _inserted(order.scale, places[ours] - order.integers, POWERS[change.classes[new[ours]]]),
+        np.insert(order.coded, places, change.coded[new]),
+        np.insert(order.scale, places[ours] - order.integers, POWERS[change.classes[new[ours]]]),
     )
