@@ -37,6 +37,7 @@ class Event(StrEnum):
     SEND = "send"
     PAY = "pay"  # a payment, whole or in part
     SETTLE = "settle"  # nothing remained open: the event beside the payment, credit or draw that did it
+    REOPEN = "reopen"  # a credit note that had settled it became void: something is open again
     VOID = "void"
 
 
@@ -53,7 +54,11 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.SETTLE: State.PAID,
         Event.VOID: State.VOID,
     },
-    State.PAID: {Event.SEND: State.PAID},
+    State.PAID: {
+        Event.SEND: State.PAID,
+        Event.REOPEN: State.FINAL,  # that it was sent before stays among its events
+        Event.VOID: State.VOID,  # only what was settled without money: `Receivables.void`
+    },
     State.VOID: {},
 }
 

@@ -112,7 +112,8 @@ class Receivables:
     def void(self, number: str, reason: str) -> Standing:
         """Make a document void: it keeps its number, its entry is reversed, and drawn credits are given back.
 
-        Its period may be issued again. Raises WrongState when money was paid or other documents build on it.
+        Its period may be issued again; what a void credit note had settled can be paid again. Raises WrongState
+        when money was paid or other documents build on it.
         """
 
         def write(connection: sa.Connection) -> Standing:
@@ -124,7 +125,10 @@ class Receivables:
             event = LifeEvent(Event.VOID, self.clock.now_ms(), self.actor, reference=reason)
             position = len(found.events) + 1
             _give_back(connection, number, position)
-            return self._append(connection, found, event, _reversal(connection, found.invoice))
+            voided = self._append(connection, found, event, _reversal(connection, found.invoice))
+            if found.invoice.kind == CREDIT_NOTE:
+                self._reopen_if_something_is_open(connection, found.invoice.document["credits"], number)
+            return voided
 
         return self.database.transact(write)
 
@@ -195,6 +199,12 @@ class Receivables:
         if is_open or not can_settle:
             return found
         return self._append(connection, found, LifeEvent(Event.SETTLE, self.clock.now_ms(), self.actor), ())
+
+    def _reopen_if_something_is_open(self, connection: sa.Connection, number: str, note: str) -> None:
+        found = read_standing(connection, number)
+        if found.state is State.PAID and Money.zero(found.open.currency) < found.open:
+            reopened = LifeEvent(Event.REOPEN, self.clock.now_ms(), self.actor, reference=note)
+            self._append(connection, found, reopened, ())
 
 
 def _refuse_built_upon(connection: sa.Connection, invoice: Invoice) -> None:

@@ -49,17 +49,21 @@ def invoiced(office: Office, calls: str = "100", more: str = "") -> Invoice:
 def test_the_table_is_whole_and_ends() -> None:
     assert set(TRANSITIONS) == set(State)
     assert TRANSITIONS[State.VOID] == {}
-    for path in itertools.product(Event, repeat=3):
+    for path in itertools.product(Event, repeat=4):
         happened = [LifeEvent(event, 0, "t") for event in path]
-        if Event.VOID in path[:-1] or any(
-            path[i] is Event.SETTLE and set(path[i + 1 :]) - {Event.SEND} for i in (0, 1)
-        ):
+        is_possible, is_settled, is_void = True, False, False
+        for event in path:
+            needs = {Event.REOPEN: is_settled, Event.PAY: not is_settled, Event.SETTLE: not is_settled}
+            is_possible &= not is_void and needs.get(event, True)
+            is_settled = event is Event.SETTLE or (is_settled and event is not Event.REOPEN)
+            is_void = event is Event.VOID
+        if is_possible:
+            state = state_after("N", happened)
+            assert (state is State.VOID) == is_void
+            assert (state is State.PAID) == (is_settled and not is_void)
+        else:
             with pytest.raises(WrongState, match="possible"):
                 state_after("N", happened)
-        else:
-            state = state_after("N", happened)
-            assert (state is State.VOID) == (path[-1] is Event.VOID)
-            assert (state is State.PAID) == (Event.SETTLE in path)
 
 
 def test_a_period_is_open_then_in_grace_then_due() -> None:
@@ -161,6 +165,34 @@ def test_an_invoice_with_a_standing_credit_note_is_not_voided(small_office: Offi
     book.void(note.number, "a mistake")
     assert book.standing(invoice.number).open == usd("100.00")
     assert book.void(invoice.number, "now it is possible").state is State.VOID
+    assert small_office.balance() == 0
+
+
+def test_what_a_void_credit_note_had_settled_can_be_paid_again(office: Office) -> None:
+    invoice = invoiced(office)
+    book = office.receivables
+    book.send(invoice.number, "billing@example.com")
+    note = book.credit(invoice.number, {2: usd("100.00")}, "all of it")
+    assert book.standing(invoice.number).state is State.PAID
+    book.void(note.number, "of another customer")
+    reopened = book.standing(invoice.number)
+    assert (reopened.state, reopened.open) == (State.FINAL, usd("100.00"))
+    assert [event.event for event in reopened.events] == [Event.SEND, Event.SETTLE, Event.REOPEN]
+    assert reopened.events[-1].reference == note.number
+    paid = book.pay(invoice.number, usd("100.00"), "wire-1")
+    assert (paid.state, paid.open) == (State.PAID, usd("0.00"))
+    assert office.balance() == 0
+
+
+def test_what_was_settled_without_money_can_be_void(small_office: Office) -> None:
+    small_office.prepaid.add("gift", ACME, usd("100.00"), GrantTerms("wire-1"))
+    for calls in ("100", "0"):  # prepaid credits paid it; nothing was due
+        invoice = invoiced(small_office, calls)
+        small_office.receivables.send(invoice.number, "billing@example.com")
+        assert small_office.receivables.standing(invoice.number).state is State.PAID
+        assert small_office.receivables.void(invoice.number, "wrong address").state is State.VOID
+    found = small_office.database.transact(lambda connection: load_grants(connection, ACME, USD))
+    assert [f"{grant.balance.amount}" for grant in found] == ["100.00"]
     assert small_office.balance() == 0
 
 
