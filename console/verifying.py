@@ -84,6 +84,9 @@ def _verify(
                 "--spool", "folder", str(folder), "a collector's spool folder, or a copy of it"
             )
 
+    if lake is not None and not lake.is_dir():
+        raise InvalidInput.single("--lake", "folder", str(lake), "a folder with copies of the lake's files")
+
     def open_spools(bundled: bytes) -> list[KeptLane]:
         known = read_keys(bundled, keys, authority)
         return [KeptLane(folder, known, LICENCE_METER.metric, TARGET_UP) for folder in spools]

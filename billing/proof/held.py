@@ -48,15 +48,19 @@ def prove_held(
     proved = [
         f"evidence: the vendor signed {len(evidence.batches)} pushes in the {len(evidence.files)} files of the rows"
     ]
+    absent: list[str] = []
     if held.lake is not None:
-        count = check_data_files(evidence, held.lake)
-        proved.append(f"files: {count} of {len(evidence.files)} files of the rows have their sha256")
+        count, whole = check_data_files(evidence, held.lake), len(evidence.files)
+        if count:
+            proved.append(f"files: {count} of {whole} files of the rows have their sha256")
+        if count < whole:
+            absent.append(f"files: {whole - count} of {whole} files of the rows do not lie in {held.lake} (--lake)")
     if held.spools is None:
-        return proved, [_NOT_GIVEN]
+        return proved, [*absent, _NOT_GIVEN]
     from billing.proof.compared import Given
     from billing.proof.recompute import recompute  # its libraries take half a second to load
 
     fills_gaps = "gaps" in document["usage"]
     given = Given(usage, evidence, utc_ms(document["issued_at"]), str(folder), meters, fills_gaps)
     found, unproved = recompute(given, held.spools(evidence.receipt_keys))
-    return proved + found, unproved
+    return proved + found, absent + unproved

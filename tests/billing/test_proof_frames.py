@@ -92,6 +92,8 @@ def test_the_command_says_what_is_proved(original: Billed, tmp_path: Path) -> No
     told = json.loads(strict.output)
     assert told["result"] == "verified"
     assert [one["subject"] for one in told["unproved"]] == ["checkpoint"]
+    nowhere = CliRunner().invoke(app, [*words, "--json", "--lake", str(tmp_path / "nowhere")])
+    assert json.loads(nowhere.output)["findings"][0]["file"] == "--lake"
     (tmp_path / "ca.pem").unlink()
     wrong = CliRunner().invoke(app, [*words, "--json"])
     assert wrong.exit_code == 2
@@ -114,6 +116,12 @@ def test_a_byte_of_a_file_of_the_lake_is_found_and_the_file_named(original: Bill
     name = given(original).evidence.files[1].name
     flip(lake / name, 1000)
     assert f"{lake / name}: sha256" in refusal(original, lake=lake)
+
+
+def test_a_file_of_the_lake_that_is_not_there_is_not_proved(original: Billed, tmp_path: Path) -> None:
+    verified = original.verify(lake=tmp_path)
+    assert not [text for text in verified.proved if text.startswith("files")]
+    assert verified.unproved[1] == f"files: 5 of 5 files of the rows do not lie in {tmp_path} (--lake)"
 
 
 def test_a_byte_of_a_frame_is_found_and_its_place_named(billed: Billed) -> None:
