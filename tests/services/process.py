@@ -11,6 +11,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -96,11 +97,17 @@ class ServiceProcess:
         self._child = None
 
     def kill(self) -> None:
-        """SIGKILL to the whole process group; does nothing when it is not running."""
+        """SIGKILL to it and all that it started, and wait until they are gone; nothing when it is not running."""
         if self._child is None:
             return
         if self._child.poll() is None:  # unreaped, so the group id is still its own
+            apart = _descendants(self._child.pid)  # PostgreSQL's children have groups of their own
             os.killpg(self._child.pid, signal.SIGKILL)
+            for pid in filter(_is_running, apart):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            while any(map(_is_running, apart)):  # until then they hold what the next one needs, as shared memory
+                time.sleep(POLL_SECONDS)
         self._child.wait()
         self._child = None
 
@@ -175,6 +182,22 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        children = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+    return [each for child in children for each in (child, *_descendants(child))]
+
+
+def _is_running(pid: int) -> bool:
+    """Neither gone nor only waiting to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _fork(spec: ServiceSpec, log_path: Path) -> subprocess.Popen[bytes]:

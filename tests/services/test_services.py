@@ -99,6 +99,17 @@ class TestPostgres:
         postgres_server.process.start()
         _execute(postgres_url, "INSERT INTO invoice VALUES ('A-2')")
 
+    def test_a_kill_leaves_no_child_that_holds_what_the_next_one_needs(
+        self, postgres_server: PostgresServer, postgres_url: str
+    ) -> None:
+        with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:
+            backend = Path(f"/proc/{connection.info.backend_pid}/stat")
+            os.kill(connection.info.backend_pid, signal.SIGSTOP)  # it does not see that its parent is dead
+            postgres_server.process.kill()
+            assert not backend.exists() or backend.read_text().rpartition(")")[2].split()[0] == "Z"
+        postgres_server.process.start()
+        _execute(postgres_url, "SELECT 1")
+
 
 def _execute(url: str, statement: str) -> None:
     with psycopg.connect(url.replace("+psycopg", "")) as connection:
