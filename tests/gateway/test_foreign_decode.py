@@ -111,6 +111,15 @@ def test_whatever_came_before_each_row_comes_back_bit_by_bit(version: int, serie
             assert known.rows(body) == known.expected(body)
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_labels_in_another_order_are_another_series_until_somebody_sorts_them(version: int) -> None:
+    known = Versions(version)
+    one, other = ("__name__", ""), ("job", "")
+    for labels in ((one, other), (other, one)):
+        body = known.encode([(labels, [(NOW, 1.0)])])
+        assert known.rows(body) == known.expected(body)
+
+
 def many(count: int, at: int, dice: random.Random) -> list[tuple[Labels, list[tuple[int, float]]]]:
     return [
         (

@@ -127,10 +127,10 @@ def read_references(body: Bytes, usual: Usual, symbols: int) -> References | Non
 
 
 class KnownSets:
-    """Label sets by 128 bits that depend on their pairs and on secret numbers, not on their order."""
+    """Label sets by 128 bits that depend on their pairs, on the order of these, and on secret numbers."""
 
     def __init__(self) -> None:
-        self._secrets = [np.uint64(secrets.randbits(64) | 1) for _ in range(4)]
+        self._secrets = [np.uint64(secrets.randbits(64) | 1) for _ in range(5)]
         self._entries: dict[int, int] = {}
         self._numbers = np.zeros(1024, np.int32)
         self._checks = np.zeros(1024, np.uint64)
@@ -141,8 +141,9 @@ class KnownSets:
     def hashes(self, pairs: Words, ends: Places) -> tuple[Words, Words]:
         """The hash of each set of pairs; set i ends before `ends[i]` and is not empty."""
         begins = np.concatenate([[0], ends[:-1]])
-        one, two, three, four = self._secrets
-        mixed = pairs * one
+        one, two, three, four, five = self._secrets
+        places = (np.arange(len(pairs)) - np.repeat(begins, ends - begins)).astype(np.uint64)
+        mixed = pairs * one + places * five
         mixed ^= mixed >> np.uint64(32)
         mixed *= two
         mixed ^= mixed >> np.uint64(29)
