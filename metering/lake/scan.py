@@ -143,9 +143,8 @@ def _samples_filter(request: ScanRequest) -> Any:
     return _on.And(tenant, *days, *times)
 
 
-def scan_steady(tables: Tables, request: ScanRequest, limit_ms: int) -> SteadySeries:
+def scan_steady(tables: Tables, state: SamplesState, request: ScanRequest, limit_ms: int) -> SteadySeries:
     """What a window holds, file by file, as stretches of equal values; see `SteadyRuns`. Raises as above."""
-    state = tables.samples()
     series = read_series(tables, request.organization, request.names, request.project)
     with translated_errors("reading samples"):
         reader = _reader(state, series, request)
@@ -157,7 +156,7 @@ def scan_steady(tables: Tables, request: ScanRequest, limit_ms: int) -> SteadySe
             again = reader.of_slots(slots)
             return _each(lambda file: again.runs(file.file_path), planned)
 
-    return SteadySeries(series, files, rows_of, state.snapshot_id)
+    return SteadySeries(series, files, rows_of)
 
 
 def _each(read: Callable[[Any], T], files: Sequence[Any]) -> list[T]:

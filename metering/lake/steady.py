@@ -121,7 +121,6 @@ class SteadySeries:
     series: pa.Table
     files: Sequence[SteadyRuns]
     rows_of: Callable[[Integers], Sequence[FileRuns]]
-    snapshot_id: int | None = None  # of the lake that was read
 
 
 def steady_series(series: pa.Table, files: Sequence[FileRuns], limit_ms: int) -> SteadySeries:

@@ -23,14 +23,13 @@ from metering.usage.closer import DueHours
 class MeterSource(Protocol):
     """What meters need of the lake. Raises Retry kinds for passing faults."""
 
-    async def scan(self, organization: OrganizationId, window: Window, names: Sequence[str]) -> pa.Table:
-        """Samples of these metrics, see `metering.lake`."""
+    async def scan(
+        self, organization: OrganizationId, window: Window, names: Sequence[str], snapshot_id: int | None
+    ) -> pa.Table:
+        """Samples of these metrics in a snapshot of the lake, see `metering.lake`; None: it held nothing."""
 
     async def starts(self, organization: OrganizationId, window: Window) -> pa.Table:
         """When counters began, see `metering.lake`."""
-
-    async def snapshot_id(self) -> int | None:
-        """The lake snapshot that reads see now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +66,20 @@ class MeterCloser:
         return written
 
     async def _seal(self, due: DueHours, run: Sequence[Window], checked: Mapping[int, str] | None) -> int:
-        snapshot_id = await self.source.snapshot_id()
         span = Window(run[0].start_ms, run[-1].end_ms)
-        table = await self.source.scan(due.organization, span, [*self.catalogue.metrics, UP])
+        names = [*self.catalogue.metrics, UP]
+        table = await self.source.scan(due.organization, span, names, due.snapshot_id)
         starts = await self.source.starts(due.organization, span)
-        return await asyncio.to_thread(self._compute, due, run, (table, starts, snapshot_id), checked)
+        return await asyncio.to_thread(self._compute, due, run, (table, starts), checked)
 
     def _compute(
         self,
         due: DueHours,
         run: Sequence[Window],
-        read: tuple[pa.Table, pa.Table, int | None],
+        read: tuple[pa.Table, pa.Table],
         checked: Mapping[int, str] | None,
     ) -> int:
-        table, starts, snapshot_id = read
-        series = series_of(table, starts)
+        series = series_of(*read)
         names = [meter.meter for meter in self.catalogue.meters]
         span = Window(run[0].start_ms, run[-1].end_ms)
         # After a change this closer itself made the store forget the check of the next day's first hour.
@@ -97,7 +95,7 @@ class MeterCloser:
                 {name: hours[number] for name, hours in found.items()},
                 due.sources.get(hour.start_ms, ()),
                 self._digest(due, hour),
-                snapshot_id,
+                due.snapshot_id,
                 "watermark" if hour.end_ms <= due.watermark_ms else "deadline",
             )
             for number, hour in enumerate(run)

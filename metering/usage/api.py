@@ -1,6 +1,6 @@
 """Usage as billing and console see it."""
 
-from metering.usage.closer import HourCloser, SampleFile, SampleSource
+from metering.usage.closer import HourCloser, SampleFile, SampleFiles, SampleSource
 from metering.usage.lake_source import LakeSource
 from metering.usage.model import (
     MeterPart,
@@ -23,6 +23,7 @@ __all__ = [
     "MeterUsage",
     "Reconciler",
     "SampleFile",
+    "SampleFiles",
     "SampleSource",
     "UsageMonth",
     "UsageReader",

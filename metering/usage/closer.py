@@ -44,14 +44,24 @@ class SampleFile:
     last_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class SampleFiles:
+    """The files that may hold samples of a window, in one snapshot of the lake; None: it holds nothing yet."""
+
+    snapshot_id: int | None
+    files: Sequence[SampleFile]
+
+
 class SampleSource(GaugeSource, Protocol):
-    """What usage needs of the lake. Each method raises Retry kinds for passing faults."""
+    """What usage needs of the lake. Each method raises Retry kinds for passing faults, HoursMoved for a snapshot
+    that is not there any more.
+    """
 
     async def organizations(self) -> Sequence[OrganizationId]:
         """Every organization with samples."""
 
-    async def files(self, organization: OrganizationId, window: Window) -> Sequence[SampleFile]:
-        """The files that may hold samples of the window."""
+    async def files(self, organization: OrganizationId, window: Window) -> SampleFiles:
+        """The files that may hold samples of the window now: what is read of their snapshot is of them."""
 
     async def watermark(self, organization: OrganizationId) -> int | None:
         """Everything before it (ms) has arrived; None while no collector says so."""
@@ -64,6 +74,7 @@ class DueHours:
     organization: OrganizationId
     days: Sequence[Sequence[Window]]
     sources: Mapping[int, tuple[str, ...]]  # by start of the hour: "file sha256"
+    snapshot_id: int | None  # that these are the files of
     watermark_ms: int
 
 
@@ -143,19 +154,24 @@ class HourCloser:
         # What was checked is read before the files are listed: a closer that seals in between is then seen.
         checked = await asyncio.to_thread(self._store.checked, organization, reach)
         of_meters = await self._meters.checked(organization, reach) if self._meters else {}
-        files = await self._source.files(organization, Window(reach.start_ms - self._limit_ms, reach.end_ms))
+        # The watermark before the files: what it says is complete is in them.
         end_ms, watermark_ms = await self._due(organization, reach)
+        listed = await self._source.files(organization, Window(reach.start_ms - self._limit_ms, reach.end_ms))
         start_ms = reach.start_ms
         if from_first_file:  # before its first sample an organization has no hours to close
-            start_ms = max(start_ms, hour_of(min((file.first_ms for file in files), default=end_ms)).start_ms)
+            start_ms = max(
+                start_ms, hour_of(min((file.first_ms for file in listed.files), default=end_ms)).start_ms
+            )
         if end_ms <= start_ms:
             return 0
-        by_hour = _FilesByHour(files, self._limit_ms)
+        by_hour = _FilesByHour(listed.files, self._limit_ms)
         days = tuple(_by_day(Window(start_ms, end_ms)))
-        written = await self._seal_days(_Due(organization, days, by_hour, checked, watermark_ms))
+        written = await self._seal_days(
+            _Due(organization, days, by_hour, listed.snapshot_id, checked, watermark_ms)
+        )
         if self._meters:
             sources = {hour.start_ms: by_hour.sources(hour) for hours in days for hour in hours}
-            due = DueHours(organization, days, sources, watermark_ms)
+            due = DueHours(organization, days, sources, listed.snapshot_id, watermark_ms)
             self._sealed.inc(await self._meters.close(due, of_meters))
         self._sealed.inc(written)
         return written
@@ -163,7 +179,7 @@ class HourCloser:
     async def _seal_days(self, due: _Due) -> int:
         written = 0
         is_changed = False  # a revised hour may change what was open, so the hours after it are looked at too
-        reader = ReadAhead(self._source, due.organization, self._meter, self._limit_ms)
+        reader = ReadAhead(self._source, due.organization, self._meter, self._limit_ms, due.snapshot_id)
         try:
             for number, hours in enumerate(due.days):
                 run = hours if is_changed else due.touched(number)
@@ -207,7 +223,7 @@ class HourCloser:
                 step=each.step,
                 sources=due.files.sources(hour),
                 files_digest=due.files.digest(hour),
-                snapshot_id=reading.snapshot_id,
+                snapshot_id=due.snapshot_id,
                 reason="watermark" if hour.end_ms <= due.watermark_ms else "deadline",
             )
             for hour, each in zip(run, found, strict=True)
@@ -222,6 +238,7 @@ class _Due:
     organization: OrganizationId
     days: Sequence[Sequence[Window]]
     files: _FilesByHour
+    snapshot_id: int | None
     checked: dict[int, str]
     watermark_ms: int
 

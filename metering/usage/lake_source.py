@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -13,13 +14,15 @@ from pyiceberg.types import LongType
 from kernel.ids import OrganizationId
 from kernel.window import Window
 from metering.lake.api import Lake
+from metering.lake.errors import UnknownSnapshot
 from metering.lake.faults import translated_errors
 from metering.lake.positions import file_sha256
-from metering.lake.scan import ScanRequest, plan_files, scan_steady
+from metering.lake.scan import ScanRequest, plan_files, scan_samples, scan_steady
 from metering.lake.tables import SamplesState
-from metering.usage.closer import SampleFile
+from metering.usage.closer import SampleFile, SampleFiles
 from metering.usage.meter import TARGET_UP, GaugeMeter
 from metering.usage.reading import GaugeReading, read_gauges
+from metering.usage.store import HoursMoved
 
 
 class LakeSource:
@@ -32,20 +35,31 @@ class LakeSource:
     async def organizations(self) -> Sequence[OrganizationId]:
         return await self._lake.organizations()
 
-    async def files(self, organization: OrganizationId, window: Window) -> Sequence[SampleFile]:
+    async def files(self, organization: OrganizationId, window: Window) -> SampleFiles:
         state = await asyncio.to_thread(self._lake.tables.samples)
-        return await asyncio.to_thread(_files, state, ScanRequest(organization, window))
+        files = await asyncio.to_thread(_files, state, ScanRequest(organization, window))
+        return SampleFiles(state.snapshot_id, files)
 
     async def gauges(
-        self, organization: OrganizationId, window: Window, meter: GaugeMeter, limit_ms: int
+        self,
+        organization: OrganizationId,
+        window: Window,
+        meter: GaugeMeter,
+        limit_ms: int,
+        snapshot_id: int | None,
     ) -> GaugeReading:
-        request = ScanRequest(organization, window, (meter.metric, TARGET_UP))
-        return await asyncio.to_thread(
-            lambda: read_gauges(scan_steady(self._lake.tables, request, limit_ms), meter, limit_ms)
-        )
+        request, tables = ScanRequest(organization, window, (meter.metric, TARGET_UP)), self._lake.tables
 
-    async def scan(self, organization: OrganizationId, window: Window, names: Sequence[str]) -> pa.Table:
-        return await self._lake.scan(organization, window, names)
+        def read() -> GaugeReading:
+            return read_gauges(scan_steady(tables, self._state(snapshot_id), request, limit_ms), meter, limit_ms)
+
+        return await asyncio.to_thread(read)
+
+    async def scan(
+        self, organization: OrganizationId, window: Window, names: Sequence[str], snapshot_id: int | None
+    ) -> pa.Table:
+        request, tables = ScanRequest(organization, window, tuple(names)), self._lake.tables
+        return await asyncio.to_thread(lambda: scan_samples(tables, self._state(snapshot_id), request))
 
     async def starts(self, organization: OrganizationId, window: Window) -> pa.Table:
         return await self._lake.starts(organization, window)
@@ -53,8 +67,12 @@ class LakeSource:
     async def watermark(self, organization: OrganizationId) -> int | None:
         return await self._lake.watermark(organization, self._hold_seconds)
 
-    async def snapshot_id(self) -> int | None:
-        return await self._lake.snapshot_id()
+    def _state(self, snapshot_id: int | None) -> SamplesState:
+        try:
+            state = self._lake.tables.samples(snapshot_id)
+        except UnknownSnapshot as error:
+            raise HoursMoved(str(error)) from error
+        return replace(state, snapshot_id=snapshot_id)  # None: nothing, whatever came since
 
 
 def _files(state: SamplesState, request: ScanRequest) -> list[SampleFile]:

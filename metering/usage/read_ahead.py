@@ -16,9 +16,14 @@ class GaugeSource(Protocol):
     """Where readings come from. Each method raises Retry kinds for passing faults."""
 
     async def gauges(
-        self, organization: OrganizationId, window: Window, meter: GaugeMeter, limit_ms: int
+        self,
+        organization: OrganizationId,
+        window: Window,
+        meter: GaugeMeter,
+        limit_ms: int,
+        snapshot_id: int | None,
     ) -> GaugeReading:
-        """What the meter counts of the window's samples."""
+        """What the meter counts of the window's samples in a snapshot of the lake; None: it held nothing."""
 
 
 class ReadAhead:
@@ -27,11 +32,19 @@ class ReadAhead:
     So a day is read once. Call `close` in the end.
     """
 
-    def __init__(self, source: GaugeSource, organization: OrganizationId, meter: GaugeMeter, limit_ms: int) -> None:
+    def __init__(
+        self,
+        source: GaugeSource,
+        organization: OrganizationId,
+        meter: GaugeMeter,
+        limit_ms: int,
+        snapshot_id: int | None,
+    ) -> None:
         self._source = source
         self._organization = organization
         self._meter = meter
         self._limit_ms = limit_ms
+        self._snapshot_id = snapshot_id
         self._tail: tuple[int, GaugeReading] | None = None  # what may hold on, and from when on
         self._coming: deque[tuple[Window, asyncio.Task[GaugeReading]]] = deque()
 
@@ -65,7 +78,7 @@ class ReadAhead:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, window: Window) -> GaugeReading:
-        return await self._source.gauges(self._organization, window, self._meter, self._limit_ms)
+        return await self._source.gauges(self._organization, window, self._meter, self._limit_ms, self._snapshot_id)
 
 
 def _serves(coming: Window, span: Window) -> bool:

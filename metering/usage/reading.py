@@ -47,7 +47,6 @@ class GaugeReading:
     series: tuple[GaugeSeries, ...]  # by number
     segments: Segments
     ranges: RowRanges  # where its samples stand; slots are numbers of series
-    snapshot_id: int | None = None  # of the lake that was read
 
     def tail(self, since_ms: int) -> GaugeReading:
         """The last sample of each series, if it is a quantity and from after that time: what may hold on."""
@@ -67,7 +66,7 @@ class GaugeReading:
         renumbered = np.array([numbers.get(series, -1) for series in earlier.series], np.int64)
         before = earlier.segments
         moved = Segments(renumbered[before.series], before.first_ms, before.last_ms, before.levels)
-        return GaugeReading(tuple(numbers), Segments.joined([moved, self.segments]), self.ranges, self.snapshot_id)
+        return GaugeReading(tuple(numbers), Segments.joined([moved, self.segments]), self.ranges)
 
 
 def read_gauges(found: SteadySeries, meter: GaugeMeter, limit_ms: int) -> GaugeReading:
@@ -86,7 +85,7 @@ def read_gauges(found: SteadySeries, meter: GaugeMeter, limit_ms: int) -> GaugeR
         mended = segments_of(known.number_of[rows], times, _levels(values, meter.scale), limit_ms)
         segments = Segments.joined([apart, mended])
     ranges = RowRanges.joined([file.ranges for file in found.files]).renumbered(known.number_of)
-    return GaugeReading(known.series, _marked(segments, known, found.rows_of), ranges, found.snapshot_id)
+    return GaugeReading(known.series, _marked(segments, known, found.rows_of), ranges)
 
 
 def read_samples(

@@ -66,7 +66,9 @@ async def filled(folder: Path) -> Lake:
 
 async def as_usage_has_it(lake: Lake) -> Integrals:
     window = Window(HOURS[0].start_ms - LIMIT_MS, HOURS[-1].end_ms)
-    reading = await LakeSource(lake, 0.0).gauges(OrganizationId("acme"), window, LICENCE_METER, LIMIT_MS)
+    snapshot_id = await lake.snapshot_id()
+    source = LakeSource(lake, 0.0)
+    reading = await source.gauges(OrganizationId("acme"), window, LICENCE_METER, LIMIT_MS, snapshot_id)
     ids = {
         f"cluster-{at}": series_id(ACME, CollectorId("col-a"), canonical_labels(component(at))) for at in range(6)
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import count
@@ -19,7 +19,7 @@ from kernel.clock import VirtualClock, from_ms
 from kernel.database import Database, sqlite_url
 from kernel.ids import OrganizationId
 from kernel.window import DAY_MS, HOUR_MS, Window
-from metering.usage.closer import HourCloser, SampleFile
+from metering.usage.closer import HourCloser, SampleFile, SampleFiles
 from metering.usage.meter import GaugeMeter
 from metering.usage.model import UsageRow
 from metering.usage.reading import GaugeReading
@@ -43,6 +43,7 @@ class Lake:
 
     arrived: list[tuple[SampleFile, list[Row]]] = field(default_factory=list)
     watermark_ms: int | None = None
+    meanwhile: Callable[[], None] = lambda: None  # what happens right after the files were listed
 
     def add(self, rows: list[Row]) -> None:
         name = f"samples-{len(self.arrived):04d}.parquet"
@@ -53,25 +54,32 @@ class Lake:
     async def organizations(self) -> Sequence[OrganizationId]:
         return [ACME]
 
-    async def files(self, organization: OrganizationId, window: Window) -> Sequence[SampleFile]:
+    async def files(self, organization: OrganizationId, window: Window) -> SampleFiles:
         listed = [file for file, _ in self.arrived if organization == ACME]
-        return [file for file in listed if file.first_ms < window.end_ms and file.last_ms >= window.start_ms]
+        found = [file for file in listed if file.first_ms < window.end_ms and file.last_ms >= window.start_ms]
+        listing = SampleFiles(len(self.arrived), found)
+        self.meanwhile()
+        return listing
 
     async def gauges(
-        self, organization: OrganizationId, window: Window, meter: GaugeMeter, limit_ms: int
+        self,
+        organization: OrganizationId,
+        window: Window,
+        meter: GaugeMeter,
+        limit_ms: int,
+        snapshot_id: int | None,
     ) -> GaugeReading:
-        rows = [row for _, listed in self.arrived for row in listed if organization == ACME]
+        rows = [row for _, listed in self.arrived[:snapshot_id] for row in listed if organization == ACME]
         return reading([row for row in rows if row.at_ms in window], limit_ms, files=2, meter=meter)
 
-    async def scan(self, organization: OrganizationId, window: Window, names: Sequence[str]) -> pa.Table:
-        rows = [row for _, listed in self.arrived for row in listed if organization == ACME]
+    async def scan(
+        self, organization: OrganizationId, window: Window, names: Sequence[str], snapshot_id: int | None
+    ) -> pa.Table:
+        rows = [row for _, listed in self.arrived[:snapshot_id] for row in listed if organization == ACME]
         return lake_table(row for row in rows if row.at_ms in window and dict(row.labels)["__name__"] in names)
 
     async def watermark(self, organization: OrganizationId) -> int | None:
         return self.watermark_ms
-
-    async def snapshot_id(self) -> int | None:
-        return len(self.arrived)
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +148,41 @@ async def test_a_late_file_revises_its_hours_and_what_followed_from_them(databas
     assert await acme.closer.close_window(ACME, SPAN) == 11
     assert [(row.observed_ms, row.missing_ms) for row in acme.figures()][1:] == [(10 * MINUTE, 0)]
     assert await acme.closer.close_window(ACME, SPAN) == 0
+
+
+async def test_what_comes_between_listing_and_reading_is_another_revision_with_its_file(databases: Path) -> None:
+    """Else an hour had samples of a file that is not among its sources, and no proof of it held."""
+    acme = vendor(databases)
+    acme.lake.add(minutes(0, 59))
+
+    def arrive() -> None:
+        acme.lake.meanwhile = lambda: None
+        acme.lake.add(minutes(60, 119))
+
+    acme.lake.meanwhile = arrive
+    second = Window(T0 + HOUR_MS, T0 + 2 * HOUR_MS)
+    await acme.closer.close_window(ACME, second)
+    [row] = acme.store.month(ACME, second).rows
+    assert (row.observed_ms, len(row.sources)) == (4 * MINUTE, 1)
+    await acme.closer.close_window(ACME, second)
+    [row] = acme.store.month(ACME, second).rows
+    assert (row.observed_ms, len(row.sources), row.revision) == (HOUR_MS, 2, 2)
+
+
+async def test_an_hour_is_not_closed_before_the_files_that_make_it_complete_are_read(databases: Path) -> None:
+    acme = vendor(databases, UsageSettings(close_deadline_seconds=100 * 24 * 3600))
+    acme.lake.add(minutes(0, 59))
+    acme.lake.watermark_ms = T0 + HOUR_MS
+
+    def arrive() -> None:
+        acme.lake.meanwhile = lambda: None
+        acme.lake.add(minutes(60, 119))
+        acme.lake.watermark_ms = T0 + 2 * HOUR_MS
+
+    acme.lake.meanwhile = arrive
+    assert await acme.closer.close_due(ACME) == 1
+    assert await acme.closer.close_due(ACME) == 1
+    assert [(row.observed_ms, row.revision) for row in acme.store.month(ACME, SPAN).rows] == [(HOUR_MS, 1)] * 2
 
 
 async def test_a_revision_reaches_the_hours_after_the_window_that_was_closed(databases: Path) -> None:

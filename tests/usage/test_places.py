@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 from typer.testing import CliRunner
 
 from billing.proof.explain import explain_line
@@ -19,10 +20,11 @@ from metering.usage.array_hours import Views, hour_table
 from metering.usage.cli import app
 from metering.usage.closer import HourCloser
 from metering.usage.lake_source import LakeSource
+from metering.usage.meter import LICENCE_METER
 from metering.usage.model import UsageRow
 from metering.usage.places import places_of, ranges_of
 from metering.usage.settings import UsageSettings
-from metering.usage.store import UsageStore
+from metering.usage.store import HoursMoved, UsageStore
 from metering.usage.stretches import Segments
 from tests.lake.setting import ACME, T0, Push, append, gauge, memory_log, open_lake, writer_of
 
@@ -60,6 +62,13 @@ def push(number: int, minutes: range, clusters: tuple[str, ...] = ("orders", "se
     """A sample a minute of each cluster, whose level is the minute's tenth."""
     labels = [gauge("byoc_component_allocated_vcpu", cluster=name, component="query", job="x") for name in clusters]
     return Push([(each, T0 + minute * MINUTE, minute // 10 + 1.0) for each in labels for minute in minutes], number)
+
+
+async def test_a_snapshot_that_is_gone_has_the_hours_looked_at_again(tmp_path: Path) -> None:
+    lake = await open_lake(tmp_path)
+    with pytest.raises(HoursMoved, match="no snapshot 7"):
+        await LakeSource(lake, 0.0).gauges(ACME.organization, SPAN, LICENCE_METER, 60_000, 7)
+    await lake.close()
 
 
 def rows_in_files(folder: Path, row: UsageRow) -> list[tuple[int, float]]:
