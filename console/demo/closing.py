@@ -32,7 +32,9 @@ ATTACHED = frozenset({"job", "instance", "organization", "project"})
 
 
 async def drain(stage: Stage) -> None:
-    """Stop the collectors (they flush), then wait until the lake holds the whole log."""
+    """Let the last scrapes end, stop the collectors (they flush), then wait until the lake holds the whole log."""
+    assert stage.witness is not None
+    await stage.witness.hush()
     for customer in CUSTOMERS:
         await stage.programs[f"collector-{customer.organization}"].stop()
     vendor = open_vendor(None, stage.config)

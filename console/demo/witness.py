@@ -29,6 +29,7 @@ SCRAPE_SERIES = frozenset(
     }
 )
 _NAME = re.compile(r"^[a-zA-Z_:][a-zA-Z0-9_:]*", re.MULTILINE)
+_TAKEN_IN_SECONDS = 2.0  # after which a scraper has parsed and spooled the last body it was handed
 Labels = tuple[tuple[str, str], ...]
 Row = tuple[Labels, int, float]  # labels with __name__, timestamp ms, value
 
@@ -68,6 +69,8 @@ class Witness:
         self._clock = clock
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._is_hushed = False
+        self._under_way = 0
         self.scrapes: list[Scrape] = []
 
     async def start(self) -> str:
@@ -87,7 +90,24 @@ class Witness:
         if self._session:
             await self._session.close()
 
+    async def hush(self) -> None:
+        """Hand out no more bodies, and wait until the last is taken in: a scraper that is stopped gives up a scrape
+        under way, whose body was served but never scraped."""
+        self._is_hushed = True
+        while self._under_way:
+            await self._clock.sleep(0.05)
+        await self._clock.sleep(_TAKEN_IN_SECONDS)
+
     async def _serve(self, request: web.Request) -> web.Response:
+        if self._is_hushed:
+            return web.Response(status=503, text="no more bodies\n")
+        self._under_way += 1
+        try:
+            return await self._fetch(request)
+        finally:
+            self._under_way -= 1
+
+    async def _fetch(self, request: web.Request) -> web.Response:
         assert self._session is not None
         instance = request.query.get("target", "")
         served_ms = self._clock.now_ms()

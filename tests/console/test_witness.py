@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 
-from console.demo.witness import Row, Scrape, compare
+import aiohttp
+from aiohttp import web
+
+from console.demo.witness import Row, Scrape, Witness, compare
+from kernel.clock import SystemClock
 
 ALLOWED = re.compile(r"up|milvus_.*|byoc_.*")
 ATTACHED = frozenset({"job", "instance", "organization", "project"})
@@ -83,3 +88,36 @@ def test_a_scrape_that_the_collector_calls_failed_was_not_scraped() -> None:
         if at != 2000 or dict(labels)["__name__"] == "up"
     ]
     assert judge(failed) == (8, 8, 0, 0, 0)
+
+
+async def test_a_hushed_witness_hands_out_no_body_and_waits_for_the_one_under_way() -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        asked.set()
+        await may_answer.wait()
+        return web.Response(text="up 1\n")
+
+    target = web.Application()
+    target.add_routes([web.get("/metrics", slow)])
+    runner = web.AppRunner(target)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    witness = Witness(SystemClock())
+    url = f"http://{await witness.start()}/metrics?target=127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with aiohttp.ClientSession() as session:
+            under_way = asyncio.create_task(session.get(url))
+            await asked.wait()
+            hush = asyncio.create_task(witness.hush())
+            await asyncio.sleep(0.2)
+            async with session.get(url) as refused:
+                assert refused.status == 503
+            assert not hush.done()
+            may_answer.set()
+            assert (await under_way).status == 200
+            await hush
+            assert len(witness.scrapes) == 1
+    finally:
+        await witness.close()
+        await runner.cleanup()
