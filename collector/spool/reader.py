@@ -26,11 +26,12 @@ class SegmentReader:
     def read(self, at_least: tuple[int, int] = (0, 0), below: tuple[int, int] | None = None) -> Frame | None:
         """The next frame that is not settled, of groups (epoch, number) in [at_least, below). Blocking."""
         while (name := self._shelf.next_unread(at_least, below)) is not None:
-            frame = self._read_in(name)
-            is_new = frame is not None and not self._is_old(name, frame)
-            self._check_end(name)
-            if is_new:
-                return frame
+            found = self._read_in(name)
+            with self._shelf.lock:  # a segment that is read and in which nothing waits is put away by any thread
+                is_new = found is not None and self._take(name, *found)
+                self._check_end(name)
+            if found is not None and is_new:
+                return found[0]
         return None
 
     def _check_end(self, name: SegmentName) -> None:
@@ -42,27 +43,32 @@ class SegmentReader:
         if self._settled.is_known and last is not None and last > segment.read > 0:
             self._tell(name, segment, Damage(segment.end, 0, "frames are missing", torn=False), last + 1)
 
-    def _is_old(self, name: SegmentName, frame: Frame) -> bool:
-        """Settled before, or there twice: a file copied under another name."""
-        with self._shelf.lock:
-            segment = self._shelf.segments.get(name)
-            if segment is None:
-                return True
-            seen = frame.sequence <= segment.read or self._shelf.is_waiting(*frame.position)
-            segment.read = max(segment.read, frame.sequence)
-            if seen or frame.position in self._settled:
-                segment.settled_bytes += frame.stored_bytes
-                return True
-            segment.waiting[frame.sequence] = frame.appended_ms
-        return False
+    def _take(self, name: SegmentName, frame: Frame, following: int) -> bool:
+        """Whether it is to be sent: not settled before, and not there twice, in a file copied under another name.
 
-    def _read_in(self, name: SegmentName) -> Frame | None:
+        Reading goes past it in the step in which it begins to wait.
+        """
+        segment = self._shelf.segments.get(name)
+        if segment is None:
+            return False  # it made room for newer frames meanwhile
+        seen = frame.sequence <= segment.read or self._shelf.is_waiting(*frame.position)
+        is_new = not seen and frame.position not in self._settled
+        if is_new:
+            segment.waiting[frame.sequence] = frame.appended_ms
+        else:
+            segment.settled_bytes += frame.stored_bytes
+        segment.read = max(segment.read, frame.sequence)
+        segment.offset = following
+        return is_new
+
+    def _read_in(self, name: SegmentName) -> tuple[Frame, int] | None:
+        """The frame where reading is, or after damage, and where the next one begins."""
         segment = self._shelf.segments.get(name)
         if segment is None:
             return None  # it made room for newer frames meanwhile
         end = segment.end
         try:
-            frame, segment.offset = read_frame(self._shelf.folder / str(name), name, segment.offset, end)
+            frame, following = read_frame(self._shelf.folder / str(name), name, segment.offset, end)
         except OSError as error:
             if name in self._shelf.segments:
                 self._skip(name, segment, end, Damage(segment.offset, end - segment.offset, str(error), torn=False))
@@ -73,9 +79,11 @@ class SegmentReader:
             not segment.read and frame.sequence > name.first > 0
         ):
             self._tell(name, segment, Damage(segment.offset, 0, "frames are missing", torn=False), frame.sequence)
-        return frame
+        return frame, following
 
-    def _over_damage(self, name: SegmentName, segment: Segment, end: int, bad: BadFrame) -> Frame | None:
+    def _over_damage(
+        self, name: SegmentName, segment: Segment, end: int, bad: BadFrame
+    ) -> tuple[Frame, int] | None:
         found = next_valid(self._shelf.folder / str(name), name, segment.offset, end)
         until = end if found is None else found[1]
         damage = Damage(segment.offset, until - segment.offset, str(bad), bad.torn and found is None)
@@ -83,8 +91,7 @@ class SegmentReader:
             self._skip(name, segment, end, damage)
             return None
         self._tell(name, segment, damage, found[0].sequence)
-        segment.offset = found[2]
-        return found[0]
+        return found[0], found[2]
 
     def _skip(self, name: SegmentName, segment: Segment, end: int, damage: Damage) -> None:
         last = self._shelf.last_sequence(name)

@@ -156,9 +156,10 @@ class Shelf:
     def finish(self) -> None:
         """Put away every segment of which all frames are settled."""
         for name in self.names():
-            segment = self.segments.get(name)
-            if segment is None or name == self.active or not segment.is_done:
-                continue
+            with self.lock:
+                segment = self.segments.get(name)
+                if segment is None or name == self.active or not segment.is_done:
+                    continue
             if self._options.keep:
                 self._keep(name)
             else:

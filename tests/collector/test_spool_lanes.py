@@ -111,3 +111,40 @@ def test_intervals_are_a_set(ranges: list[tuple[int, int]]) -> None:
     assert all(after[0] > before[1] + 1 for before, after in itertools.pairwise(runs))
     missing = {number for first, last in found.missing(1, 79) for number in range(first, last + 1)}
     assert missing == set(range(1, 80)) - model
+
+
+class Contended:
+    """The lock of a shelf, which another thread always gets first, and puts away what is done."""
+
+    def __init__(self, lane: LaneSpool) -> None:
+        self._shelf = lane.shelf
+        self._lock = lane.shelf.lock
+        self._is_other = False
+
+    def __enter__(self) -> None:
+        if not self._is_other:
+            self._is_other = True
+            self._shelf.finish()
+            self._is_other = False
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+@pytest.mark.parametrize("keep", [0, 1000])
+async def test_the_last_frame_of_a_segment_is_handed_out_whoever_puts_segments_away_meanwhile(
+    tmp_path: Path, keep: float
+) -> None:
+    lane = open_lane(tmp_path, segment=300, keep=keep, keep_bytes=10**6)
+    for _ in range(6):
+        await lane.append(draft(), lane.generation)
+    lane.shelf.lock = Contended(lane)  # type: ignore[assignment]
+    taken = []
+    for _ in range(6):
+        frame = await asyncio.wait_for(lane.next_frame(), 30)
+        taken.append(frame.sequence)
+        await lane.settle(frame)
+    assert taken == [1, 2, 3, 4, 5, 6]
+    assert not list(lane.gaps.load())
+    await lane.close()
