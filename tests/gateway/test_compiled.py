@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from collector.wire.errors import BodyTooLarge, WireError
 from collector.wire.model import DecodeLimits, Labels
+from collector.wire.varint import length_delimited
 from metering.gateway.foreign.compiled import CompiledRw1, CompiledRw2
 from metering.gateway.foreign.pushed import Pushed
 from metering.gateway.native import Reader
@@ -130,6 +131,75 @@ def test_both_say_the_same_of_a_damaged_body(
     assert said_of(Compiled(version), bytes(body)) == expected
     found = said_of(compiled, bytes(body))
     assert without_metadata(found) == without_metadata(expected)  # those of remote write 2.0 are told once
+
+
+SYMBOLS = ["", "__name__", "job", *(f"m{n}" for n in range(8)), *(f"j{n}" for n in range(5)), "Whether.", "1"]
+TOLD = b"\x08\x01\x18\x10\x20\x11"  # a counter; symbols 16 and 17
+
+
+def telling(told: Sequence[bytes], is_early: bool, turn: int = 0) -> bytes:
+    """A body of series of one sample, and what is told of each, before its sample or behind it."""
+    head: bytes = RW2["Request"](symbols=SYMBOLS).SerializeToString()
+    sample = RW2["Sample"](value=1.5, timestamp=NOW).SerializeToString()
+    series = []
+    for number, content in enumerate(told):
+        refs = bytes([1, 3 + number % 8, 2, 11 + number // 8])
+        parts = [length_delimited(b"\x12", sample), length_delimited(b"\x2a", content)]
+        inside = length_delimited(b"\x0a", refs) + b"".join(reversed(parts) if is_early else parts)
+        series.append(length_delimited(b"\x2a", inside))
+    return head + b"".join(series[turn:] + series[:turn])
+
+
+inside = st.tuples(st.integers(0, 39), st.integers(0, 6), st.integers(0, 2), st.binary(max_size=3))
+
+
+@given(
+    is_early=st.booleans(),
+    times=st.integers(1, 3),
+    damage=st.lists(inside, min_size=1, max_size=2),
+    turn=st.integers(0, 39),
+)
+@example(is_early=True, times=3, damage=[(3, 1, 1, b"\x7f")], turn=0)  # a type that nobody knows
+@example(is_early=True, times=1, damage=[(3, 3, 1, b"\x7f")], turn=5)  # a help text that is no symbol
+@example(is_early=False, times=3, damage=[(3, 3, 1, b"\x7f")], turn=5)
+@example(is_early=False, times=2, damage=[(39, 2, 1, b"\x28")], turn=0)  # a field that nobody reads
+@example(is_early=True, times=2, damage=[(3, 0, 1, b"\0")], turn=0)
+@costly(500)
+def test_damage_in_what_is_told_of_known_series_is_found_with_the_kernel_and_without(
+    is_early: bool, times: int, damage: list[tuple[int, int, int, bytes]], turn: int
+) -> None:
+    """However often the series came, in whichever order: status and rows are as from who knows nothing."""
+    compiled, pure = Compiled(2), Pair(2)
+    told = [TOLD] * 40
+    for known in (compiled, pure):
+        for _ in range(times):
+            assert not is_error(said_of(known, telling(told, is_early)))
+    for which, at, size, noise in damage:
+        told[which] = told[which][:at] + noise + told[which][at + size :]
+    body = telling(told, is_early, turn)
+    expected = said_of(fresh(2), body)
+    assert said_of(Compiled(2), body) == expected
+    assert without_metadata(said_of(compiled, body)) == without_metadata(expected)
+    assert kind_of(said_of(pure, body)) == kind_of(expected)
+
+
+def test_fields_that_nobody_reads_are_counted_in_what_is_told_of_known_series() -> None:
+    """10,000 of them in a body are allowed."""
+    compiled, pure = Compiled(2), Pair(2)
+    for known in (compiled, pure):
+        for _ in range(3):
+            assert not is_error(said_of(known, telling([TOLD] * 40, is_early=True)))
+    body = telling([b"\x50\0" * 251] * 40, is_early=True)
+    assert {kind_of(said_of(known, body)) for known in (fresh(2), compiled, pure)} == {BodyTooLarge}
+
+
+def is_error(said: object) -> bool:
+    return isinstance(said, tuple) and isinstance(said[0], type)
+
+
+def kind_of(said: object) -> object:
+    """Rows, or the kind of error, without its words."""
+    return said[0] if isinstance(said, tuple) and is_error(said) else without_metadata(said)
 
 
 def without_metadata(said: object) -> object:

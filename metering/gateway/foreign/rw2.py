@@ -36,7 +36,7 @@ from metering.gateway.foreign.rw2_columns import (
     texts_of,
 )
 from metering.gateway.foreign.rw2_sections import Section, Sections
-from metering.gateway.foreign.rw2_series import Span, read_metadata, read_series, resolve
+from metering.gateway.foreign.rw2_series import Span, is_usual_metadata, read_metadata, read_series, resolve
 from metering.gateway.foreign.skeleton import Places, Rows, Series, Skeleton
 
 _SYMBOL, _SERIES, _REFS = 0x22, 0x2A, 0x0A
@@ -78,7 +78,7 @@ class Rw2Decoder:
         if len(begins) and (not symbols or symbols[0]):
             raise WireError.at("symbols[0]", repr(symbols[0]) if symbols else "nothing", "the empty string")
         ids = self._ids_of(symbols)
-        usual = find_usual(padded, begins, ends)
+        usual = _with_usual_metadata(body, find_usual(padded, begins, ends), len(symbols))
         references = read_references(padded, usual, len(symbols)) if len(usual.places) else None
         row_counts = np.zeros(len(begins), np.int64)
         rows = Rows(np.empty(0, np.int32), begins[:0], begins[:0], None)
@@ -144,6 +144,16 @@ class Rw2Decoder:
         start = int(series.begins[0])
         if self._sections.is_worth_keeping(body, start):
             self._sections.add(Section(body[:start], texts_of(symbols), Skeleton(body, series)))
+
+
+def _with_usual_metadata(body: bytes, usual: Usual, symbols: int) -> Usual:
+    """Those of them whose metadata need not be read field by field."""
+    spans = zip(usual.metadata.tolist(), (usual.metadata + usual.metadata_bytes).tolist(), strict=True)
+    contents = [body[start:end] for start, end in spans]  # short ones, and the same for all series of a family
+    strange = {content for content in set(contents) if not is_usual_metadata(content, symbols)}
+    if not strange:
+        return usual
+    return usual.take(np.flatnonzero([content not in strange for content in contents]))
 
 
 _Split = tuple[list[bytes], Places, Places]

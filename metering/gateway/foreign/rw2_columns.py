@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import repeat
 
 import numpy as np
@@ -31,6 +31,11 @@ class Usual:
     values: Places
     times: Places
     starts: Places
+
+    def take(self, chosen: Places) -> Usual:
+        """These of them, by their places here."""
+        columns = (getattr(self, column.name)[chosen] for column in fields(self))
+        return Usual(*columns)
 
 
 class Bytes:
@@ -72,7 +77,7 @@ def find_usual(body: Bytes, begins: Places, ends: Places) -> Usual:
     late, late_bytes, place = _metadata(body, place + 2 + size, ends)
     is_created = (place < ends) & (body.at(place) == 0x30) & body.is_time(place + 1)
     starts = np.where(is_created & ~has_start, place + 1, starts)
-    good &= place + 7 * is_created == ends
+    good &= (place + 7 * is_created == ends) & ((early == 0) | (late == 0))
     metadata, metadata_bytes = np.where(early > 0, early, late), np.where(early > 0, early_bytes, late_bytes)
     chosen = np.flatnonzero(good)
     columns = (refs, width, metadata, metadata_bytes, values, times, starts)

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from metering.gateway.foreign.loose import Loose
 from metering.gateway.foreign.pushed import Pushed, SeriesNumbers
-from metering.gateway.foreign.rw2_series import Span, read_refs, read_series, resolve
+from metering.gateway.foreign.rw2_series import Span, is_usual_metadata, read_refs, read_series, resolve
 from metering.gateway.foreign.skeleton import Skeleton
 from metering.gateway.foreign.skeletons import Skeletons
 from metering.gateway.foreign.walk import Samples, Walk
 
 _SERIES = 0x2A
 _KEPT_NAMES = 1024
+_KEPT_METADATA = 1024  # of at most 127 bytes each
 _HEAD = 64
 _SHARE = 4  # of the series of a body: when more had to be read alone, its senders do not keep to an order
 
@@ -24,6 +25,7 @@ class Section:
         self.symbols = symbols
         self._texts = texts
         self._known: dict[bytes, int] = {}
+        self._metadata: set[bytes] = set()  # contents that need not be read field by field
         self._skeletons = Skeletons(4 * skeleton.size_bytes)
         self._skeletons.add(skeleton)
         self.is_orderly = True
@@ -65,8 +67,8 @@ class Section:
         self, body: bytes, places: tuple[int, int, int], walk: Walk, loose: Loose, numbers: SeriesNumbers
     ) -> int:
         position, start, stop = places
-        refs, samples = _usual_parts(body, start, stop, walk)
-        if samples is None:
+        refs, metadata, samples = _usual_parts(body, start, stop, walk)
+        if samples is None or not self._is_usual(metadata):
             walk.add_series(position, -1, [])
             return read_series(body, Span(start, stop), self._texts, numbers, loose)
         number = self._known.get(refs)
@@ -79,20 +81,31 @@ class Section:
         walk.add_series(position, number, samples)
         return number
 
+    def _is_usual(self, metadata: bytes) -> bool:
+        """Whether nobody need read this again. What was found so is kept: all series of a family say the same."""
+        if metadata in self._metadata:
+            return True
+        is_usual = is_usual_metadata(metadata, len(self._texts))
+        if is_usual and len(self._metadata) < _KEPT_METADATA:
+            self._metadata.add(metadata)
+        return is_usual
 
-def _usual_parts(body: bytes, start: int, stop: int, walk: Walk) -> tuple[bytes, Samples | None]:
-    """The references and the samples of a series that holds nothing else but metadata, before or behind them."""
+
+def _usual_parts(body: bytes, start: int, stop: int, walk: Walk) -> tuple[bytes, bytes, Samples | None]:
+    """References, metadata (before the samples or behind) and samples of a series that holds nothing else."""
     if stop - start < 2 or body[start] != 0x0A or body[start + 1] >= 0x80:
-        return b"", None
+        return b"", b"", None
     place = start + 2 + body[start + 1]
-    refs = body[start + 2 : place]
+    refs, metadata = body[start + 2 : place], b""
     if place + 1 < stop and body[place] == 0x2A and body[place + 1] < 0x80:
-        place += 2 + body[place + 1]
+        begin, place = place + 2, place + 2 + body[place + 1]
+        metadata = body[begin:place]
     else:
-        stop = _without_metadata(body, place, stop)
+        end, stop = stop, _without_metadata(body, place, stop)
+        metadata = body[stop + 2 : end]
     if place >= stop or not refs or refs[-1] >= 0x80:
-        return b"", None
-    return refs, walk.usual_samples(place, stop)
+        return b"", b"", None
+    return refs, metadata, walk.usual_samples(place, stop)
 
 
 def _without_metadata(body: bytes, place: int, stop: int) -> int:

@@ -133,6 +133,24 @@ def _read_exemplar(body: bytes, span: Span, number: int, texts: Sequence[str], l
     loose.add_exemplar(number, value, timestamp_ms, resolve(refs, texts))
 
 
+def is_usual_metadata(content: bytes, symbols: int) -> bool:
+    """Whether the content of a metadata field is whole, holds nothing that nobody reads, and names symbols.
+
+    Of a series that is known nobody reads its metadata again, so what is not usual here is read field by field.
+    """
+    refs = {0x08: 0, 0x18: 0, 0x20: 0}
+    position, end = 0, len(content)
+    try:
+        while position < end:
+            tag, position = read_varint(content, position)
+            if tag not in refs:
+                return False
+            refs[tag], position = read_varint(content, position)
+    except (WireError, IndexError):
+        return False
+    return max(refs[0x18], refs[0x20]) < symbols
+
+
 def read_metadata(body: bytes, span: Span, labels: Labels, texts: Sequence[str], loose: Loose) -> None:
     """Metadata: type = 1, help_ref = 3, unit_ref = 4. Raises WireError."""
     numbers = {1: 0, 3: 0, 4: 0}

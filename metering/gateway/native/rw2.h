@@ -123,25 +123,27 @@ static inline long read_refs(Scan *s, size_t at, size_t end)
     return count % 2 || (uint64_t)count / 2 > s->limits.labels ? -1 : count;
 }
 
-/* Whether [at, end) is metadata whose references are to symbols of the body, also where nobody reads it again. */
-static int is_metadata(const Scan *s, size_t at, size_t end)
+/* Metadata, also where nobody reads it again. FOUND: its references are to symbols; ODD: it has other fields; STRANGE. */
+static int scan_metadata(const Scan *s, size_t at, size_t end)
 {
     uint64_t refs[2] = {0, 0}; /* of the last help and the last unit: those count */
+    int how = FOUND;
     while (at < end) {
         uint64_t tag, value;
         if (!read_varint(s->body, &at, end, &tag))
-            return 0;
+            return STRANGE;
         if (tag != 0x08 && tag != 0x18 && tag != 0x20) {
             if (!skip_field(s->body, tag, &at, end))
-                return 0;
+                return STRANGE;
+            how = ODD; /* a body may have only so many fields that nobody reads: they are counted where series are read */
             continue;
         }
         if (!read_varint(s->body, &at, end, &value))
-            return 0;
+            return STRANGE;
         if (tag != 0x08)
             refs[tag == 0x20] = value;
     }
-    return refs[0] < s->symbol_count && refs[1] < s->symbol_count;
+    return refs[0] < s->symbol_count && refs[1] < s->symbol_count ? how : STRANGE;
 }
 
 /* What one series holds beside its references. FOUND: all of it is usual; ODD; STRANGE. */
@@ -166,8 +168,9 @@ static int scan_contents(Scan *s, Event *event, size_t at, size_t stop)
             at++;
             if (event->metadata || !read_length(s->body, &at, stop, &length))
                 return ODD;
-            if (!is_metadata(s, at, at + length))
-                return STRANGE;
+            int how = scan_metadata(s, at, at + length);
+            if (how != FOUND)
+                return how;
             event->metadata = (int64_t)at;
             event->metadata_bytes = (int64_t)length;
             at += length;
