@@ -21,6 +21,7 @@ from collector.exposition.protobuf_keys import read_pairs
 from collector.wire.protobuf import check_within, read_int64, read_span, read_varint, skip_field
 from collector.wire.varint import length_delimited, varint
 
+FAR_MS = 2**62  # what a target says to be further off is no time, and would fit into no message
 _DOUBLE = Struct("<d")
 _GAUGE_HINT = b"\x70\x03"
 # How a repeated field of the client's message becomes one of remote write's.
@@ -167,7 +168,7 @@ class ClientHistogram:
             *(length_delimited(bytes((tag,)), bytes(packed)) for tag, packed in sorted(self.deltas.items())),
             _GAUGE_HINT if is_gauge else b"",
         ]
-        if self.created_ms is not None:
+        if self.created_ms is not None and 0 < self.created_ms < FAR_MS:
             parts.append(b"\x88\x01" + varint(self.created_ms))  # start_timestamp = 17
         return b"".join(parts)
 
@@ -204,7 +205,7 @@ def read_exemplar(body: bytes, position: int, end: int) -> RawExemplar:
 
 
 def read_milliseconds(body: bytes, position: int, end: int) -> int:
-    """A google.protobuf.Timestamp in ms. Raises WireError, IndexError."""
+    """A google.protobuf.Timestamp in ms, at most `FAR_MS` from 1970. Raises WireError, IndexError."""
     seconds, nanos = 0, 0
     while position < end:
         tag, position = read_varint(body, position)
@@ -215,4 +216,4 @@ def read_milliseconds(body: bytes, position: int, end: int) -> int:
         else:
             position = skip_field(body, tag, position, end)
     check_within(position, end)
-    return seconds * 1000 + nanos // 1_000_000
+    return max(-FAR_MS, min(FAR_MS, seconds * 1000 + nanos // 1_000_000))

@@ -32,8 +32,9 @@ SMALL_BODY_BYTES = 64 * 1024  # below it, the work costs less than the hop to a 
 SMALL_SCRAPE = 2_000  # rows, as above
 _LEFT_OUT = {
     "too_new": "dated by the target over 10 minutes ahead: set its clock, or honor_timestamps: false",
+    "too_old": "dated by the target before 1970: set its clock, or honor_timestamps: false",
     "over_limit": "new series over sample_limit: known ones stay, these do not leave",
-    "too_long": "labels of over 32 kB: they fit into no frame",
+    "too_long": "labels of over 32 kB, or a native histogram of over 256 kB: they fit into no frame",
 }
 
 
@@ -180,8 +181,8 @@ class TargetLoop:
 
     def _tell_left_out(self, scrape: Scrape) -> None:
         """A warning when it begins, not at each scrape."""
-        numbers = {"too_new": scrape.too_new, "over_limit": scrape.over_limit, "too_long": scrape.too_long}
-        left_out = {fate for fate, number in numbers.items() if number}
+        numbers = scrape.fates()
+        left_out = {fate for fate in _LEFT_OUT if numbers[fate]}
         for fate in sorted(left_out - self._left_out):
             _log.warning(
                 "samples_left_out",
@@ -283,15 +284,7 @@ class TargetLoop:
 
     def _count(self, scrape: Scrape) -> None:
         samples = self._context.metrics.samples
-        for fate, number in (
-            ("scraped", scrape.scraped),
-            ("denied", scrape.denied),
-            ("over_limit", scrape.over_limit),
-            ("duplicate", scrape.duplicates),
-            ("collided", scrape.collided),
-            ("too_new", scrape.too_new),
-            ("too_long", scrape.too_long),
-        ):
+        for fate, number in scrape.fates().items():
             if number:
                 samples.labels(fate).inc(number)
 

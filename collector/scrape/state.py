@@ -23,7 +23,7 @@ from collector.scrape.placing import Placing
 from collector.scrape.plan import LANES, LanePlan, Plan, RowFacts, make_plan
 from collector.scrape.series import Outcome, SeriesRules, shown
 from collector.scrape.stream import Stream
-from collector.scrape.ticks import MAX_AHEAD_MS, LaneMaker, LaneScrape, Scrape, add_samples
+from collector.scrape.ticks import LaneMaker, LaneScrape, Scrape, add_samples
 from collector.wire.frames import Block
 from collector.wire.headers import PushLane
 
@@ -281,4 +281,4 @@ def _last(scrapes: Iterator[Scrape]) -> Scrape:
     return last
 
 
-__all__ = ["AUTO_METRICS", "LANE_NAMES", "MAX_AHEAD_MS", "NO_SLOTS", "LaneScrape", "Scrape", "TargetState"]
+__all__ = ["AUTO_METRICS", "LANE_NAMES", "NO_SLOTS", "LaneScrape", "Scrape", "TargetState"]

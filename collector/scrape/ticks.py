@@ -13,10 +13,9 @@ from collector.scrape.extras import exemplar_rows, histogram_rows, start_rows
 from collector.scrape.index import NO_SLOTS, Bools, Slots
 from collector.scrape.plan import LanePlan
 from collector.scrape.stream import Stream
+from collector.scrape.times import MAX_AHEAD_MS
 from collector.wire.distinct import is_among
-from collector.wire.frames import Dated, FamilyMetadata, Tick
-
-MAX_AHEAD_MS = 600_000  # of a target's own timestamps over our clock; Prometheus' bound
+from collector.wire.frames import Dated, FamilyMetadata, HistogramRow, Tick
 
 
 @dataclass(slots=True)
@@ -41,10 +40,24 @@ class Scrape:
     duplicates: int = 0
     collided: int = 0  # rows whose labels the policy made equal to another's
     too_new: int = 0  # rows that the target dated far ahead of our clock
-    too_long: int = 0  # rows whose labels do not fit into a frame
+    too_old: int = 0  # rows that the target dated before 1970
+    too_long: int = 0  # rows whose labels or native histogram do not fit into a frame
     added: int = 0
     relabelled: int = 0
     is_announcement: bool = False  # of series whose samples come with a later one
+
+    def fates(self) -> Mapping[str, int]:
+        """What became of how many rows, by the names that metrics and the log have."""
+        return {
+            "scraped": self.scraped,
+            "denied": self.denied,
+            "over_limit": self.over_limit,
+            "duplicate": self.duplicates,
+            "collided": self.collided,
+            "too_new": self.too_new,
+            "too_old": self.too_old,
+            "too_long": self.too_long,
+        }
 
     def size(self, lane: int) -> int:
         """About how much there is to encode of a lane."""
@@ -76,20 +89,30 @@ class LaneMaker:
         if len(ours.dated_rows):
             extras["dated"] = self._dated(ours, reading)
         if reading.histograms:
-            extras["histograms"] = histogram_rows(ours, reading, self._scrape.at_ms)
             no_number = ours.slots[is_among(ours.rows, np.array(list(reading.histograms), np.int64))]
+            extras["histograms"] = self._histograms(ours, reading, no_number)
         if reading.exemplars:
             extras["exemplars"] = exemplar_rows(ours, reading, self._scrape.at_ms, policy)
         if reading.created:
-            extras["starts"] = start_rows(ours, reading)
+            extras["starts"] = start_rows(ours, reading, self._scrape.at_ms)
         self._add(stream.padded(ours.present), no_number, extras)
+
+    def _histograms(self, ours: LanePlan, reading: Reading, planned: Slots) -> Sequence[HistogramRow]:
+        """Those that leave; the plan counted those at `planned`, which have no times of their own."""
+        found, too_long = histogram_rows(ours, reading, self._scrape.at_ms)
+        self._scrape.too_long += too_long
+        add_samples(self._counts, self._stream, planned, -1)
+        add_samples(self._counts, self._stream, np.array([row.slot for row in found], np.int32))
+        return found
 
     def _dated(self, ours: LanePlan, reading: Reading) -> Dated:
         stream, scrape, rows = self._stream, self._scrape, ours.dated_rows.tolist()
         times = np.array([reading.timestamps[row] for row in rows], np.int64)
         is_apart = ~stream.collided[ours.dated_slots]
-        in_time = times <= scrape.at_ms + MAX_AHEAD_MS
-        scrape.too_new += int(np.count_nonzero(~in_time))
+        too_new, too_old = times > scrape.at_ms + MAX_AHEAD_MS, times < 0
+        in_time = ~too_new & ~too_old
+        scrape.too_new += int(np.count_nonzero(too_new))
+        scrape.too_old += int(np.count_nonzero(too_old))
         scrape.collided += int(np.count_nonzero(in_time & ~is_apart))
         is_number = np.array([row not in reading.histograms for row in rows], np.bool_)
         kept = in_time & is_apart & is_number
@@ -114,10 +137,10 @@ class LaneMaker:
         self._scrape.lanes.append(LaneScrape(tick, present, counts, stream.unlisted))
 
 
-def add_samples(counts: dict[int, int], stream: Stream, slots: Slots) -> dict[int, int]:
-    """Count one sample more of the family of each slot."""
+def add_samples(counts: dict[int, int], stream: Stream, slots: Slots, by: int = 1) -> dict[int, int]:
+    """Count one sample more (`by` more) of the family of each slot."""
     if len(slots):
         numbers = np.bincount(stream.families[slots])
         for family in np.flatnonzero(numbers).tolist():
-            counts[family] = counts.get(family, 0) + int(numbers[family])
+            counts[family] = counts.get(family, 0) + by * int(numbers[family])
     return counts
