@@ -12,7 +12,6 @@ from billing.contract import Contract, parse_contract
 from billing.documents import Snapshot
 from billing.prices import PriceBook, parse_price_book
 from kernel.errors import InvalidInput, NotFound
-from metering.usage.model import GapRule
 
 FindBook = Callable[[str, int], tuple[PriceBook, Snapshot]]  # by id and version; raises NotFound
 
@@ -50,11 +49,6 @@ def agreed_on(document: Mapping[str, Any]) -> AgreedContract:
 
     source = f"contract {stated['id']} version {stated['version']}"
     return agree(parse_contract(stated["snapshot"], source), Snapshot.of(stated["snapshot"]), find_book, source)
-
-
-def gap_rule_of(document: Mapping[str, Any]) -> GapRule:
-    """What missing time counted as on an issued document."""
-    return agreed_on(document).contract.gap_rule
 
 
 def _committed_price(contract: Contract, find_book: FindBook, source: str) -> tuple[Decimal, Snapshot | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from billing.ageing import Ageing, ageing
-from billing.agreed import gap_rule_of
 from billing.batch import MonthDone, MonthRun, Refused
 from billing.book import ContractBook
 from billing.capacity import LicenceCapacity
@@ -60,7 +59,6 @@ __all__ = [
     "UsageNotSealed",
     "WrongState",
     "ageing",
-    "gap_rule_of",
     "invoice_pdf",
     "open_signer",
 ]

@@ -191,23 +191,25 @@ class InvoiceRun:
         self, organization: OrganizationId, month: str, contract: str | None = None
     ) -> tuple[AgreedContract, Window]:
         """The contract that covers a month, and the part of the month in its term."""
-        covering = [
-            (agreed, period)
-            for agreed, period in self.covering_all(organization, month)
-            if contract in (None, agreed.contract.contract)
-        ]
-        if not covering:
-            named = f"contract {contract} does not cover" if contract else "no contract covers"
-            raise NoContract(f"{organization}: {named} {month}; `byoc contract list` shows the terms")
+        covering = self.covering_each(organization, month, contract)
         if len(covering) > 1:
             names = ", ".join(agreed.contract.contract for agreed, _ in covering)
             raise AmbiguousContract(f"{organization}: {month} is covered by {names}; name one with --contract")
         return covering[0]
 
-    def covering_all(self, organization: OrganizationId, month: str) -> list[tuple[AgreedContract, Window]]:
-        """Every contract that covers a part of a month, with that part. Raises InvalidInput for no month."""
+    def covering_each(
+        self, organization: OrganizationId, month: str, contract: str | None = None
+    ) -> list[tuple[AgreedContract, Window]]:
+        """Every contract that covers a part of a month (or the one named), with that part, by id.
+
+        Raises InvalidInput for no month, NoContract.
+        """
         known = self.database.read(lambda connection: load_contracts(connection, organization))
-        return _covering(known, month)
+        covering = [one for one in _covering(known, month) if contract in (None, one[0].contract.contract)]
+        if not covering:
+            named = f"contract {contract} does not cover" if contract else "no contract covers"
+            raise NoContract(f"{organization}: {named} {month}; `byoc contract list` shows the terms")
+        return covering
 
     def credits_due(self, contract: str) -> list[Draft]:
         """The credit notes for months that later usage made cheaper."""

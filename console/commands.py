@@ -88,7 +88,10 @@ def close(
     month: Annotated[str, typer.Argument(help="YYYY-MM.")],
     out: Annotated[Path, typer.Option(help="Folder for report and invoices.")],
     organization: Annotated[str | None, typer.Option(help="Only this one's, with its monthly report.")] = None,
-    zone: Annotated[str, typer.Option(help="Of one organization: time zone of the month's edges.")] = "Etc/UTC",
+    zone: Annotated[
+        str | None,
+        typer.Option(help="Of one organization: time zone of its report. Default: its contract's."),
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Of everybody: processes that make drafts.")] = 2,
     *,
     pdf: Annotated[bool, typer.Option(help="Of everybody: render PDFs too.")] = True,
@@ -105,8 +108,9 @@ def close(
 
     owner = OrganizationId(parse_id(organization, "organization", "option --organization"))
     closed = asyncio.run(close_month(ctx.obj, owner, month, out, zone))
-    for invoice in (*closed.invoices.commitments, *closed.invoices.credits, closed.invoices.invoice):
-        typer.echo(f"{invoice.number}\t{invoice.kind}\t{invoice.period}\t{invoice.gross} {invoice.currency}")
+    for one in closed.closed:
+        for invoice in (*one.commitments, *one.credits, one.invoice):
+            typer.echo(f"{invoice.number}\t{invoice.kind}\t{invoice.period}\t{invoice.gross} {invoice.currency}")
     for path in closed.files:
         typer.echo(str(path))
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from billing.api import CheckpointStore, Closed, InvoiceRun, gap_rule_of, invoice_pdf, open_signer
+from billing.api import CheckpointStore, Closed, InvoiceRun, invoice_pdf, open_signer
 from console.up import open_lake, open_meters
 from console.wiring import Vendor
 from kernel.ids import OrganizationId
-from kernel.window import month
+from kernel.window import Window, hull, month
 from metering.lake.settings import LakeSettings
 from metering.usage.api import HourCloser, LakeSource, Reconciler, UsageMonth, UsageSettings, UsageStore
 from metering.usage.report import MonthlyReport, monthly_report, with_estimates
@@ -23,48 +24,52 @@ class ClosedMonth:
 
     revisions: int
     usage: UsageMonth
-    invoices: Closed
+    closed: tuple[Closed, ...]  # one for each contract that covers the month, by id
     files: tuple[Path, ...]
 
 
-async def close_month(vendor: Vendor, organization: OrganizationId, name: str, out: Path, zone: str) -> ClosedMonth:
-    """Close the hours that are due, write the report, finalize and write the invoice. Repeatable.
+async def close_month(
+    vendor: Vendor, organization: OrganizationId, name: str, out: Path, zone: str | None = None
+) -> ClosedMonth:
+    """Close the hours that are due, write the report, finalize and write each contract's invoice. Repeatable.
 
-    Raises InvalidInput, NoContract, UsageNotSealed (hours are still open), and what lake and database raise.
+    Each contract's month begins in its own time zone. The report is of the month in `zone`: None takes that of the
+    contract with vCPU. Raises InvalidInput, NoContract, UsageNotSealed (hours are still open), and what lake and
+    database raise.
     """
-    window = month(name, zone)
-    revisions = await close_hours(vendor, organization, name, zone)
-    store = UsageStore(vendor.database())
+    if zone is None:
+        zone = await asyncio.to_thread(vendor.zone_of, organization, name)
+    window, store = month(name, zone), UsageStore(vendor.database())
+    signer = open_signer(vendor.authority_folder, vendor.clock)
+    run = InvoiceRun(vendor.database(), store, vendor.clock, vendor.audit(), "cli", signer)
+    covering = await asyncio.to_thread(run.covering_each, organization, name)
+    contracts = [agreed.contract for agreed, _ in covering]
+    whole = hull(window, *(month(name, one.time_zone) for one in contracts))
+    revisions = await _close_hours(vendor, organization, whole)
     usage = await asyncio.to_thread(store.month, organization, window)
     settings = vendor.section("usage", UsageSettings)
     reconciler = Reconciler(vendor.database(), vendor, settings, vendor.clock)
     compared = await asyncio.to_thread(reconciler.reconcile, organization, window)
-    invoices = await asyncio.to_thread(_invoice, vendor, store, organization, name)
+    closed = [await asyncio.to_thread(run.close, organization, name, one.contract) for one in contracts]
     await asyncio.to_thread(_checkpoint, vendor, name)
     capacity = await asyncio.to_thread(vendor.capacity_of, organization)
     report = monthly_report(usage, capacity, name, zone, compared)
-    report = with_estimates(report, usage, gap_rule_of(invoices.invoice.document))
-    files = await asyncio.to_thread(_write, vendor, report, usage, invoices, out)
-    return ClosedMonth(revisions, usage, invoices, tuple(files))
+    report = with_estimates(report, usage, vendor.gap_rule_of(organization, window))
+    files = await asyncio.to_thread(_write, vendor, report, usage, closed, out)
+    return ClosedMonth(revisions, usage, tuple(closed), tuple(files))
 
 
-async def close_hours(vendor: Vendor, organization: OrganizationId, name: str, zone: str) -> int:
-    """Seal every hour of the month that is due; returns the revisions written."""
+async def _close_hours(vendor: Vendor, organization: OrganizationId, window: Window) -> int:
+    """Seal every hour of the window that is due; returns the revisions written."""
     lake = await open_lake(vendor)
     try:
         source = LakeSource(lake, vendor.section("lake", LakeSettings).watermark_hold_seconds)
         settings = vendor.section("usage", UsageSettings)
         meters = open_meters(vendor, source, settings)
         closer = HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock, meters=meters)
-        return await closer.close_window(organization, month(name, zone))
+        return await closer.close_window(organization, window)
     finally:
         await lake.close()
-
-
-def _invoice(vendor: Vendor, store: UsageStore, organization: OrganizationId, name: str) -> Closed:
-    signer = open_signer(vendor.authority_folder, vendor.clock)
-    run = InvoiceRun(vendor.database(), store, vendor.clock, vendor.audit(), "cli", signer)
-    return run.close(organization, name)
 
 
 def _checkpoint(vendor: Vendor, name: str) -> None:
@@ -73,14 +78,19 @@ def _checkpoint(vendor: Vendor, name: str) -> None:
     CheckpointStore(vendor.database(), vendor.clock, vendor.audit(), signer, "cli").make(name)
 
 
-def _write(vendor: Vendor, report: MonthlyReport, usage: UsageMonth, closed: Closed, out: Path) -> list[Path]:
+def _write(
+    vendor: Vendor, report: MonthlyReport, usage: UsageMonth, closed: Sequence[Closed], out: Path
+) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     files = [*render_all(report, usage, out, vendor.language_of(usage.organization))]
-    for file_name, content in (
-        ("invoice.json", closed.invoice.json),
-        ("invoice.pdf", invoice_pdf(vendor.folder / "logos").render(closed.invoice.json)),
-    ):
-        waiting = out / f".{file_name}.part"
-        waiting.write_bytes(content)
-        files.append(waiting.replace(out / file_name))
+    renderer = invoice_pdf(vendor.folder / "logos")
+    for invoice in (one.invoice for one in closed):
+        name = "invoice" if len(closed) == 1 else f"invoice-{invoice.contract}"
+        for file_name, content in (
+            (f"{name}.json", invoice.json),
+            (f"{name}.pdf", renderer.render(invoice.json)),
+        ):
+            waiting = out / f".{file_name}.part"
+            waiting.write_bytes(content)
+            files.append(waiting.replace(out / file_name))
     return files

@@ -28,7 +28,7 @@ from console.wiring import Vendor
 from kernel.errors import ByocError
 from kernel.ids import OrganizationId
 from kernel.money import Money, currency
-from kernel.window import Window, month
+from kernel.window import Window, hull, month
 from metering.lake.settings import LakeSettings
 from metering.usage.api import HourCloser, LakeSource, Reconciler, UsageSettings, UsageStore
 
@@ -95,8 +95,7 @@ def _owners(vendor: Vendor, name: str) -> dict[OrganizationId, Window]:
         window = month(name, agreed.contract.time_zone)
         if window.intersection(agreed.contract.window):
             owner = OrganizationId(agreed.contract.organization)
-            known = owners.get(owner, window)
-            owners[owner] = Window(min(known.start_ms, window.start_ms), max(known.end_ms, window.end_ms))
+            owners[owner] = hull(window, owners.get(owner, window))
     if not owners:
         raise NoContract(f"no contract covers {name}; `byoc contract list` shows the terms")
     return owners

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import configparser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +21,12 @@ from kernel.ids import OrganizationId
 from kernel.objects.s3_settings import S3Settings
 from kernel.settings import read_text
 from kernel.steps import StepFunction
-from kernel.window import Window
+from kernel.window import Window, month
 from metering.usage.model import NOT_BILLED, GapRule
 
 if TYPE_CHECKING:
     from billing.capacity import LicenceCapacity
+    from billing.contract import Contract
     from billing.proof.evidence import Evidence, Sourced
     from kernel.log import Log
     from kernel.objects import ObjectStore
@@ -64,13 +65,24 @@ class Vendor(Deployment):
 
     def gap_rule_of(self, organization: OrganizationId, window: Window) -> GapRule:
         """Billing's answer to the usage report's: what does missing time count as, by the contract of that time?"""
+        found = self._reported_contract(organization, lambda contract: window)
+        return found.gap_rule if found else NOT_BILLED
+
+    def zone_of(self, organization: OrganizationId, name: str) -> str:
+        """Billing's answer to the usage report's: in which time zone does a month begin, by the contract of it?"""
+        found = self._reported_contract(organization, lambda contract: month(name, contract.time_zone))
+        return found.time_zone if found else "Etc/UTC"
+
+    def _reported_contract(
+        self, organization: OrganizationId, window_of: Callable[[Contract], Window]
+    ) -> Contract | None:
+        """The contract by which usage of a window is reported: the last to begin, of those with vCPU if any has."""
         from billing.book import ContractBook
 
         agreed = ContractBook(self.database(), self.clock, self.audit()).contracts(organization)
-        covering = [one.contract for one in agreed if one.contract.window.intersection(window)]
+        covering = [one.contract for one in agreed if one.contract.window.intersection(window_of(one.contract))]
         billing = [one for one in covering if one.bills_capacity] or covering
-        latest = max(billing, key=lambda one: one.term.start, default=None)
-        return latest.gap_rule if latest else NOT_BILLED
+        return max(billing, key=lambda one: one.term.start, default=None)
 
     def evidence_of(self, organization: OrganizationId, rows: Sequence[Sourced]) -> Evidence:
         """The lake's answer to billing's: which pushes were these rows made from? Raises Conflict."""

@@ -85,6 +85,12 @@ def hours_in(window: Window) -> Iterator[Window]:
         start += HOUR_MS
 
 
+def hull(first: Window, *others: Window) -> Window:
+    """The shortest window that holds all of these."""
+    every = (first, *others)
+    return Window(min(one.start_ms for one in every), max(one.end_ms for one in every))
+
+
 def whole_hours(window: Window) -> Window:
     """The UTC hours that overlap `window`, as one."""
     return Window(window.start_ms - window.start_ms % HOUR_MS, window.end_ms + -window.end_ms % HOUR_MS)

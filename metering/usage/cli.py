@@ -40,7 +40,8 @@ class UsageDeployment(Protocol):
     """What these commands need of the deployment.
 
     It may also have `capacity_of(organization) -> StepFunction`, `language_of(organization) -> str`,
-    `gap_rule_of(organization, window) -> GapRule`, and `declared(organization)` of `DeclaredUsage`.
+    `zone_of(organization, month) -> str`, `gap_rule_of(organization, window) -> GapRule`, and
+    `declared(organization)` of `DeclaredUsage`.
     """
 
     clock: Clock
@@ -58,13 +59,17 @@ def write_report(
     organization: Organization,
     month_name: Annotated[str, typer.Argument(metavar="MONTH", help="YYYY-MM.")],
     out: Annotated[Path, typer.Option(help="Folder for report.json, .csv, .parquet and .pdf.")],
-    zone: Annotated[str, typer.Option(help="IANA time zone of the month's and the days' edges.")] = "Etc/UTC",
+    zone: Annotated[
+        str | None,
+        typer.Option(help="IANA time zone of the month's and the days' edges. Default: the customer's contract's."),
+    ] = None,
     language: Annotated[
         str | None, typer.Option(help="Of the PDF: en or zh. Default: the language of the customer's contract.")
     ] = None,
 ) -> None:
     """Write the monthly licence and usage report. Of an open month it is marked as provisional."""
     owner = OrganizationId(parse_id(organization, "organization"))
+    zone = zone or _zone(ctx, owner, month_name)
     usage = _usage(ctx, owner, month(month_name, zone))
     compared = _compared(ctx, owner, usage.window)
     report = monthly_report(usage, _capacity(ctx, owner), month_name, zone, compared)
@@ -172,6 +177,11 @@ def _usage(ctx: typer.Context, organization: OrganizationId, window: Window) -> 
 def _language(ctx: typer.Context, organization: OrganizationId) -> str:
     language_of = getattr(ctx.obj, "language_of", None)
     return str(language_of(organization)) if language_of else "en"
+
+
+def _zone(ctx: typer.Context, organization: OrganizationId, name: str) -> str:
+    zone_of = getattr(ctx.obj, "zone_of", None)
+    return str(zone_of(organization, name)) if zone_of else "Etc/UTC"
 
 
 def _gap_rule(ctx: typer.Context, organization: OrganizationId, window: Window) -> GapRule:

@@ -10,9 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from billing.api import ContractBook
+from billing.document import utc_ms
 from billing.errors import NoContract
 from console.cli import build_app
 from console.wiring import Vendor, open_vendor
+from kernel.window import month
 from tests.billing.deals import contract_text
 
 
@@ -63,3 +65,44 @@ def test_nobody_to_close_is_said(vendor: Vendor, tmp_path: Path) -> None:
     add(vendor, contract_text("later", term=("2027-01-01", "2028-01-01")))
     with pytest.raises(NoContract):
         close(vendor, tmp_path / "out")
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/Los_Angeles"])
+def test_a_month_of_one_is_closed_in_the_zone_of_its_contract(vendor: Vendor, tmp_path: Path, zone: str) -> None:
+    add(vendor, contract_text("acme", more=f"time_zone: {zone}\n"))
+    said = close_one(vendor, tmp_path / "out")
+    assert "usage\t2026-10\t0.00 USD" in said
+    assert str(tmp_path / "out" / "invoice.json") in said
+    invoice = json.loads((tmp_path / "out" / "invoice.json").read_text())
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    window = month("2026-10", zone)
+    assert utc_ms(invoice["period"]["start"]) == window.start_ms
+    assert (report["zone"], report["sealed"]) == (zone, True)
+    asked = ["--dir", str(vendor.folder), "usage", "report", "acme", "2026-10", "--out", str(tmp_path / "again")]
+    assert CliRunner().invoke(build_app(asked), asked, catch_exceptions=False).exit_code == 0
+    assert (tmp_path / "again" / "report.json").read_bytes() == (tmp_path / "out" / "report.json").read_bytes()
+
+
+def test_a_zone_that_is_named_is_of_the_report_alone(vendor: Vendor, tmp_path: Path) -> None:
+    add(vendor, contract_text("acme", more="time_zone: Asia/Kolkata\n"))
+    close_one(vendor, tmp_path / "out", "--zone", "America/Los_Angeles")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert (report["zone"], report["sealed"]) == ("America/Los_Angeles", True)
+
+
+def test_two_contracts_of_one_are_closed_each_in_its_zone_with_an_invoice_each(
+    vendor: Vendor, tmp_path: Path
+) -> None:
+    beside = contract_text("acme", contract="acme-meters", vcpu=0, on_demand=False, more="time_zone: Asia/Tokyo\n")
+    add(vendor, contract_text("acme", more="time_zone: America/New_York\n"), beside)
+    close_one(vendor, tmp_path / "out")
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {f"invoice-acme-{name}.{kind}" for name in ("2026", "meters") for kind in ("json", "pdf")} <= written
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["zone"] == "America/New_York"
+
+
+def close_one(vendor: Vendor, out: Path, *more: str) -> str:
+    words = ["--dir", str(vendor.folder), "close", "2026-10", "--organization", "acme", "--out", str(out), *more]
+    result = CliRunner().invoke(build_app(words), words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
