@@ -100,6 +100,9 @@ def close(
 
     Exits with 1 if anybody was refused; `summary.json` says who and why.
     """
+    from kernel.folders import check_writable
+
+    check_writable(out, "--out")
     if organization is None:
         _close_everyone(ctx.obj, month, out, processes, pdf=pdf)
         return

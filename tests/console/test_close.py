@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from billing.api import ContractBook
+from billing.api import ContractBook, Receivables
 from billing.document import utc_ms
 from billing.errors import NoContract
 from console.cli import build_app
 from console.wiring import Vendor, open_vendor
+from kernel.errors import InvalidInput
+from kernel.ids import OrganizationId
 from kernel.window import month
 from tests.billing.deals import contract_text
 
@@ -99,6 +101,21 @@ def test_two_contracts_of_one_are_closed_each_in_its_zone_with_an_invoice_each(
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert {f"invoice-acme-{name}.{kind}" for name in ("2026", "meters") for kind in ("json", "pdf")} <= written
     assert json.loads((tmp_path / "out" / "report.json").read_text())["zone"] == "America/New_York"
+
+
+@pytest.mark.parametrize("who", [[], ["--organization", "acme"]], ids=["everybody", "one"])
+def test_nothing_runs_before_it_is_known_that_the_documents_can_be_written(
+    vendor: Vendor, tmp_path: Path, who: list[str]
+) -> None:
+    add(vendor, contract_text("acme"))
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
+    for out in (tmp_path / "file", tmp_path / "file" / "below" / "it", tmp_path / "dangling", Path("/proc/1/out")):
+        words = ["--dir", str(vendor.folder), "close", "2026-10", "--out", str(out), *who]
+        with pytest.raises(InvalidInput, match=r"command line: --out: found .*a folder that can be written to"):
+            CliRunner().invoke(build_app(words), words, catch_exceptions=False)
+    assert Receivables(vendor.database(), vendor.clock, vendor.audit()).statement(OrganizationId("acme")) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file", "vendor"]
 
 
 def close_one(vendor: Vendor, out: Path, *more: str) -> str:
