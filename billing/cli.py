@@ -6,10 +6,12 @@ import typer
 
 import billing.commands.marketplace
 import billing.commands.stripe  # noqa: F401 - the same
-from billing.commands.books import contract_app, licence_app, price_app
+from billing.commands.contracts import contract_app
 from billing.commands.export import export_app
 from billing.commands.handover import invoice_app, receivables_app
+from billing.commands.licences import licence_app
 from billing.commands.life import credit_app
+from billing.commands.prices import price_app
 
 app = typer.Typer(
     no_args_is_help=True, help="Price books, contracts, licences, invoices, credits, receivables, exports."

@@ -24,9 +24,11 @@ EXIT_REFUSED = 2
 CREATING = frozenset(
     {"up", "ca init", "organization create", "price add", "contract add", "licence add", "license add"}
 )
+# What needs no vendor side, neither its folder nor its libraries: a customer has the base install alone.
 STANDALONE = frozenset(
-    {"demo", "verify-invoice"}
-)  # what needs no vendor side: neither its folder nor its libraries
+    {"demo", "verify-invoice", "licence check", "license check", "meters check", "meters list", "price check"}
+)
+PLACE = "byoc.place"  # --dir and --config, in the context
 OWN_PACKAGES = frozenset({"alerts", "billing", "collector", "console", "kernel", "metering", "provisioner"})
 
 
@@ -49,10 +51,10 @@ GROUPS: dict[str, Mount] = {
     "organization": Mount("provisioner.cli", "org_app", "Organizations."),
     "project": Mount("provisioner.cli", "project_app", "Projects."),
     "cluster": Mount("provisioner.cli", "cluster_app", "Clusters: create, scale, suspend, resume, delete."),
-    "price": Mount("billing.cli", "price_app", "Price books: add, check, simulate."),
-    "contract": Mount("billing.cli", "contract_app", "Contracts."),
-    "licence": Mount("billing.cli", "licence_app", "Licences: add, show, status, sign, check."),
-    "license": Mount("billing.cli", "licence_app", "The same as licence."),
+    "price": Mount("billing.commands.prices", "price_app", "Price books: add, check, simulate."),
+    "contract": Mount("billing.commands.contracts", "contract_app", "Contracts."),
+    "licence": Mount("billing.commands.licences", "licence_app", "Licences: add, show, status, sign, check."),
+    "license": Mount("billing.commands.licences", "licence_app", "The same as licence."),
     "invoice": Mount("billing.cli", "invoice_app", "Invoices: preview, finalize, credit, void, pay, show."),
     "credit": Mount("billing.cli", "credit_app", "Prepaid credits."),
     "receivables": Mount("billing.cli", "receivables_app", "What customers owe, by days overdue."),
@@ -115,7 +117,7 @@ def build_app(words: list[str]) -> typer.Typer:
     wanted = set(words)
     for name, mount in GROUPS.items():
         if name in wanted:
-            app.add_typer(_load(mount), name=name, help=mount.summary, callback=_note_command)
+            app.add_typer(_load(mount), name=name, help=mount.summary, callback=_open_group)
         else:
             placeholder = typer.Typer(help=mount.summary)
             placeholder.callback(invoke_without_command=True)(lambda: None)
@@ -134,20 +136,26 @@ def _root(
     ] = None,
 ) -> None:
     """Metering, billing, alerting and lifecycle for vendors of bring-your-own-cloud databases."""
-    group = ctx.invoked_subcommand
-    if group in STANDALONE or (group in GROUPS and not GROUPS[group].extra):
+    ctx.meta[PLACE] = (dir, config)
+    if ctx.invoked_subcommand not in GROUPS:
+        _open_vendor(ctx, str(ctx.invoked_subcommand))
+
+
+def _open_group(ctx: typer.Context) -> None:
+    if GROUPS[str(ctx.info_name)].extra:
+        _open_vendor(ctx, f"{ctx.info_name} {ctx.invoked_subcommand}")
+
+
+def _open_vendor(ctx: typer.Context, command: str) -> None:
+    """Give the command the vendor side that the options name, if it needs one."""
+    if command in STANDALONE:
         return
     from console.wiring import open_vendor
 
-    vendor = open_vendor(dir, config)
-    vendor.must_exist = group not in CREATING
+    vendor = open_vendor(*ctx.meta[PLACE])
+    vendor.must_exist = command not in CREATING
     ctx.obj = vendor
     ctx.call_on_close(vendor.close_sync)
-
-
-def _note_command(ctx: typer.Context) -> None:
-    if ctx.obj is not None:
-        ctx.obj.must_exist = f"{ctx.info_name} {ctx.invoked_subcommand}" not in CREATING
 
 
 def _load(mount: Mount) -> typer.Typer:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from billing.book import ContractBook
-from billing.pdf import InvoicePdf, invoice_pdf
-from billing.prepaid import Prepaid
-from billing.proof.signatures import open_signer
-from billing.proof.statement import InvoiceSigner
-from billing.receivables import Receivables
-from billing.run import InvoiceRun
-from kernel.deployment import Deployment
+from kernel.clock import Clock, SystemClock
 from kernel.errors import ByocError, truncate
 from kernel.ids import OrganizationId, parse_id
+
+if TYPE_CHECKING:  # what these load is not in the base install, where `byoc licence check` runs too
+    from billing.book import ContractBook
+    from billing.pdf import InvoicePdf
+    from billing.prepaid import Prepaid
+    from billing.proof.statement import InvoiceSigner
+    from billing.receivables import Receivables
+    from billing.run import InvoiceRun
+    from kernel.deployment import Deployment
 
 ACTOR = "cli"
 File = Annotated[Path, typer.Argument(help="YAML file.")]
@@ -29,37 +31,54 @@ OnlyOrganization = Annotated[str | None, typer.Option("--organization", help="On
 
 def receivables_of(ctx: typer.Context) -> Receivables:
     """What happens to its documents."""
+    from billing.receivables import Receivables
+
     deployment = deployment_of(ctx)
     return Receivables(deployment.database(), deployment.clock, deployment.audit(), ACTOR, signer_of(ctx))
 
 
 def signer_of(ctx: typer.Context) -> InvoiceSigner | None:
     """Its key for documents; None while it has no authority."""
+    from billing.proof.signatures import open_signer
+
     deployment = deployment_of(ctx)
     return open_signer(deployment.authority_folder, deployment.clock)
 
 
 def prepaid_of(ctx: typer.Context) -> Prepaid:
     """Its prepaid credits."""
+    from billing.prepaid import Prepaid
+
     deployment = deployment_of(ctx)
     return Prepaid(deployment.database(), deployment.clock, deployment.audit(), ACTOR)
 
 
 def deployment_of(ctx: typer.Context) -> Deployment:
     """The vendor side that the command is for."""
+    from kernel.deployment import Deployment
+
     deployment = ctx.obj
     assert isinstance(deployment, Deployment)
     return deployment
 
 
+def clock_of(ctx: typer.Context) -> Clock:
+    """Its clock, or this machine's where there is no vendor side."""
+    clock: Clock = SystemClock() if ctx.obj is None else deployment_of(ctx).clock
+    return clock
+
+
 def book_of(ctx: typer.Context) -> ContractBook:
     """Its contracts, licences and price books."""
+    from billing.book import ContractBook
+
     deployment = deployment_of(ctx)
     return ContractBook(deployment.database(), deployment.clock, deployment.audit())
 
 
 def run_of(ctx: typer.Context) -> InvoiceRun:
     """Its invoice run."""
+    from billing.run import InvoiceRun
     from metering.usage.api import UsageStore  # its lake libraries take two seconds to load
 
     deployment = deployment_of(ctx)
@@ -70,6 +89,8 @@ def run_of(ctx: typer.Context) -> InvoiceRun:
 
 def pdf_of(ctx: typer.Context) -> InvoicePdf:
     """The renderer, with the logos in the deployment's folder."""
+    from billing.pdf import invoice_pdf
+
     return invoice_pdf(deployment_of(ctx).folder / "logos")
 
 

@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from billing.licence_file import sign_licence
 from console.cli import GROUPS, main
 from console.migrate import newest_revision
+from tests.billing.deals import licence_text
 
 
 def byoc(*words: str) -> subprocess.CompletedProcess[str]:
@@ -33,6 +37,41 @@ def test_help_imports_no_component() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+VENDORS = (
+    "aiokafka alembic babel boto3 dbos duckdb jinja2 noto_cjk_sans_otc opentelemetry promql_parser psycopg pypdf "
+    "pyiceberg rfc8785 sqlalchemy typst"
+)
+
+
+def base_install(*words: str) -> subprocess.CompletedProcess[str]:
+    """`byoc` where the extra `vendor` is not installed."""
+    script = (
+        f"import sys\nfor name in {VENDORS!r}.split(): sys.modules[name] = None\n"
+        f"from console.cli import main\nmain({list(words)!r})"
+    )
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
+def test_what_a_customer_checks_needs_the_base_install_alone(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    licence, public_key = tmp_path / "licence.yaml", tmp_path / "vendor.pem"
+    licence.write_text(sign_licence(licence_text(valid=("2000-01-01", "2200-01-01")), key, "licence.yaml"))
+    public_key.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    catalogue = Path(__file__).resolve().parents[2] / "metering" / "meters" / "milvus.yaml"
+    prices = Path(__file__).resolve().parents[2] / "deploy" / "examples" / "prices.yaml"
+    for group in ("licence", "license"):
+        done = base_install(group, "check", str(licence), "--public-key", str(public_key))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "signature fits\nvalid 2000-01-01 to 2200-01-01, now 16 vCPU" in done.stdout
+    for words in (("meters", "check", str(catalogue)), ("meters", "list"), ("price", "check", str(prices))):
+        done = base_install(*words)
+        assert (done.returncode, done.stderr) == (0, ""), words
+    for words in (("licence", "show", "acme"), ("meters", "check", "absent.yaml"), ("contract", "list")):
+        done = base_install(*words)
+        assert done.returncode in {1, 2}, words
+        assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
 def test_a_refused_input_exits_with_2_and_names_the_field(tmp_path: Path) -> None:

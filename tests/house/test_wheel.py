@@ -11,9 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from billing.licence_file import sign_licence
 from collector.native import KeyTable
 from metering.gateway.native import Reader
+from tests.billing.deals import licence_text
 from tests.collector.world import Page, ScriptedGateway, run_gateway, run_target, static_job, until, write_config
 
 pytestmark = pytest.mark.slow
@@ -65,6 +69,20 @@ def test_it_verifies_an_invoice(byoc: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert "rows.tsv" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_it_checks_a_licence_and_a_catalogue(byoc: Path, tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    text = sign_licence(licence_text(valid=("2000-01-01", "2200-01-01")), key, "licence.yaml")
+    (tmp_path / "licence.yaml").write_text(text)
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    (tmp_path / "vendor.pem").write_bytes(pem)
+    said = run(byoc, "licence", "check", "licence.yaml", "--public-key", "vendor.pem", cwd=tmp_path)
+    assert "signature fits" in said
+    assert "sha256" in run(byoc, "meters", "check", ROOT / "metering" / "meters" / "milvus.yaml", cwd=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2  # no folder begun
 
 
 def scraped(gateway: ScriptedGateway) -> list[float]:
