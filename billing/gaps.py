@@ -27,9 +27,12 @@ def render_gaps(rows: Iterable[UsageRow]) -> list[dict[str, str | None]]:
 
 
 def with_gaps(
-    rows: Iterable[UsageRow], stated: Iterable[Mapping[str, str | None]], source: str
+    rows: Iterable[UsageRow], stated: Iterable[Mapping[str, str | None]], source: str, place: str = "usage"
 ) -> tuple[UsageRow, ...]:
-    """The rows with what was stated of them. Raises InvalidInput when gaps are not the time a row is missing."""
+    """The rows with what was stated of them, at `place` of the document `source`.
+
+    Raises InvalidInput when gaps are not the time a row is missing.
+    """
     by_component: dict[_Key, list[UsageGap]] = defaultdict(list)
     for each in stated:
         window = Window(int(str(each["start_ms"])), int(str(each["end_ms"])))
@@ -45,7 +48,7 @@ def with_gaps(
         gaps = tuple(_inside(of_component or (), row.hour))
         if sum(gap.window.length_ms for gap in gaps) not in (0, row.missing_ms):
             where, allowed = (
-                f"usage.gaps of {row.cluster} {row.component}, {row.hour}",
+                f"{place}.gaps of {row.cluster} {row.component}, {row.hour}",
                 f"{row.missing_ms} ms in all",
             )
             raise InvalidInput.single(source, where, "another length", allowed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import configparser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,11 +84,13 @@ class Vendor(Deployment):
         billing = [one for one in covering if one.bills_capacity] or covering
         return max(billing, key=lambda one: one.term.start, default=None)
 
-    def evidence_of(self, organization: OrganizationId, rows: Sequence[Sourced]) -> Evidence:
-        """The lake's answer to billing's: which pushes were these rows made from? Raises Conflict."""
+    def evidence_of(
+        self, organization: OrganizationId, parts: Mapping[str, Sequence[Sourced]]
+    ) -> tuple[Mapping[str, Evidence], Mapping[str, str]]:
+        """The lake's answer to billing's: which pushes were these rows made from, or why it does not know."""
         from console.evidence import load_evidence_of
 
-        return load_evidence_of(self, organization, rows)
+        return load_evidence_of(self, organization, parts)
 
     def declared(self, organization: OrganizationId) -> Sequence[DeclaredCluster]:
         """The provisioner's answer to reconciliation's: what was each cluster declared to run, and when?"""

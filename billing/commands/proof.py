@@ -13,7 +13,7 @@ from billing.proof.bundle import write_bundle
 from billing.proof.checkpoint_store import CheckpointStore
 from billing.proof.evidence import render_evidence
 from billing.proof.explain import explain_line
-from kernel.errors import Conflict, InvalidInput
+from kernel.errors import InvalidInput
 from kernel.window import month as month_window
 
 if TYPE_CHECKING:
@@ -46,15 +46,17 @@ def bundle_invoice(
 
 def _evidence(ctx: typer.Context, invoice: Invoice, assembly: Assembly) -> dict[str, bytes]:
     """Which pushes the rows were made from, where the deployment has the lake that knows it."""
-    rows, load = assembly.sourced(invoice), getattr(deployment_of(ctx), "evidence_of", None)
-    signer = assembly.checkpoints.signer
-    if invoice.document["usage"] is None or load is None or signer is None:
+    load, signer = getattr(deployment_of(ctx), "evidence_of", None), assembly.checkpoints.signer
+    if load is None or signer is None:
         return {}
-    try:
-        return render_evidence(load(invoice.organization, rows), invoice.json, signer)
-    except Conflict as error:
-        typer.echo(f"the bundle can't be held against what collectors kept: {error}", err=True)
-        return {}
+    files: dict[str, bytes] = {}
+    found, unknown = load(invoice.organization, dict(assembly.sourced(invoice)))
+    for folder, evidence in found.items():
+        files |= render_evidence(evidence, invoice.json, signer, folder)
+    for folder, why in unknown.items():
+        place = f" (rows of {folder})" if folder else ""
+        typer.echo(f"the bundle can't be held against what collectors kept{place}: {why}", err=True)
+    return files
 
 
 def _assembly_of(ctx: typer.Context) -> Assembly:

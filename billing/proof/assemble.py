@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -38,6 +38,7 @@ from billing.proof.rows import (
     render_rows,
     render_steps,
 )
+from billing.proof.sections import sections_of
 from billing.proof.signatures import load_signature, sign_now
 from billing.thresholds import THRESHOLD
 from kernel.database import Database
@@ -60,11 +61,12 @@ class Revisions(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """Methods block; call them from a worker thread."""
+    """Of one document. Methods block; call them from a worker thread."""
 
     database: Database
     revisions: Revisions
     checkpoints: CheckpointStore
+    _months: dict[tuple[Window, str], UsageMonth] = field(default_factory=dict)  # several parts may be of one
 
     def bundle(self, invoice: Invoice) -> dict[str, bytes]:
         """All files by name, with those of every invoice that it corrects. Raises Conflict."""
@@ -85,12 +87,16 @@ class Assembly:
         digest = document["usage"]["revision_digest"]
         return self._usage(_window(document["period"]), document, digest, invoice.issued_ms)
 
-    def sourced(self, invoice: Invoice) -> list[Sourced]:
-        """The rows that a document was made from, of the licence and of meters in its period."""
-        usage, document, found = self.usage_of(invoice), invoice.document, list[Sourced]()
-        for _, measured in self._measured(document, document["usage"] or {}, invoice.issued_ms):
-            found += measured.rows
-        return [*(usage.rows if usage else ()), *found]
+    def sourced(self, invoice: Invoice) -> Iterator[tuple[str, list[Sourced]]]:
+        """The rows that each part of a document was rated from, by the folder of the part's evidence."""
+        document, made_ms = invoice.document, invoice.issued_ms
+        for part in sections_of(document, lambda number: _window(self._document(number)["period"])):
+            rated = self._document(part.number) if part.number else document
+            usage = self._usage(part.period, rated, part.stated["revision_digest"], made_ms)
+            rows: list[Sourced] = [row for row in usage.rows if row.hour.intersection(part.window)]
+            for _, measured in self._measured(rated, part.stated, made_ms):
+                rows += measured.rows
+            yield part.evidence, rows
 
     def _prepaid(self, invoice: Invoice) -> dict[str, bytes]:
         """The grants that a document could draw on, signed now, and the documents that drew on them before it."""
@@ -215,10 +221,12 @@ class Assembly:
     def _usage(self, window: Window, of: Mapping[str, Any], digest: str, made_ms: int) -> UsageMonth:
         """The revisions of a window, of the customer of `of`, that a document of that moment was made from."""
         owner = OrganizationId(of["customer"]["organization"])
-        try:
-            return self.revisions.month_of(owner, window, digest, made_ms)
-        except NotFound as error:
-            raise Conflict(f"no bundle of what was billed: {error}") from error
+        if (window, digest) not in self._months:
+            try:
+                self._months[window, digest] = self.revisions.month_of(owner, window, digest, made_ms)
+            except NotFound as error:
+                raise Conflict(f"no bundle of what was billed: {error}") from error
+        return self._months[window, digest]
 
     def _signature(self, invoice: Invoice, files: Mapping[str, str]) -> bytes:
         stored = load_signature(self.database, invoice.number)

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from billing.proof.columns import Columns, Integers
 from billing.proof.evidence import BATCHES, Evidence
 from billing.proof.metered import StatedMeter
+from billing.proof.rows import INVOICE
 from kernel.errors import InvalidInput
-from kernel.window import DAY_MS, HOUR_MS
+from kernel.window import DAY_MS, HOUR_MS, Window
 from metering.batches import StoredBatch
 from metering.meters.hours import FORGOTTEN_MS
-from metering.usage.model import UsageMonth
+from metering.usage.model import UsageMonth, UsageRow
 
 LOOK_BACK_MS = 2 * DAY_MS  # before the period: whether a component existed when it began
 KEPT_LANE, HISTORY_LANE = "billing", "history"  # of the second there may be no bodies
@@ -82,15 +83,30 @@ class Given:
     folder: str
     meters: tuple[StatedMeter, ...] = ()  # whose rows are in the bundle
     fills_gaps: bool = False  # the contract has gaps filled, and the rows have those that the invoice states
+    part: Window | None = None  # whose rows are compared; None: all of the usage
+    evidence_folder: str = ""  # of the bundle; "": `folder`
+    stated_at: tuple[str, str] | None = None  # the document, and what in it states the gaps
+    billed: tuple[UsageRow, ...] | None = None  # the rows as they were billed, of a period that is corrected
+
+    @property
+    def window(self) -> Window:
+        """What is compared."""
+        return self.part or self.usage.window
 
     @property
     def since_ms(self) -> int:
         """From when on frames are read: of meters from before all that they remember."""
-        start_ms = self.usage.window.start_ms
+        start_ms = self.window.start_ms
         return start_ms - (FORGOTTEN_MS + DAY_MS if self.meters else LOOK_BACK_MS)
 
     def wrong(self, file: str, where: str, found: str, allowed: str) -> InvalidInput:
-        return InvalidInput.single(f"{self.folder}/{file}", where, found, allowed)
+        folder = (self.evidence_folder or self.folder) if file == BATCHES else self.folder
+        return InvalidInput.single(f"{folder}/{file}", where, found, allowed)
+
+    def wrong_gaps(self, where: str, found: str, allowed: str) -> InvalidInput:
+        """What the document states of gaps is another."""
+        source, place = self.stated_at or (f"{self.folder}/{INVOICE}", "usage")
+        return InvalidInput.single(source, f"{place}.gaps of {where}", found, allowed)
 
 
 class Compared:
@@ -111,7 +127,7 @@ class Compared:
         """Adds the samples of the batches to `used`, those of the days before the period to `before`."""
         self._take_batches()
         self._check_receipts()
-        period = self._given.usage.window
+        period = self._given.window
         numbers = self._numbers()
         self._kept.want({each.metric for one in self._given.meters for each in one.meter.series})
         known = np.empty(0, np.int64)
@@ -213,7 +229,7 @@ class Compared:
         return np.append(known, np.arange(first, first + len(added)))
 
     def _is_of_period(self, rows: Any) -> bool:
-        period = self._given.usage.window
+        period = self._given.window
         inside = (rows.times_ms >= period.start_ms) & (rows.times_ms < period.end_ms)
         return bool((inside & self._kept.is_metric()[rows.series]).any())
 

@@ -69,8 +69,8 @@ def source_files(rows: Iterable[Sourced], offsets: Mapping[str, Iterable[OffsetR
     )
 
 
-def render_evidence(evidence: Evidence, encoded: bytes, signer: InvoiceSigner) -> dict[str, bytes]:
-    """Files of the bundle by name, for the invoice whose canonical JSON is `encoded`."""
+def render_evidence(evidence: Evidence, encoded: bytes, signer: InvoiceSigner, of: str = "") -> dict[str, bytes]:
+    """Files of the bundle by name, for the invoice whose canonical JSON is `encoded`; all in the folder `of`."""
     lines = [
         "\t".join(map(str, (file.name, file.sha256, *offsets))) + "\n"
         for file in evidence.files
@@ -81,22 +81,26 @@ def render_evidence(evidence: Evidence, encoded: bytes, signer: InvoiceSigner) -
         BATCHES: render_batches(evidence.batches),
         KEYS: evidence.receipt_keys,
     }
-    statement = _statement(encoded, files) | {"staleness_limit_ms": evidence.limit_ms}
-    return {**files, EVIDENCE: signer.sign(statement)}
+    statement = _statement(encoded, files, of) | {"staleness_limit_ms": evidence.limit_ms}
+    files[EVIDENCE] = signer.sign(statement)
+    return {f"{of}/{name}" if of else name: content for name, content in files.items()}
 
 
-def load_evidence(folder: Path, encoded: bytes, rows: Iterable[Sourced], authority_pem: bytes) -> Evidence | None:
-    """The evidence of a bundle, None if it has none. Raises InvalidInput naming file and place.
+def load_evidence(
+    bundle: Path, encoded: bytes, rows: Iterable[Sourced], authority_pem: bytes, of: str = ""
+) -> Evidence | None:
+    """The evidence in the folder `of` of a bundle, None if it has none. Raises InvalidInput naming file and place.
 
-    Signed by a key of the authority, for this invoice; its files are those of the rows, its batches those of the
-    files, and no others.
+    Signed by a key of the authority, for this invoice and folder; its files are those of the rows, its batches
+    those of the files, and no others.
     """
+    folder = bundle / of
     path = folder / EVIDENCE
     if not path.exists():
         return None
     files = {name: _read(folder / name) for name in _SIGNED}
     statement = open_signed(_read(path), authority_pem, str(path))
-    for name, value in _statement(encoded, files).items():
+    for name, value in _statement(encoded, files, of).items():
         stated = statement.get(name)
         if stated == value:
             continue
@@ -129,7 +133,7 @@ def check_data_files(evidence: Evidence, lake: Path) -> int:
     return found
 
 
-def _statement(encoded: bytes, files: Mapping[str, bytes]) -> dict[str, Any]:
+def _statement(encoded: bytes, files: Mapping[str, bytes], of: str) -> dict[str, Any]:
     meter = LICENCE_METER
     document = json.loads(encoded)
     return {
@@ -138,6 +142,7 @@ def _statement(encoded: bytes, files: Mapping[str, bytes]) -> dict[str, Any]:
         "sha256": sha256(encoded).hexdigest(),
         "files": {name: sha256(content).hexdigest() for name, content in files.items()},
         "meter": {"metric": meter.metric, "scale": meter.scale, "components": sorted(meter.components)},
+        **({"of": of} if of else {}),
     }
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from billing.proof.compared import Given
-from billing.proof.rows import INVOICE
 from kernel.window import Window
 from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
@@ -56,9 +55,8 @@ class ComparedGaps:
         elif reason := why or self._reason(component, stated, computed, row.hour):
             self._left[reason] += 1
         else:
-            where = f"usage.gaps of {row.cluster} {row.component}, {row.hour}"
-            allowed = f"{_told(computed)}, by the kept frames"
-            raise self._given.wrong(INVOICE, where, _told(stated), allowed)
+            where = f"{row.cluster} {row.component}, {row.hour}"
+            raise self._given.wrong_gaps(where, _told(stated), f"{_told(computed)}, by the kept frames")
         if why is not None:
             self._doubted[component] = why
         elif row.observed_ms:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,17 @@ from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import Window, hours_in
 from metering.usage.model import UsageMonth, UsageRow
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A folder with a document. `encoded`: its bytes; `is_within`: it lies inside another bundle."""
+
+    folder: Path
+    document: Mapping[str, Any]
+    encoded: bytes
+    authority_pem: bytes
+    is_within: bool
 
 
 def load_rows(folder: Path) -> tuple[UsageRow, ...]:

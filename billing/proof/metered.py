@@ -67,10 +67,10 @@ class StatedMeter:
                 yield place, row
 
 
-def stated_meters(folder: Path, document: Mapping[str, Any]) -> tuple[StatedMeter, ...]:
-    """The meters of a document's usage. Raises InvalidInput."""
-    owner, found = OrganizationId(document["customer"]["organization"]), []
-    for number, each in enumerate((document["usage"] or {}).get("meters", ()), start=1):
+def stated_meters(folder: Path, stated: Mapping[str, Any], owner: OrganizationId) -> tuple[StatedMeter, ...]:
+    """The meters that a part of a document states, their rows in `folder`. Raises InvalidInput."""
+    found = []
+    for number, each in enumerate(stated.get("meters", ()), start=1):
         request = MeterRequest(owner, each["meter"], window_of(each), None)
         name = f"{METERS}/{number}.tsv"
         rows = _rows(folder / name, each, request)

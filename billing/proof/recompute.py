@@ -47,9 +47,9 @@ def recompute(given: Given, spools: Sequence[Kept]) -> tuple[list[str], list[str
     again = _Again(given, spared)
     hours = again.run(used, before)
     metered, left = compare_meters(given, used, before, spared)
-    many = f"{again.rows.equal} of {len(given.usage.rows)}"
+    many = f"{again.rows.equal} of {again.rows.count}"
     proved.append(f"hours: {many} rows recomputed from {used.count} samples, {hours} hours")
-    proved += [again.steps.proved(), *again.gaps.proved(), *metered]
+    proved += [*again.rows.changes.proved(), again.steps.proved(), *again.gaps.proved(), *metered]
     unproved += left
     for project, collector in absent:
         known = "; rows that differ from what the others saw count as its own" if project in mine else ""
@@ -103,7 +103,7 @@ class _Again:
 
     def run(self, used: Columns, before: Columns) -> int:
         """How many hours there were. Raises InvalidInput naming the first difference."""
-        limit_ms, hours = self._given.evidence.limit_ms, list(hours_in(self._given.usage.window))
+        limit_ms, hours = self._given.evidence.limit_ms, list(hours_in(self._given.window))
         is_open = self._open_at_start(used, before, hours[0])
         for start in range(0, len(hours), 24):
             run = hours[start : start + 24]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from billing.proof.changes import Changes
 from billing.proof.compared import Given
 from billing.proof.gaps_again import ComparedGaps, component_of
 from billing.proof.metered_again import Spared
@@ -21,13 +22,18 @@ class ComparedRows:
 
     def __init__(self, given: Given, spared: Spared, gaps: ComparedGaps) -> None:
         self._given, self._spared, self._gaps = given, spared, gaps
+        self.changes = Changes(given)
         self._rows: dict[int, dict[Component, tuple[int, UsageRow]]] = defaultdict(dict)
+        self.count = 0
         for line, row in enumerate(given.usage.rows, 1):
+            if row.hour.intersection(given.window) is None:
+                continue
             component, of_hour = component_of(row), self._rows[hour_of(row.hour.start_ms).start_ms]
             if component in of_hour:
                 allowed = f"line {of_hour[component][0]} alone"
                 raise given.wrong(ROWS, f"line {line}", "a component and hour twice", allowed)
             of_hour[component] = line, row
+            self.count += 1
         self._left: Counter[tuple[str, str]] = Counter()
         self.before: set[Component] = set()
         self.equal = 0
@@ -53,6 +59,7 @@ class ComparedRows:
             why = self._spared.why(row.project, row.sources)
             if figures(row) == figures(one):
                 self.equal += 1
+                self.changes.prove(row)
                 self._gaps.compare(row, why)
             elif not self._excuse(row, one.observed_ms):
                 allowed = f"{figures(one)}, by the kept frames"
@@ -74,7 +81,7 @@ class ComparedRows:
 
     def _in_period(self, hour: Window, found: Sequence[ComponentHour]) -> Iterator[ComponentHour]:
         """What was computed of an hour, cut to the period, which may begin inside it."""
-        inside = hour.intersection(self._given.usage.window)
+        inside = hour.intersection(self._given.window)
         for one in found:
             if inside is None or inside == hour:
                 yield one

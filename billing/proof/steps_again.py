@@ -34,7 +34,7 @@ class ComparedSteps:
 
         Raises InvalidInput naming the first moment (UTC) at which the level (milli-vCPU) is another.
         """
-        inside = hour.intersection(self._given.usage.window)
+        inside = hour.intersection(self._given.window)
         if inside is None:
             return
         self._count += 1

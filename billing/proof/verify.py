@@ -15,8 +15,8 @@ from billing.gaps import with_gaps
 from billing.proof.again import Again
 from billing.proof.checkpoint import CHECKPOINTS, check_proof
 from billing.proof.findings import Findings
-from billing.proof.held import Held, prove_held
-from billing.proof.loading import load_rows, load_usage, parse_json, read_file, window_of
+from billing.proof.held import Held, prove_others, prove_own
+from billing.proof.loading import Bundle, load_rows, load_usage, parse_json, read_file, window_of
 from billing.proof.prepaid import check_payment
 from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS, now_steps
 from billing.proof.statement import check_statement
@@ -62,23 +62,14 @@ def verify_bundle(
     if not chained and not is_within:
         found.unproved.append("checkpoint: that one holds it: none was made since it was issued")
     try:
-        _prove(_Bundle(folder, document, encoded, authority_pem, is_within), held, found)
+        _prove(Bundle(folder, document, encoded, authority_pem, is_within), held, found)
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         name, allowed = truncate(repr(error)), "a document of schema byoc/invoice/1"
         raise InvalidInput.single(str(folder / INVOICE), "document", name, allowed) from error
     return Verified(document["number"], tuple(found.proved), tuple(found.unproved), tuple(found.yours))
 
 
-@dataclass(frozen=True, slots=True)
-class _Bundle:
-    folder: Path
-    document: Mapping[str, Any]
-    encoded: bytes
-    authority_pem: bytes
-    is_within: bool
-
-
-def _prove(bundle: _Bundle, held: Held, found: Findings) -> None:
+def _prove(bundle: Bundle, held: Held, found: Findings) -> None:
     folder, document, authority_pem = bundle.folder, bundle.document, bundle.authority_pem
     _check_arithmetic(document, folder)
     found.proved.append("arithmetic: every line from its quantity and rate, and the totals from the lines")
@@ -93,15 +84,14 @@ def _prove(bundle: _Bundle, held: Held, found: Findings) -> None:
             f"rows: {len(usage.rows)} rows have the invoice's Merkle root, and the steps their sums"
         )
         if not bundle.is_within:
-            shown, left = prove_held(folder, document, bundle.encoded, usage, authority_pem, held)
-            found.proved += shown
-            found.unproved += left
+            prove_own(bundle, usage, held, found)
 
     def verify(within: Path) -> tuple[str, ...]:
         return verify_bundle(within, authority_pem, is_within=True).unproved
 
     Again(folder, document, agreed, authority_pem, verify, found).check(usage)
     if not bundle.is_within:
+        prove_others(bundle, held, found)
         check_payment(folder, document, agreed, authority_pem, found)
 
 

@@ -26,6 +26,7 @@ from console.wiring import Vendor
 from kernel.clock import SystemClock, VirtualClock, from_ms, to_ms
 from kernel.ids import CollectorId, ProjectId
 from kernel.window import DAY_MS, HOUR_MS, Window
+from metering.lake.api import Lake
 from metering.lake.compact import Compactor
 from metering.lake.settings import LakeSettings
 from metering.lake.writer import LakeWriter
@@ -57,15 +58,17 @@ meters:
   - {meter: rows-hours, description: x, kind: gauge-integral, per: hour, unit: row-hours,
      series: [{metric: loaded_rows}]}
 """
+CLUSTERS = {"a": "c1", "b": "c2"}  # by collector
 METERS = ("searches", "users", "rows-peak", "rows-p95", "rows-latest", "rows-hours")
 RESET_HOUR = 15  # of the counters: what is counted begins again, higher than it was
 
 
-def charges(start: str) -> str:
-    """A charge for each meter."""
-    steps = f'steps: [{{start: {start}, model: {{kind: per-unit, unit: "0.01"}}}}]'
+def charges(start: str, of_row_hours: str = '{kind: per-unit, unit: "0.01"}') -> str:
+    """A charge for each meter, a cent each."""
+    models = dict.fromkeys(METERS, '{kind: per-unit, unit: "0.01"}') | {"rows-hours": of_row_hours}
     return "charges:\n" + "".join(
-        f"  - {{charge: {name}, description: {name}, meter: {name}, {steps}}}\n" for name in METERS
+        f"  - {{charge: {name}, description: {name}, meter: {name}, steps: [{{start: {start}, model: {model}}}]}}\n"
+        for name, model in models.items()
     )
 
 
@@ -130,15 +133,18 @@ def begun(values: Values, at_ms: int, period: Window) -> dict[bytes, int]:
     return {one: start_ms for one in values if b"searches_total" in one}
 
 
-def scrapes(period: Window, cluster: str, instance: str) -> list[Page]:
-    """From an hour before the period on: a level that changes, two hours of silence, a component that ends."""
+def scrapes(period: Window, cluster: str, instance: str, more_ms: int = 0) -> list[Page]:
+    """From an hour before the period on: a level that changes, two hours of silence, a component that ends.
+
+    `more_ms`: how long it goes on after the period.
+    """
     up, query, index = (
         entry(TARGET_UP, 2, instance=instance, job="inventory"),
         gauge(cluster, "query", instance),
         gauge(cluster, "index", instance),
     )
     found = []
-    for at_ms in range(period.start_ms - HOUR_MS, period.end_ms, STEP_MS):
+    for at_ms in range(period.start_ms - HOUR_MS, period.end_ms + more_ms, STEP_MS):
         hour = (at_ms - period.start_ms) // HOUR_MS
         if hour in {20, 21}:
             continue
@@ -157,30 +163,38 @@ def scrapes(period: Window, cluster: str, instance: str) -> list[Page]:
 async def ship(world: GatewayWorld, folder: Path, plan: Plan, period: Window) -> None:
     """Collector a or b, through a real spool and a real gateway, what is backfilled last."""
     name = folder.name
-    who = ACME if name == "a" else replace(ACME, project=ProjectId(plan.of_b))
-    pages = scrapes(period, {"a": "c1", "b": "c2"}[name], f"{name}:1")
+    pages = scrapes(period, CLUSTERS[name], f"{name}:1")
     late = plan.backfilled if name == "a" else frozenset[int]()
-    folder.mkdir()
-    (folder / "ca.pem").write_bytes(world.identity.authority.certificate_pem)
-    (folder / "token").write_text(world.identity.tokens.create(who, CollectorId(f"collector-{name}")))
-    config = write_config(folder, world.url, spool={"linger": "50ms", "segment": "64KB"})
+    config = install(world, folder, plan.of_b if name == "b" else ACME.project)
     for lane in (PushLane.BILLING, PushLane.HISTORY):
         is_late = lane is PushLane.HISTORY
         mine = [page for page in pages if ((page[0] - period.start_ms) // HOUR_MS in late) == is_late]
         if mine:
-            shipping = Shipping(load_collector_settings(config), lane, SystemClock(), CollectorMetrics())
-            await push(shipping, mine, period)
+            await push(shipping_of(config, lane), mine, period)
 
 
-async def push(shipping: Shipping, pages: list[Page], period: Window) -> None:
-    """A push for each six hours or so."""
+def install(world: GatewayWorld, folder: Path, project: str) -> Path:
+    """A collector with a token; its configuration."""
+    who, collector = replace(ACME, project=ProjectId(project)), CollectorId(f"collector-{folder.name}")
+    folder.mkdir()
+    (folder / "ca.pem").write_bytes(world.identity.authority.certificate_pem)
+    (folder / "token").write_text(world.identity.tokens.create(who, collector))
+    return write_config(folder, world.url, spool={"linger": "50ms", "segment": "64KB"})
+
+
+def shipping_of(config: Path, lane: PushLane) -> Shipping:
+    return Shipping(load_collector_settings(config), lane, SystemClock(), CollectorMetrics())
+
+
+async def push(shipping: Shipping, pages: list[Page], period: Window, each: int = 90) -> None:
+    """A push for `each` pages, which are six hours or so."""
     await shipping.identity.ensure()
     await shipping.open()
     shipping.start()
     target = Target(stream=7)
-    for start in range(0, len(pages), 90):
+    for start in range(0, len(pages), each):
         drafts = []
-        for at_ms, values in pages[start : start + 90]:
+        for at_ms, values in pages[start : start + each]:
             target.now_ms = at_ms - 1000
             tick, _ = target.scrape(values, starts=begun(values, at_ms, period))
             blocks = target.encoder.encode(tick, shipping.spool.generation)
@@ -202,12 +216,9 @@ async def bill(folder: Path, plan: Plan | None = None) -> Billed:
             (folder / name / "spool").rename(folder / f"spool-{name}")
             await LakeWriter(lake, world.log).drain()
         assert await Compactor(lake.places, LakeSettings()).compact_one(least_files=2)
-        source, store = LakeSource(lake, 86_400.0), UsageStore(vendor.database())
-        meters = MeterCloser(
-            source, MeterStore(vendor.database()), parse_catalogue(CATALOGUE, "test"), vendor.clock, 300_000
+        await closer_of(vendor, lake).close_window(
+            ACME.organization, Window(period.start_ms - HOUR_MS, period.end_ms)
         )
-        closer = HourCloser(source, store, UsageSettings(), vendor.clock, meters=meters)
-        await closer.close_window(ACME.organization, Window(period.start_ms - HOUR_MS, period.end_ms))
         await lake.close()
     authority_pem = world.identity.authority.certificate_pem
     month = datetime.fromtimestamp(period.start_ms / 1000, UTC)
@@ -215,13 +226,26 @@ async def bill(folder: Path, plan: Plan | None = None) -> Billed:
     return Billed(folder, period, authority_pem)
 
 
+def closer_of(vendor: Vendor, lake: Lake) -> HourCloser:
+    """Of the licence and of every meter."""
+    source, store = LakeSource(lake, 86_400.0), UsageStore(vendor.database())
+    meters = MeterCloser(
+        source, MeterStore(vendor.database()), parse_catalogue(CATALOGUE, "test"), vendor.clock, 300_000
+    )
+    return HourCloser(source, store, UsageSettings(), vendor.clock, meters=meters)
+
+
 def _issue(folder: Path, vendor: Vendor, first: datetime, terms: str) -> None:
     term = f"{first:%Y-%m-%d}", f"{first + timedelta(days=365):%Y-%m-%d}"
     (folder / "contract.yaml").write_text(contract_text(term=term, more=charges(term[0]) + terms))
-    for words in (
-        ("contract", "add", str(folder / "contract.yaml")),
-        ("invoice", "finalize", "acme", f"{first:%Y-%m}"),
-        ("invoice", "bundle", f"EXAMPLE-EU-{vendor.clock.now():%Y}-000002", "--out", str(folder / "bundle")),
-    ):
-        result = CliRunner().invoke(app, words, obj=vendor, catch_exceptions=False)
-        assert result.exit_code == 0, result.output
+    say(vendor, "contract", "add", str(folder / "contract.yaml"))
+    say(vendor, "invoice", "finalize", "acme", f"{first:%Y-%m}")
+    number = f"EXAMPLE-EU-{vendor.clock.now():%Y}-000002"
+    say(vendor, "invoice", "bundle", number, "--out", str(folder / "bundle"))
+
+
+def say(vendor: Vendor, *words: str) -> str:
+    """A command of the vendor, which succeeds."""
+    result = CliRunner().invoke(app, words, obj=vendor, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output

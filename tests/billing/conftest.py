@@ -78,3 +78,27 @@ def original_filled(tmp_path_factory: pytest.TempPathFactory) -> Billed:
 def filled(original_filled: Billed, tmp_path: Path) -> Billed:
     """A copy of what its customer has."""
     return original_filled.copy(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def original_corrected(tmp_path_factory: pytest.TempPathFactory) -> Billed:
+    """An invoice that corrects the one before, and has a true-up of both months."""
+    from tests.billing.corrected_world import PART_MS, TRUE_UP, Deal, bill_and_correct
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("billing.proof.sections.MOST_MS", PART_MS)
+        return asyncio.run(bill_and_correct(tmp_path_factory.mktemp("corrected"), Deal(TRUE_UP)))
+
+
+@pytest.fixture(scope="session")
+def original_credited(tmp_path_factory: pytest.TempPathFactory) -> Billed:
+    """A credit note, as late usage was above a tier and made all of it cheaper."""
+    from tests.billing.corrected_world import CHEAPER, Deal, bill_and_correct
+
+    return asyncio.run(bill_and_correct(tmp_path_factory.mktemp("credited"), Deal(of_row_hours=CHEAPER)))
+
+
+@pytest.fixture
+def corrected(original_corrected: Billed, tmp_path: Path) -> Billed:
+    """A copy of what its customer has."""
+    return original_corrected.copy(tmp_path)

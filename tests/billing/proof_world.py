@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from billing.proof.compared import Given
-from billing.proof.evidence import KEYS, Evidence, Sourced, load_evidence, render_evidence
+from billing.proof.evidence import EVIDENCE, KEYS, Evidence, Sourced, load_evidence, render_evidence
 from billing.proof.metered import stated_meters
 from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS, parse_rows
 from billing.proof.signatures import open_signer
@@ -45,7 +45,7 @@ def given(
     """The bundle, with rows as a vendor might have signed them."""
     rows = parse_rows((billed.bundle / ROWS).read_bytes(), ROWS)
     encoded = (billed.bundle / INVOICE).read_bytes()
-    meters = stated_meters(billed.bundle, json.loads(encoded))
+    meters = stated_meters(billed.bundle, json.loads(encoded)["usage"], rows[0].organization)
     sourced: list[Sourced] = [*rows, *(row for one in meters for _, row in one.inside())]
     evidence = load_evidence(billed.bundle, encoded, sourced, billed.authority_pem)
     assert evidence is not None
@@ -70,7 +70,6 @@ def sign_again(original: Billed, billed: Billed, change: Callable[[Evidence], Ev
 
 def reissue(original: Billed, billed: Billed, document: Any = None, points: Points | None = None) -> None:
     """As a vendor that lies would: another document, other steps, and its own good signatures over them."""
-    evidence = given(billed).evidence
     path = billed.bundle / SIGNATURE
     statement = json.loads(path.read_bytes())["statement"]
     if points is not None:
@@ -85,8 +84,9 @@ def reissue(original: Billed, billed: Billed, document: Any = None, points: Poin
         name: sha256((billed.bundle / name).read_bytes()).hexdigest() for name in statement["files"]
     }
     path.write_bytes(signer.sign(statement))
-    for name, content in render_evidence(evidence, encoded, signer).items():
-        (billed.bundle / name).write_bytes(content)
+    for path in billed.bundle.rglob(EVIDENCE):
+        statement = json.loads(path.read_bytes())["statement"]
+        path.write_bytes(signer.sign(statement | {"sha256": sha256(encoded).hexdigest()}))
 
 
 def steps_of(billed: Billed) -> StepFunction:

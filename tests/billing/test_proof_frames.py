@@ -35,6 +35,7 @@ from metering.usage.model import UsageRow
 from metering.usage.store import UsageStore
 from tests.billing.billed_world import METERS, Billed
 from tests.billing.proof_world import flip, given, lane, refusal, sign_again
+from tests.identity.world import ACME
 
 BOTH = ("spool-a", "spool-b")
 NO_CHECKPOINT = "checkpoint: that one holds it: none was made since it was issued"
@@ -167,7 +168,7 @@ def test_a_signed_row_that_the_frames_do_not_give_is_found(original: Billed, fie
 @pytest.mark.parametrize("number", range(1, len(METERS) + 1))
 def test_a_signed_row_of_a_meter_that_the_frames_do_not_give_is_found(original: Billed, number: int) -> None:
     document = json.loads((original.bundle / INVOICE).read_bytes())
-    meters = list(stated_meters(original.bundle, document))
+    meters = list(stated_meters(original.bundle, document["usage"], ACME.organization))
     stated = meters[number - 1]
     kind = {"unique-count": "values", "gauge-integral": "quarters", "counter-increase": "quarters"}
     name = kind.get(stated.meter.kind, "points")
