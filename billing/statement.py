@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -11,12 +11,13 @@ from billing.ageing import AGE_NAMES, ageing
 from billing.draft import canonical
 from billing.pdf import InvoicePdf
 from billing.standing import Standing
-from billing.tables import render_csv
+from billing.tables import ColumnType, render_csv, render_parquet
 from kernel.errors import NotFound
 from kernel.ids import OrganizationId
 
 SCHEMA = "byoc/statement/1"
 COLUMNS = ("number", "kind", "period", "issue_date", "due_date", "state", "gross", "open", "currency")
+_TYPES: Mapping[str, ColumnType] = {"issue_date": "day", "due_date": "day", "gross": "amount", "open": "amount"}
 
 
 def statement(organization: OrganizationId, documents: Iterable[Standing], on: date) -> bytes:
@@ -55,6 +56,11 @@ def statement(organization: OrganizationId, documents: Iterable[Standing], on: d
 def statement_csv(encoded: bytes) -> bytes:
     """Its documents as CSV."""
     return render_csv(json.loads(encoded)["documents"], COLUMNS)
+
+
+def statement_parquet(encoded: bytes) -> bytes:
+    """The same as Parquet: amounts are decimals, days are dates."""
+    return render_parquet(json.loads(encoded)["documents"], COLUMNS, _TYPES)
 
 
 def statement_pdf(encoded: bytes, renderer: InvoicePdf) -> bytes:

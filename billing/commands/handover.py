@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,7 @@ from billing.commands.life import parse_day, receivables_app
 from billing.delivery import Delivery, FolderTransport, SmtpTransport, contract_address
 from billing.fields import parse_email
 from billing.settings import DeliverySettings
-from billing.statement import statement, statement_csv, statement_pdf
+from billing.statement import statement, statement_csv, statement_parquet, statement_pdf
 from billing.tables import lines_csv, lines_parquet
 from kernel.errors import InvalidInput
 
@@ -70,15 +71,18 @@ def write_statement(
     out: Out,
     on: Annotated[str | None, typer.Option(help="YYYY-MM-DD to count overdue days on; default: today.")] = None,
 ) -> None:
-    """Write an organization's statement of account as .json, .csv or .pdf."""
-    if out.suffix not in {".json", ".csv", ".pdf"}:
-        raise InvalidInput.single("command line", "--out", str(out), "a name that ends in .json, .csv or .pdf")
+    """Write an organization's statement of account as .json, .csv, .parquet or .pdf."""
+    tables: dict[str, Callable[[bytes], bytes]] = {
+        ".json": bytes,
+        ".csv": statement_csv,
+        ".parquet": statement_parquet,
+    }
+    if out.suffix not in {*tables, ".pdf"}:
+        allowed = "a name that ends in .json, .csv, .parquet or .pdf"
+        raise InvalidInput.single("command line", "--out", str(out), allowed)
     owner = organization_of(organization)
     day = parse_day(on) if on else deployment_of(ctx).clock.now().date()
     encoded = statement(owner, receivables_of(ctx).statement(owner), day)
-    if out.suffix == ".csv":
-        encoded = statement_csv(encoded)
-    elif out.suffix == ".pdf":
-        encoded = statement_pdf(encoded, pdf_of(ctx))
-    write_file(out, encoded)
+    written = statement_pdf(encoded, pdf_of(ctx)) if out.suffix == ".pdf" else tables[out.suffix](encoded)
+    write_file(out, written)
     typer.echo(str(out))

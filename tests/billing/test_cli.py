@@ -172,7 +172,7 @@ def test_documents_leave_by_command(desk: Desk) -> None:
     assert (desk.folder / "out" / f"{number}.eml").is_file()
     for name in ("lines.csv", "lines.parquet"):
         desk.say("invoice", "lines", number, "--out", str(desk.folder / name))
-    for name in ("statement.json", "statement.csv", "statement.pdf"):
+    for name in ("statement.json", "statement.csv", "statement.parquet", "statement.pdf"):
         desk.say("receivables", "statement", "acme", "--out", str(desk.folder / name))
         assert (desk.folder / name).stat().st_size > 100
     for group, subject, command in (("invoice", number, "lines"), ("receivables", "acme", "statement")):

@@ -19,6 +19,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pypdf
 import pytest
@@ -41,9 +42,10 @@ from billing.delivery_worker import DeliveryWorker
 from billing.life import State
 from billing.models import outbox
 from billing.settings import DeliverySettings
-from billing.statement import statement, statement_csv, statement_pdf
+from billing.statement import statement, statement_csv, statement_parquet, statement_pdf
 from billing.tables import lines_csv, lines_parquet
 from kernel.errors import ByocError, InvalidInput
+from kernel.money import Money, currency
 from kernel.window import month
 from tests.billing.deals import ACME, Office, contract_text, ten_vcpu_above_for_an_hour
 
@@ -323,6 +325,26 @@ def test_a_statement_of_account(small_office: Office) -> None:
     text = pypdf.PdfReader(io.BytesIO(pdf)).pages[0].extract_text()
     for expected in ("Statement of account", USAGE, "14401.03", "1-30 days", "final"):
         assert expected in text
+
+
+def test_a_statement_of_account_as_parquet(small_office: Office) -> None:
+    _close(small_office)
+    small_office.receivables.credit(COMMITMENT, {0: Money(Decimal(400), currency("USD"))}, "goodwill")
+    encoded = statement(ACME, small_office.receivables.statement(ACME), date(2026, 12, 10))
+    content = statement_parquet(encoded)
+    assert content == statement_parquet(encoded)
+    table = pq.read_table(io.BytesIO(content))
+    assert table.schema.field("open").type == pa.decimal128(38, 4)
+    listed = list(csv.DictReader(io.StringIO(statement_csv(encoded).decode())))
+    rows = table.to_pylist()
+    assert [row["number"] for row in rows] == [row["number"] for row in listed]
+    assert [row["open"] for row in rows] == [Decimal(row["open"]) for row in listed]
+    assert sum(row["gross"] for row in rows) == Decimal("14001.03")
+    assert [row["due_date"].isoformat() if row["due_date"] else "" for row in rows] == [
+        row["due_date"] for row in listed
+    ]
+    note = next(row for row in rows if row["kind"] == "credit-note")
+    assert (note["due_date"], note["issue_date"]) == (None, date.fromisoformat(listed[0]["issue_date"]))
 
 
 def test_a_chinese_statement(small_office: Office) -> None:
