@@ -1,7 +1,8 @@
-"""Our own frames: checked by their heads and patches, passed on as they came.
+"""Our own frames: checked by their heads, patches and extras, passed on as they came.
 
-No column is opened and nothing is done per sample. What a frame builds on is held against what was appended before
-it (`groups`), so that the log holds no frame that its readers could not decode.
+No column is opened and nothing is done per sample; extras are looked into as far as that takes no state. What a
+frame builds on is held against what was appended before it (`groups`), so that the log holds no frame that its
+readers could not decode.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from aiohttp import hdrs, web
 from aiohttp.helpers import parse_mimetype
 
 from collector.wire.errors import BodyTooLarge, WireError
-from collector.wire.frames import CONTENT_TYPE, VERSION, Body, FrameLimits, UnknownState, open_body
+from collector.wire.frames import CONTENT_TYPE, VERSION, Body, FrameLimits, UnknownState, check_extras, open_body
 from collector.wire.headers import PushHeaders
 from kernel.errors import SlowDown, truncate
 from kernel.identity import Identity
@@ -35,10 +36,11 @@ from metering.record import PART_STRIDE, BatchHeader, RecordFormat, record_key, 
 from metering.record import Sequence as PushSequence
 
 _RECORD_HEADERS_BYTES = 2048  # more than the key and the headers of a record take
-_USUAL_SECONDS, _USUAL_SECONDS_PER_ENTRY = 0.005, 0.00005
-_SMALL_BODY_BYTES, _SMALL_PATCH_BYTES, _SMALL_BLOCKS = (
+_USUAL_SECONDS, _USUAL_SECONDS_PER_ENTRY, _USUAL_SECONDS_PER_EXTRAS_BYTE = 0.005, 0.00005, 0.00000005
+_SMALL_BODY_BYTES, _SMALL_PATCH_BYTES, _SMALL_EXTRAS_BYTES, _SMALL_BLOCKS = (
     64 * 1024,
     16 * 1024,
+    8 * 1024,
     100,
 )  # opened in well under a millisecond
 _FEW_ENTRIES = 500
@@ -52,6 +54,7 @@ class _Opened:
     content: bytes
     body: Body
     entries: CheckedEntries
+    extras_bytes: int  # decompressed
     sha256: str
 
 
@@ -78,7 +81,12 @@ class Frames:
 
     def __init__(self, intake: Intake, groups: Groups) -> None:
         self._intake, self._groups, self._limits = intake, groups, groups.limits
-        self._small = replace(groups.limits, max_patch_bytes=_SMALL_PATCH_BYTES, max_blocks=_SMALL_BLOCKS)
+        self._small = replace(
+            groups.limits,
+            max_patch_bytes=_SMALL_PATCH_BYTES,
+            max_body_extras_bytes=_SMALL_EXTRAS_BYTES,
+            max_blocks=_SMALL_BLOCKS,
+        )
 
     async def take(
         self, request: web.Request, identity: Identity, state: TenantState, push: PushHeaders | None
@@ -93,9 +101,10 @@ class Frames:
             timed = Timed(lambda: self._open(content, state.limits, self._limits))
             usual = _USUAL_SECONDS
             try:
-                async with intake.decode_turn(state):  # a patch may decompress to many times its size
-                    opened = await asyncio.to_thread(timed.run)
+                async with intake.decode_turn(state):  # a section may decompress to many times its size
+                    opened = await intake.decode(timed.run)
                 usual += _USUAL_SECONDS_PER_ENTRY * opened.entries.count
+                usual += _USUAL_SECONDS_PER_EXTRAS_BYTE * opened.extras_bytes
                 return await self._pass_on(opened, identity, state, named)
             finally:
                 intake.charge(state, timed.seconds - usual)
@@ -116,7 +125,8 @@ class Frames:
 
     def _open(self, content: bytes, limits: TenantLimits, bounds: FrameLimits) -> _Opened:
         body = open_body(content, bounds)
-        return _Opened(content, body, check_entries(body, limits), hashlib.sha256(content).hexdigest())
+        entries, extras_bytes = check_entries(body, limits), check_extras(body, bounds)
+        return _Opened(content, body, entries, extras_bytes, hashlib.sha256(content).hexdigest())
 
     async def _pass_on(
         self, opened: _Opened, identity: Identity, state: TenantState, push: PushHeaders

@@ -4,6 +4,7 @@ from collector.wire.frames.body import BlockView, Body, body_group, join_blocks,
 from collector.wire.frames.elder import Assign
 from collector.wire.frames.encode import StreamEncoder
 from collector.wire.frames.errors import OldState, UnknownState
+from collector.wire.frames.glance import check_extras
 from collector.wire.frames.guard import GroupGuard
 from collector.wire.frames.model import (
     CONTENT_TYPE,
@@ -64,6 +65,7 @@ __all__ = [
     "Tick",
     "UnknownState",
     "body_group",
+    "check_extras",
     "grown",
     "join_blocks",
     "open_body",

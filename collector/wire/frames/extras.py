@@ -10,7 +10,7 @@ import numpy as np
 
 from collector.wire.frames.body import Head
 from collector.wire.frames.dictionary import check_entries
-from collector.wire.frames.further import parse_further
+from collector.wire.frames.further import Told, parse_further
 from collector.wire.frames.layout import (
     Cursor,
     planes,
@@ -101,17 +101,34 @@ def _render_dated(dated: Dated | None, bases: Bases, at_ms: int) -> bytes:
     return varint(len(slots)) + planes(zigzag_array(np.diff(slots, prepend=0))) + times + values
 
 
-def parse_extras(cursor: Cursor, bases: Bases, head: Head, capacity: int, limits: FrameLimits) -> Extras:
-    """The inverse of `render_extras`; slots are below `capacity`, else not checked. Raises WireError."""
-    at_ms = head.at_ms
-    stale = cursor.slot_list(head.samples, capacity)
-    dated = _parse_dated(cursor, bases, at_ms, len(bases.coded))
+@dataclass(slots=True)
+class Bounds:
+    """What the extras of a block may hold: slots below `capacity`; `told` is what the body's may, all together."""
+
+    capacity: int
+    limits: FrameLimits
+    told: Told
+
+
+def parse_extras(cursor: Cursor, bases: Bases, head: Head, bounds: Bounds) -> Extras:
+    """The inverse of `render_extras`; whether slots are live is not checked. Raises WireError, BodyTooLarge."""
+    stale = cursor.slot_list(head.samples, bounds.capacity)
+    dated = _parse_dated(cursor, bases, head.at_ms, len(bases.coded))
+    rest = parse_rest(cursor, head, bounds)
+    return Extras(stale, dated, rest.histograms, rest.exemplars, rest.starts, rest.metadata)
+
+
+def parse_rest(cursor: Cursor, head: Head, bounds: Bounds) -> Extras:
+    """What stands behind the dated rows, up to the end. Raises WireError, BodyTooLarge."""
+    at_ms, capacity, limits = head.at_ms, bounds.capacity, bounds.limits
     histograms = [
         HistogramRow(cursor.varint(capacity - 1), cursor.take(cursor.varint(limits.max_histogram_bytes)))
         for _ in range(cursor.varint(head.samples))
     ]
     exemplars = []
-    for _ in range(cursor.varint(limits.max_exemplars)):
+    count = cursor.varint(limits.max_exemplars)
+    bounds.told.take(rows=count)
+    for _ in range(count):
         slot = cursor.varint(capacity - 1)
         [value] = struct.unpack("<d", cursor.take(8))
         time = at_ms + unzigzag(cursor.varint(1 << 62))
@@ -119,8 +136,8 @@ def parse_extras(cursor: Cursor, bases: Bases, head: Head, capacity: int, limits
         if labels:
             check_entries([b"\0" + labels], limits)
         exemplars.append(ExemplarRow(slot, value, time, labels))
-    further = parse_further(cursor, at_ms, capacity, limits)
-    return Extras(stale, dated, histograms, exemplars, further.starts, further.metadata)
+    further = parse_further(cursor, at_ms, capacity, limits, bounds.told)
+    return Extras(histograms=histograms, exemplars=exemplars, starts=further.starts, metadata=further.metadata)
 
 
 def _parse_dated(cursor: Cursor, bases: Bases, at_ms: int, capacity: int) -> Dated | None:

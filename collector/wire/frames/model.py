@@ -23,6 +23,7 @@ MAX_BODY_PATCH_BYTES = 32 * 1024 * 1024  # of all patches of a body, decompresse
 MAX_ENTRY_BYTES = 32_768  # of one series; a series with longer labels can't be sent
 MAX_FAMILIES = 10_000  # that a block tells of
 MAX_AT_MS = (1 << 53) - 1
+MAX_DATE_MS = 253_402_300_799_999  # of rows with times of their own and of histograms: the end of the year 9999
 MAX_SLOT = (1 << 24) - 1  # of one stream
 CELL = 65_536  # slots in one column block: at most, and always the same ones
 
@@ -47,6 +48,8 @@ class FrameLimits:
     max_labels: int = 1_000  # in one entry
     max_histogram_bytes: int = 262_144
     max_families: int = MAX_FAMILIES
+    max_told: int = 200_000  # exemplars and families of one body together
+    max_starts: int = 4_000_000  # of one body
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from collector.wire.frames.body import ABSENT, KEYFRAME, BlockView, Head, open_b
 from collector.wire.frames.dictionary import digest_entries
 from collector.wire.frames.elder import Assign, Elder, numbered
 from collector.wire.frames.errors import UnknownState
-from collector.wire.frames.extras import Extras, parse_extras
+from collector.wire.frames.extras import Bounds, Extras, parse_extras
+from collector.wire.frames.further import Told
 from collector.wire.frames.layout import Cursor, malformed, too_large
 from collector.wire.frames.mapping import Mapping
 from collector.wire.frames.model import CELL, FrameLimits, Integers, Rows
@@ -82,6 +83,7 @@ class GroupReader:
         self._limits = limits or FrameLimits()
         self._streams: dict[int, _Stream] = {}
         self._group: int | None = None
+        self._told = Told.of(self._limits)  # in the body that is read now
         self.slots = 0  # of all streams together, to bound what is kept
 
     def read(self, body: bytes, *, samples: bool = True, elder: GroupReader | None = None) -> list[Rows]:
@@ -96,6 +98,7 @@ class GroupReader:
             self._group = opened.group
         if opened.group != self._group:
             raise malformed("header", f"group {opened.group}", f"group {self._group}, which this reader reads")
+        self._told = Told.of(self._limits)
         rows: list[Rows] = []
         failure: UnknownState | WireError | None = None
         for view in opened.blocks:
@@ -223,7 +226,8 @@ class GroupReader:
         if view.extras is None:
             return Extras()
         capacity = max(len(stream.live), len(before.live))
-        extras = parse_extras(view.extras.open(), stream.bases, view.head, capacity, self._limits)
+        bounds = Bounds(capacity, self._limits, self._told)
+        extras = parse_extras(view.extras.open(), stream.bases, view.head, bounds)
         named = [row.slot for row in extras.histograms] + [row.slot for row in extras.exemplars]
         used = np.array(named, np.int64)
         if extras.starts is not None:

@@ -22,7 +22,7 @@ def render_starts(starts: Starts, at_ms: int) -> bytes:
 
 def parse_starts(part: Cursor, at_ms: int, capacity: int) -> Starts:
     """The inverse, of what follows kind and length. Raises WireError."""
-    slots = part.slot_list(capacity, capacity)
+    slots = part.slot_list(min(capacity, START_SLOTS), capacity)
     if not len(slots):
         raise part.wrong("no slot", "one or more")
     found = Starts(slots.astype(np.int32), at_ms - unzigzag_array(part.planes(len(slots))))
