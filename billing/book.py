@@ -29,6 +29,7 @@ from kernel.clock import Clock
 from kernel.database import Database
 from kernel.errors import NotFound, raise_findings
 from kernel.ids import OrganizationId
+from kernel.lines import naming_lines
 from kernel.steps import StepFunction
 from kernel.window import month
 
@@ -47,10 +48,11 @@ class ContractBook:
 
         def add(connection: sa.Connection) -> None:
             key = {"book": book.price_book, "version": book.version}
-            if add_snapshot(connection, price_books, key, self._stored(snapshot, source)):
+            if add_snapshot(connection, price_books, key, self._stored(snapshot, source), source):
                 self._record(connection, actor, "price.add", key, snapshot)
 
-        self.database.transact(add)
+        with naming_lines(text, source):
+            self.database.transact(add)
         return book
 
     def add_contract(self, text: str, source: str, actor: str) -> Contract:
@@ -64,12 +66,13 @@ class ContractBook:
             key = {"contract": contract.contract, "version": contract.version}
             before = [known.contract for known in load_contracts(connection, organization, contract.contract)]
             values = {"organization": organization, **self._stored(snapshot, source)}
-            if add_snapshot(connection, contracts, key, values):
+            if add_snapshot(connection, contracts, key, values, source):
                 invoiced = _invoiced_until_ms(connection, contract)
                 raise_findings(contract_findings(contract, before, invoiced, source))
                 self._record(connection, actor, "contract.add", key, snapshot)
 
-        self.database.transact(add)
+        with naming_lines(text, source):
+            self.database.transact(add)
         return contract
 
     def add_licence(self, text: str, source: str, actor: str) -> Licence:
@@ -82,12 +85,13 @@ class ContractBook:
             key = {"licence": licence.licence, "version": licence.version}
             before = load_licences(connection, organization, licence.licence)
             values = {"organization": organization, **self._stored(snapshot, source)}
-            if add_snapshot(connection, licences, key, values):
+            if add_snapshot(connection, licences, key, values, source):
                 contract = _contract_or_none(connection, licence.contract)
                 raise_findings(licence_findings(licence, before, contract, source))
                 self._record(connection, actor, "licence.add", key, snapshot)
 
-        self.database.transact(add)
+        with naming_lines(text, source):
+            self.database.transact(add)
         return licence
 
     def renew(self, contract: str, actor: str) -> Contract:

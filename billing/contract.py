@@ -41,6 +41,7 @@ from billing.pricing.spend import SpendBounds, SpendCommitment
 from billing.tax import TaxRule
 from billing.terms import CapacityTrueUpTerms, Renewal, term_findings
 from kernel.errors import Finding, raise_findings
+from kernel.lines import naming_lines
 from kernel.settings import Section
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, QUARTER_MS, Window
@@ -185,18 +186,19 @@ class Contract(Section):
 
 def parse_contract(text: str, source: str) -> Contract:
     """The contract in `text`. Raises InvalidInput."""
-    contract = parse_document(text, source, Contract)
-    raise_findings(
-        [
-            *_term_findings(contract, source),
-            *_price_findings(contract, source),
-            *charge_findings(contract.charges, contract.term.start, source),
-            *_discount_findings(contract, source),
-            *term_findings(contract, source),
-            *facturx_findings(contract, source),
-        ]
-    )
-    raise_findings(_edge_findings(contract, source))
+    with naming_lines(text, source):
+        contract = parse_document(text, source, Contract)
+        raise_findings(
+            [
+                *_term_findings(contract, source),
+                *_price_findings(contract, source),
+                *charge_findings(contract.charges, contract.term.start, source),
+                *_discount_findings(contract, source),
+                *term_findings(contract, source),
+                *facturx_findings(contract, source),
+            ]
+        )
+        raise_findings(_edge_findings(contract, source))
     return contract
 
 

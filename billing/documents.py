@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from kernel.errors import Finding, InvalidInput
-from kernel.settings import MAX_FILE_BYTES, Section, invalid, parse_yaml
+from kernel.settings import MAX_FILE_BYTES, Section, invalid, mapping_of, parse_yaml
 
 D = TypeVar("D", bound=Section)
 _MAX_DEPTH = 12
@@ -64,16 +64,14 @@ def _content(text: str, source: str) -> dict[str, Any]:
         content = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader, either of them
     except (yaml.YAMLError, ValueError):
         content = parse_yaml(text, source)  # says where, as everywhere
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InvalidInput.single(source, "top level", type(content).__name__, "a mapping of names")
-    return content
+    return mapping_of(content, source)
 
 
 def _validated(content: object, source: str, model: type[D]) -> D:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise invalid(error, source) from error
+        raise invalid(error, source, model) from error
 
 
 def _refuse_traps(text: str, source: str) -> None:
@@ -109,5 +107,7 @@ def _note_key(level: _Level, event: Any, source: str, line: str) -> None:
     if level.key_next and isinstance(event, yaml.ScalarEvent):
         if event.value in level.keys:
             raise InvalidInput([Finding(source, line, f"{event.value!r} again", "each key once")])
+        if event.value == "<<":
+            raise InvalidInput([Finding(source, line, "<<", "no merged mappings: write the values out")])
         level.keys.add(event.value)
     level.key_next = not level.key_next

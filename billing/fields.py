@@ -10,13 +10,13 @@ from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, StrictInt
-from pydantic_core import PydanticCustomError
 
 from kernel.clock import to_ms
 from kernel.errors import InvalidInput
 from kernel.ids import parse_id
 from kernel.money import currency
 from kernel.window import parse_zone
+from kernel.wording import refused
 
 _DECIMAL = re.compile(r"[0-9]{1,8}(\.[0-9]{1,8})?")
 _VCPU = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
@@ -42,20 +42,16 @@ def is_printed(text: str) -> bool:
     return bool(_PRINTED.fullmatch(text)) and (text.isprintable() or text.replace("\u3000", "").isprintable())
 
 
-def _refuse(allowed: str) -> PydanticCustomError:
-    return PydanticCustomError("field", "{allowed}", {"allowed": allowed})
-
-
 def _decimal(value: object) -> Decimal:
     if not isinstance(value, str) or not _DECIMAL.fullmatch(value):
-        raise _refuse('a decimal in quotes such as "900.00", not negative, below 100 million, at most 8 places')
+        raise refused('a decimal in quotes such as "900.00", not negative, below 100 million, at most 8 places')
     return Decimal(value)
 
 
 def _milli_vcpu(value: object) -> int:
     text = str(value) if type(value) is int else value
     if not isinstance(text, str) or not _VCPU.fullmatch(text):
-        raise _refuse('whole vCPU or a decimal in quotes such as "16.5", below a million, at most 3 places')
+        raise refused('whole vCPU or a decimal in quotes such as "16.5", below a million, at most 3 places')
     return int(Decimal(text) * 1000)
 
 
@@ -65,17 +61,17 @@ def _day(value: object) -> date:
         try:
             value = date.fromisoformat(value)
         except ValueError as error:
-            raise _refuse(allowed) from error
+            raise refused(allowed) from error
     if type(value) is not date or not 1990 <= value.year <= 2200:
-        raise _refuse(allowed)
+        raise refused(allowed)
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_TEXT:
-        raise _refuse(f"text of 1 to {MAX_TEXT} characters")
+        raise refused(f"text of 1 to {MAX_TEXT} characters")
     if not is_printed(value):
-        raise _refuse(
+        raise refused(
             "one line in Latin, Greek, Cyrillic, Chinese, Japanese or Korean script (no others can be printed)"
         )
     return value
@@ -84,7 +80,7 @@ def _text(value: object) -> str:
 def _matching(pattern: re.Pattern[str], allowed: str) -> Callable[[object], str]:
     def validate(value: object) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise _refuse(allowed)
+            raise refused(allowed)
         return value
 
     return validate
@@ -95,7 +91,7 @@ def _checked(check: Callable[[str], Any]) -> Callable[[str], str]:
         try:
             check(value)
         except InvalidInput as error:
-            raise _refuse(error.findings[0].allowed) from error
+            raise refused(error.findings[0].allowed) from error
         return value
 
     return validate
@@ -103,7 +99,7 @@ def _checked(check: Callable[[str], Any]) -> Callable[[str], str]:
 
 def _version(value: int) -> int:
     if not 1 <= value <= 100_000:
-        raise _refuse("a whole number from 1")
+        raise refused("a whole number from 1")
     return value
 
 

@@ -11,6 +11,7 @@ from billing.contract import CapacityStep, Term, rising_dates
 from billing.documents import parse_document
 from billing.fields import Id, Version, ZoneName, midnight_ms
 from kernel.errors import Finding, raise_findings
+from kernel.lines import naming_lines
 from kernel.settings import Section
 from kernel.steps import StepFunction
 from kernel.window import Window
@@ -53,8 +54,9 @@ class Licence(Section):
 
 def parse_licence(text: str, source: str) -> Licence:
     """The licence in `text`. Raises InvalidInput."""
-    licence = parse_document(text, source, Licence)
-    raise_findings(_findings(licence, source))
+    with naming_lines(text, source):
+        licence = parse_document(text, source, Licence)
+        raise_findings(_findings(licence, source))
     return licence
 
 

@@ -11,6 +11,7 @@ from billing.documents import parse_document
 from billing.fields import CurrencyCode, Day, DecimalText, Id, Text, Version
 from billing.pricing import PriceModel
 from kernel.errors import Finding, InvalidInput, raise_findings
+from kernel.lines import naming_lines
 from kernel.settings import Section
 
 VCPU_YEAR = "vcpu-year"
@@ -69,10 +70,11 @@ class PriceBook(Section):
 
 def parse_price_book(text: str, source: str) -> PriceBook:
     """The price book in `text`. Raises InvalidInput."""
-    book = parse_document(text, source, PriceBook)
-    if not book.prices and not book.models:
-        raise InvalidInput.single(source, "prices", "neither prices nor models", "at least one of them")
-    raise_findings([*_overlaps(book.prices, "prices", source), *_overlaps(book.models, "models", source)])
+    with naming_lines(text, source):
+        book = parse_document(text, source, PriceBook)
+        if not book.prices and not book.models:
+            raise InvalidInput.single(source, "prices", "neither prices nor models", "at least one of them")
+        raise_findings([*_overlaps(book.prices, "prices", source), *_overlaps(book.models, "models", source)])
     return book
 
 

@@ -59,7 +59,9 @@ def lock_organizations(connection: sa.Connection, organizations: Iterable[Organi
         connection.execute(query.with_for_update())
 
 
-def add_snapshot(connection: sa.Connection, table: sa.Table, key: dict[str, Any], values: dict[str, Any]) -> bool:
+def add_snapshot(
+    connection: sa.Connection, table: sa.Table, key: dict[str, Any], values: dict[str, Any], source: str
+) -> bool:
     """Store one version; False when the same text is stored already.
 
     Raises SnapshotConflict when another text is; InvalidInput when the version before is missing.
@@ -69,11 +71,12 @@ def add_snapshot(connection: sa.Connection, table: sa.Table, key: dict[str, Any]
     if stored == values["sha256"]:
         return False
     if stored is not None:
-        message = f"{kind} {identifier} version {version} is stored with another text; a change is a new version"
-        raise SnapshotConflict(message)
+        stored_as = f"{kind} {identifier} version {version} is stored with another text"
+        raise SnapshotConflict(f"{source}: {stored_as}; a change is a new version")
     newest = connection.execute(sa.select(sa.func.max(table.c.version)).filter_by(**{kind: identifier})).scalar()
     if version != (newest or 0) + 1:
-        raise InvalidInput.single(f"{kind} {identifier}", "version", version, f"{(newest or 0) + 1}, the next one")
+        allowed = f"{(newest or 0) + 1}, the next one of {kind} {identifier}"
+        raise InvalidInput.single(source, "version", version, allowed)
     connection.execute(table.insert().values(**key, **values))
     return True
 

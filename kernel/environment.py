@@ -12,7 +12,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 
@@ -91,8 +91,18 @@ def is_secret(annotation: Any) -> bool:
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
     """The settings model in a type such as `Model`, `Model | None`; None when there is none."""
-    models = (option for option in _options(annotation) if _is_model(option))
-    return next(models, None)
+    return next(iter(models_in(annotation)), None)
+
+
+def models_in(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """The settings models in a type; more than one where a field says which it is."""
+    return tuple(option for option in _options(annotation) if _is_model(option))
+
+
+def kinds_of(model: type[BaseModel]) -> tuple[str, ...]:
+    """The names by which a model is told apart from others in its place; none for most."""
+    annotations = (field.annotation for field in model.model_fields.values())
+    return next((get_args(each) for each in annotations if get_origin(each) is Literal), ())
 
 
 def item_of(annotation: Any) -> Any:
@@ -121,7 +131,10 @@ def _value(text: str, annotation: Any) -> Any:
 
 
 def _steps(annotation: Any, part: str | int) -> Iterator[Any]:
-    model = model_in(annotation)
+    models = models_in(annotation)
+    if len(models) > 1:  # pydantic names the kind in its place
+        yield from (model for model in models if part in kinds_of(model))
+    model = next(iter(models), None)
     if model is not None:
         for name, field in model.model_fields.items():
             if part == (field.alias or name):

@@ -72,9 +72,11 @@ class Finding:
     where: str  # line ("line 12") or field path ("jobs[0].interval")
     found: str
     allowed: str
+    line: int | None = None  # of the field in the file, from 1
 
     def __str__(self) -> str:
-        return f"{self.source}: {self.where}: found {truncate(self.found)}; allowed: {self.allowed}"
+        place = self.source if self.line is None else f"{self.source}:{self.line}"
+        return f"{place}: {self.where}: found {truncate(self.found)}; allowed: {self.allowed}"
 
 
 class InvalidInput(Refuse):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -27,7 +28,8 @@ from kernel.environment import (
     read_environment,
     variables,
 )
-from kernel.errors import Finding, InvalidInput, without_passwords
+from kernel.errors import Finding, InvalidInput
+from kernel.wording import explain, shown
 
 MAX_FILE_BYTES = 4 * 1024 * 1024
 MAX_YAML_NODES = 1_000_000  # with every alias written out: a few lines of aliases expand without bound
@@ -115,10 +117,18 @@ def _anchored(value: Any, start: Path) -> Any:
 def read_yaml_mapping(path: Path) -> Mapping[str, Any]:
     """The mapping in a YAML file. Raises InvalidInput with the line of a syntax error."""
     content = parse_yaml(read_text(path), str(path))
+    return {} if content is None else mapping_of(content, str(path))
+
+
+def mapping_of(content: Any, source: str) -> dict[str, Any]:
+    """The content of a file, which is a mapping of names. Raises InvalidInput."""
     if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InvalidInput.single(str(path), "top level", type(content).__name__, "a mapping of names")
+        raise InvalidInput.single(source, "top level", "nothing, the file is empty", "a mapping of names")
+    if not isinstance(content, dict):
+        raise InvalidInput.single(source, "top level", shown(content), "a mapping of names")
+    for key in content:
+        if not isinstance(key, str):
+            raise InvalidInput.single(source, "top level", f"the name {shown(key)}", "names that are text")
     return content
 
 
@@ -145,12 +155,21 @@ def parse_yaml(text: str, source: str) -> Any:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "document"
-        problem = getattr(error, "problem", None) or str(error)
-        raise InvalidInput.single(source, where, problem, "YAML") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidInput.single(source, "document", str(error) or "nesting too deep", "YAML") from error
+        raise InvalidInput([_syntax(error, text, source)]) from error
+    except RecursionError as error:
+        raise InvalidInput.single(source, "document", "too deep nesting", "a hundred levels at most") from error
+    except ValueError as error:
+        raise InvalidInput.single(source, "document", str(error), "YAML") from error
+
+
+def _syntax(error: yaml.YAMLError, text: str, source: str) -> Finding:
+    if isinstance(error, yaml.reader.ReaderError):
+        where = f"line {text.count(chr(10), 0, error.position) + 1}"
+        return Finding(source, where, f"character {error.character:#x}", "text without control characters")
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "document"
+    problem = getattr(error, "problem", None) or str(error)
+    return Finding(source, where, problem.removeprefix("but ").removeprefix("found "), "YAML")
 
 
 class _Loader(yaml.SafeLoader):
@@ -171,7 +190,17 @@ class _Loader(yaml.SafeLoader):
         is_float = node.tag.endswith(":float")
         return self.construct_yaml_float(node) if is_float else self.construct_yaml_int(node)
 
+    def construct_day(self, node: yaml.ScalarNode) -> date:
+        """A date or a moment of the calendar. Raises MarkedYAMLError."""
+        try:
+            found: date = self.construct_yaml_timestamp(node)
+        except ValueError as error:
+            problem = f"{node.value}, which is no date"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+        return found
 
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_day)
 for _kind in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 
@@ -206,29 +235,15 @@ def invalid(error: ValidationError, source: str, model: type[BaseModel] | None =
 
 def _finding(problem: Any, source: str, model: type[BaseModel] | None) -> Finding:
     location = problem["loc"]
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     annotation = annotation_at(model, location) if model and location else None
-    found = problem.get("input")
-    allowed = problem["msg"]
+    where, found, allowed = explain(problem, model)
     origin = _origin(location, model)
     if origin is not None and (item_of(annotation) is not None or model_in(annotation) is not None):
         allowed = f"{allowed}, as JSON"
-    if problem["type"] == "missing":
-        shown = "nothing"
-    elif problem["type"] == "extra_forbidden":  # its value may be a secret under a misspelt name
-        shown, allowed = "an unknown name", _known_names(location, model) or allowed
-    elif is_secret(annotation) or any(word in where.lower() for word in _SECRET_WORDS):
-        shown = "a value (hidden)"
-    elif isinstance(found, dict | list) or hasattr(found, "__dict__"):
-        shown = type(found).__name__
-    else:
-        shown = without_passwords(repr(found))
-    return Finding(origin or _with_environment(source, location, model), where or "document", shown, allowed)
-
-
-def _known_names(location: tuple[str | int, ...], model: type[BaseModel] | None) -> str:
-    parent = model_in(annotation_at(model, location[:-1])) if model else None
-    return ", ".join(field.alias or name for name, field in parent.model_fields.items()) if parent else ""
+    if found is None:
+        hidden = is_secret(annotation) or any(word in where.lower() for word in _SECRET_WORDS)
+        found = "a value (hidden)" if hidden else shown(problem.get("input"))
+    return Finding(origin or _with_environment(source, location, model), where or "document", found, allowed)
 
 
 def _origin(location: tuple[str | int, ...], model: type[BaseModel] | None) -> str | None:

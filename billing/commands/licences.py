@@ -72,7 +72,10 @@ def check_licence_file(
     if grace := next((each for each in [grace_of(licence, [licence])] if each and now_ms in each), None):
         typer.echo(f"expired, and in grace until {utc_text(grace.end_ms)}: renew it")
     elif now_ms not in licence.window:
-        raise Refuse(f"{file}: not valid now: {'expired' if now_ms >= licence.window.end_ms else 'not begun'}")
+        edge = f"expired on {licence.valid.end}"
+        if now_ms < licence.window.start_ms:
+            edge = f"begins on {licence.valid.start}"
+        raise Refuse(f"{file}: not valid now, {utc_text(now_ms)}: it {edge} ({licence.time_zone})")
 
 
 @licence_app.command("status")

@@ -11,11 +11,11 @@ from fractions import Fraction
 from typing import Any
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from billing.fields import Day, DecimalText, Id, Text
 from kernel.money import Money
 from kernel.settings import Section
+from kernel.wording import refused
 
 
 class Discount(Section):
@@ -34,13 +34,11 @@ class Discount(Section):
     @model_validator(mode="after")
     def _one(self) -> Any:
         if (self.percent is None) == (self.amount is None):
-            raise PydanticCustomError("discount", "one of percent and amount")
+            raise refused("one of percent and amount", "neither" if self.percent is None else "both")
         if self.percent is not None and self.percent > 100:
-            found = {"percent": str(self.percent)}
-            raise PydanticCustomError("discount", "percent at most 100; found {percent}", found)
+            raise refused("at most 100", self.percent, ".percent")
         if self.start and self.end and self.end <= self.start:
-            found = {"start": str(self.start)}
-            raise PydanticCustomError("discount", "end after start, {start}", found)
+            raise refused(f"a day after start, {self.start}", self.end, ".end")
         return self
 
 

@@ -10,12 +10,12 @@ from fractions import Fraction
 from typing import Literal
 
 from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
 
 from billing.fields import DecimalText
 from billing.pricing.part import ZERO, Measured, PricedPart, ceiling, shown
 from kernel.money import fraction_of
 from kernel.settings import Section
+from kernel.wording import refused
 
 
 class Package(Section):
@@ -34,7 +34,7 @@ class Package(Section):
     @classmethod
     def _some(cls, size: Decimal) -> Decimal:
         if size == 0:
-            raise PydanticCustomError("package", "a package of more than 0 units")
+            raise refused("a package of more than 0 units")
         return size
 
     def price(self, measured: Measured) -> tuple[PricedPart, ...]:

@@ -11,12 +11,12 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from pydantic import Field, StrictInt, model_validator
-from pydantic_core import PydanticCustomError
 
 from billing.fields import DecimalText
 from billing.pricing.part import ZERO, Measured, PricedPart, shown
 from kernel.money import fraction_of
 from kernel.settings import Section
+from kernel.wording import refused
 
 
 class Percentage(Section):
@@ -32,8 +32,7 @@ class Percentage(Section):
     @model_validator(mode="after")
     def _bounds(self) -> Any:
         if self.least is not None and self.most is not None and self.least > self.most:
-            found = {"least": str(self.least), "most": str(self.most)}
-            raise PydanticCustomError("percentage", "min not above max; found min {least}, max {most}", found)
+            raise refused(f"at least min, {self.least}", self.most, ".max")
         return self
 
     def price(self, measured: Measured) -> tuple[PricedPart, ...]:

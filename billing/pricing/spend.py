@@ -11,11 +11,11 @@ from fractions import Fraction
 from typing import Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from billing.fields import DecimalText
 from kernel.money import Money
 from kernel.settings import Section
+from kernel.wording import refused
 
 Every = Literal["month", "quarter", "year"]
 MONTHS = {"month": 1, "quarter": 3, "year": 12}
@@ -30,8 +30,7 @@ class SpendBounds(Section):
     @model_validator(mode="after")
     def _bounds(self) -> SpendBounds:
         if self.least is not None and self.most is not None and self.least > self.most:
-            found = {"least": str(self.least), "most": str(self.most)}
-            raise PydanticCustomError("spend", "min not above max; found min {least}, max {most}", found)
+            raise refused(f"at least min, {self.least}", self.most, ".max")
         return self
 
 

@@ -8,12 +8,12 @@ from fractions import Fraction
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
 
 from billing.fields import DecimalText
 from billing.pricing.part import shown
 from kernel.money import fraction_of
 from kernel.settings import Section
+from kernel.wording import refused
 
 MAX_TIERS = 200
 
@@ -45,21 +45,17 @@ AnyTier = Tier | FlatTier | BlockTier
 T = TypeVar("T", Tier, FlatTier, BlockTier)
 
 
-def _refuse(allowed: str, found: str) -> PydanticCustomError:
-    return PydanticCustomError("tiers", "{allowed}; found {found}", {"allowed": allowed, "found": found})
-
-
 def _check_order(tiers: Sequence[AnyTier]) -> None:
     before = Decimal(0)
     for number, tier in enumerate(tiers):
-        is_last = number == len(tiers) - 1
+        is_last, at = number == len(tiers) - 1, f"[{number}].up_to"
         if is_last and tier.up_to is not None:
-            raise _refuse("the last tier has up_to null, or what is above would have no price", str(tier.up_to))
+            raise refused("null in the last tier, or what is above would have no price", tier.up_to, at)
         if not is_last and tier.up_to is None:
-            raise _refuse("only the last tier has up_to null", f"null in tier {number}")
+            raise refused("a bound: only the last tier has null", "null", at)
         if tier.up_to is not None and tier.up_to <= before:
-            allowed = f"each up_to above the one before ({before}), so that tiers neither overlap nor are empty"
-            raise _refuse(allowed, f"{tier.up_to} in tier {number}")
+            allowed = f"more than {before}, the bound before, so that tiers neither overlap nor are empty"
+            raise refused(allowed, tier.up_to, at)
         before = tier.up_to or before
 
 
@@ -77,7 +73,7 @@ def _ordered_blocks(tiers: tuple[BlockTier, ...]) -> tuple[BlockTier, ...]:
     _check_order(tiers)
     for number, tier in enumerate(tiers):
         if tier.size == 0:
-            raise _refuse("a block of more than 0 units", f"size 0 in tier {number}")
+            raise refused("a block of more than 0 units", "0", f"[{number}].size")
     return tiers
 
 

@@ -9,12 +9,12 @@ from decimal import Decimal
 from typing import Literal
 
 from pydantic import Field, StrictBool, field_validator
-from pydantic_core import PydanticCustomError
 
 from billing.fields import DecimalText
 from billing.pricing.part import ZERO, Measured, PricedPart, shown
 from kernel.money import fraction_of
 from kernel.settings import Section
+from kernel.wording import refused
 
 
 class WindowedCommitment(Section):
@@ -34,7 +34,7 @@ class WindowedCommitment(Section):
     @classmethod
     def _not_cheaper(cls, factor: Decimal) -> Decimal:
         if factor < 1:
-            raise PydanticCustomError("windowed", "a factor from 1: above the commitment nothing is cheaper")
+            raise refused("a factor from 1: above the commitment nothing is cheaper")
         return factor
 
     def price(self, measured: Measured) -> tuple[PricedPart, ...]:

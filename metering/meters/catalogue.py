@@ -13,11 +13,12 @@ from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, Field, StrictInt, ValidationError, field_validator
-from pydantic_core import PydanticCustomError
 
 from kernel.errors import Finding, InvalidInput, raise_findings
 from kernel.ids import ID_RULE, parse_id
-from kernel.settings import MAX_FILE_BYTES, Section, invalid, parse_yaml
+from kernel.lines import naming_lines
+from kernel.settings import MAX_FILE_BYTES, Section, invalid, mapping_of, parse_yaml
+from kernel.wording import refused
 
 MAX_METERS = 200
 MAX_LABELS = 10
@@ -72,7 +73,7 @@ class Denominator(StrEnum):
 def _named(pattern: re.Pattern[str], allowed: str) -> AfterValidator:
     def check(value: str) -> str:
         if not pattern.fullmatch(value) or len(value) > 200:
-            raise PydanticCustomError("field", "{allowed}", {"allowed": allowed})
+            raise refused(allowed)
         return value
 
     return AfterValidator(check)
@@ -82,7 +83,7 @@ def _id(value: str) -> str:
     try:
         return parse_id(value, "id")
     except InvalidInput as error:
-        raise PydanticCustomError("field", "{allowed}", {"allowed": ID_RULE}) from error
+        raise refused(ID_RULE) from error
 
 
 Id = Annotated[str, AfterValidator(_id)]
@@ -158,7 +159,7 @@ class Catalogue(Section):
     """A version of a catalogue. A stored version never changes: a change is a new version."""
 
     catalogue: Id = Field(description="id of the catalogue")
-    version: PositiveInt = Field(description="1, 2, 3, ...")
+    version: Annotated[StrictInt, Field(ge=1, le=100_000)] = Field(description="1, 2, 3, ...")
     meters: tuple[Meter, ...] = Field(min_length=1, max_length=MAX_METERS, description="the meters")
 
     @property
@@ -181,15 +182,14 @@ def parse_catalogue(text: str, source: str) -> Catalogue:
     """The catalogue in a YAML text. Raises InvalidInput with every finding: file, field, found, allowed."""
     if len(text.encode()) > MAX_FILE_BYTES:
         raise InvalidInput.single(source, "size", f"{len(text.encode())} bytes", f"at most {MAX_FILE_BYTES} bytes")
-    content = parse_yaml(text, source)
+    content = mapping_of(parse_yaml(text, source), source)
     raise_findings(_repeated_keys(yaml.compose(text, yaml.SafeLoader), source))
-    if not isinstance(content, dict):
-        raise InvalidInput.single(source, "top level", type(content).__name__, "a mapping of names")
-    try:
-        catalogue = Catalogue.model_validate(content)
-    except ValidationError as error:
-        raise invalid(error, source, Catalogue) from error
-    raise_findings(_findings(catalogue, source))
+    with naming_lines(text, source):
+        try:
+            catalogue = Catalogue.model_validate(content)
+        except ValidationError as error:
+            raise invalid(error, source, Catalogue) from error
+        raise_findings(_findings(catalogue, source))
     return catalogue
 
 

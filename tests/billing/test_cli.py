@@ -208,7 +208,7 @@ models:
 
 
 def test_what_is_wrong_is_refused(desk: Desk) -> None:
-    with pytest.raises(InvalidInput, match=r"wrong\.yaml: price_per_vcpu_year: found 900\.0"):
+    with pytest.raises(InvalidInput, match=r"wrong\.yaml:9: price_per_vcpu_year: found 900\.0"):
         desk.invoke("contract", "add", desk.file("wrong.yaml", contract_text().replace('"900.00"', "900.00")))
     with pytest.raises(InvalidInput, match=r"absent\.yaml: file"):
         desk.invoke("contract", "add", str(desk.folder / "absent.yaml"))
@@ -217,6 +217,52 @@ def test_what_is_wrong_is_refused(desk: Desk) -> None:
     with pytest.raises(NotFound, match="byoc invoice list"):
         desk.invoke("invoice", "show", "X-1")
     assert desk.say("contract", "list") == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "said"),
+    [
+        (("contract", "add"), "", "top level: found nothing, the file is empty"),
+        (("contract", "add"), "- a", "top level: found a list; allowed: a mapping"),
+        (("contract", "add"), "a: \0", "line 1: found character 0x0"),
+        (("contract", "add"), "a: &a [1]\nb: [*a, *a]", r"line 2: found \*a; allowed: no aliases"),
+        (("contract", "add"), "<<: {a: 1}", "line 1: found <<; allowed: no merged mappings"),
+        (("contract", "add"), contract_text().replace("currency: USD", "currency: NO"), "currency: found false"),
+        (
+            ("contract", "add"),
+            contract_text(more="version: 2\n"),
+            r":12: version: found 2; allowed: 1",
+        ),
+        (("price", "add"), "price_book: standard\nversion: 1\n", "prices: found neither prices nor models"),
+        (("price", "add"), PRICES.replace("version: 1", "version: true"), "version: found true; allowed: a whole"),
+        (("price", "check"), PRICES.replace('"900.00"', "900.00", 1), r"prices.0..amount: found 900.0"),
+        (
+            ("licence", "add"),
+            licence_text().replace("valid:", "valid_:"),
+            "valid_: .* nearest is valid",
+        ),
+        (
+            ("licence", "add"),
+            licence_text().replace("2026-10-01", "2026-13-01", 1),
+            "line 4.*13-01, which is no date",
+        ),
+        (("licence", "add"), licence_text(), "contract: found acme-2026; allowed: a stored contract"),
+    ],
+)
+def test_a_refusal_names_file_field_and_value_and_nothing_is_stored(
+    desk: Desk, command: tuple[str, str], text: str, said: str
+) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        desk.invoke(*command, desk.file("x.yaml", text))
+    assert desk.say("contract", "list") == ""
+    assert list(desk.deployment.audit().events()) == []
+
+
+def test_a_stored_version_is_not_stored_again_with_another_text(desk: Desk) -> None:
+    desk.say("contract", "add", desk.file("c.yaml", contract_text()))
+    with pytest.raises(Conflict, match=r"again\.yaml: contract acme-2026 version 1 is stored with another text"):
+        desk.invoke("contract", "add", desk.file("again.yaml", contract_text(vcpu=20)))
+    assert "16 vCPU" in desk.say("contract", "list")
 
 
 def test_what_is_due_is_renewed_and_shown_before(desk: Desk) -> None:

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tests.billing.pricing.models import model
+from billing.pricing import PriceModel
+from kernel.settings import Section, invalid
+
+
+class Priced(Section):
+    """Something with a price model, as charges and price books are."""
+
+    model: PriceModel
+
 
 LAST = {"up_to": None, "unit": "1"}
 
@@ -15,38 +23,56 @@ LAST = {"up_to": None, "unit": "1"}
 @pytest.mark.parametrize(
     ("kind", "fields", "said"),
     [
-        ("graduated", {"tiers": []}, "at least 1 item"),
-        ("graduated", {"tiers": [{"up_to": "5", "unit": "1"}]}, "the last tier has up_to null"),
+        ("graduated", {"tiers": []}, "tiers: found an empty list; allowed: 1 or more of them"),
+        (
+            "graduated",
+            {"tiers": [{"up_to": "5", "unit": "1"}]},
+            "tiers[0].up_to: found 5; allowed: null in the",
+        ),
         ("volume", {"tiers": [{"up_to": "5", "unit": "1"}, {"up_to": "5", "unit": "2"}, LAST]}, "neither overlap"),
         (
             "volume",
             {"tiers": [{"up_to": "9", "unit": "1"}, {"up_to": "5", "unit": "2"}, LAST]},
-            "found 5 in tier 1",
+            "tiers[1].up_to: found 5; allowed: more than 9",
         ),
-        ("graduated", {"tiers": [LAST, LAST]}, "only the last tier"),
-        ("graduated", {"tiers": [{"up_to": "0", "unit": "1"}, LAST]}, "found 0 in tier 0"),
+        ("graduated", {"tiers": [LAST, LAST]}, "tiers[0].up_to: found null; allowed: a bound"),
+        (
+            "graduated",
+            {"tiers": [{"up_to": "0", "unit": "1"}, LAST]},
+            "tiers[0].up_to: found 0; allowed: more",
+        ),
         ("graduated", {"tiers": [{"up_to": None, "unit": 1.5}]}, "a decimal in quotes"),
         ("graduated", {"tiers": [{"up_to": None, "unit": "-1"}]}, "not negative"),
-        ("graduated", {"tiers": [{"unit": "1"}]}, "Field required"),
+        (
+            "graduated",
+            {"tiers": [{"unit": "1"}]},
+            "tiers[0].up_to: found nothing; allowed: a value: last",
+        ),
         ("per-unit", {"unit": "NaN"}, "a decimal in quotes"),
         ("package", {"size": "0", "price": "1"}, "more than 0 units"),
         (
             "block-tiers",
             {"mode": "all-tiers", "tiers": [{"up_to": None, "size": "0", "price": "1"}]},
-            "size 0 in tier 0",
+            "tiers[0].size: found 0; allowed: a block of more than 0",
         ),
         (
             "block-tiers",
             {"mode": "all", "tiers": [{"up_to": None, "size": "1", "price": "1"}]},
             "'all-tiers' or 'top-tier'",
         ),
-        ("percentage", {"percent": "1", "min": "5", "max": "4"}, "found min 5, max 4"),
+        ("percentage", {"percent": "1", "min": "5", "max": "4"}, "max: found 4; allowed: at least min, 5"),
         ("windowed-commitment", {"committed": "1", "unit": "1", "overage_factor": "0.5"}, "a factor from 1"),
-        ("per-unit", {"unit": "1", "units": "2"}, "Extra inputs"),
-        ("free", {}, "'per-unit', 'graduated'"),
+        (
+            "per-unit",
+            {"unit": "1", "units": "2"},
+            "units: found an unknown name; allowed: kind, unit",
+        ),
+        ("free", {}, "kind: found 'free'; allowed: one of per-unit, graduated"),
     ],
 )
 def test_refused(kind: str, fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        model(kind, **fields)
-    assert said in str(caught.value)
+        Priced.model_validate({"model": {"kind": kind, **fields}})
+    [finding] = invalid(caught.value, "prices.yaml", Priced).findings
+    assert said in str(finding)
+    assert finding.where.startswith("model.")
