@@ -54,6 +54,16 @@ def payment_postings(organization: str, amount: Money) -> tuple[Posting, ...]:
     return balanced((Posting("bank", amount), Posting(f"receivable:{organization}", -amount)))
 
 
+def refund_postings(organization: str, amount: Money) -> tuple[Posting, ...]:
+    """The entry of a pay-out: what was to the customer's credit left the bank."""
+    return balanced((Posting(f"receivable:{organization}", amount), Posting("bank", -amount)))
+
+
+def offset_postings(organization: str, amount: Money) -> tuple[Posting, ...]:
+    """The entry on the document that pays another (`amount` positive), and on the other one (negative)."""
+    return balanced((Posting(f"receivable:{organization}", amount), Posting(f"offset:{organization}", -amount)))
+
+
 def grant_postings(organization: str, amount: Money) -> tuple[Posting, ...]:
     """The entry of prepaid credits that were bought: money came in that is owed to the customer."""
     return balanced((Posting("bank", amount), Posting(f"prepaid:{organization}", -amount)))

@@ -36,6 +36,8 @@ class Event(StrEnum):
 
     SEND = "send"
     PAY = "pay"  # a payment, whole or in part
+    REFUND = "refund"  # what was to the customer's credit was paid out, whole or in part
+    OFFSET = "offset"  # it pays another invoice; on both of them
     SETTLE = "settle"  # nothing remained open: the event beside the payment, credit or draw that did it
     REOPEN = "reopen"  # a credit note that had settled it became void: something is open again
     VOID = "void"
@@ -45,17 +47,23 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.FINAL: {
         Event.SEND: State.SENT,
         Event.PAY: State.FINAL,
+        Event.REFUND: State.FINAL,
+        Event.OFFSET: State.FINAL,
         Event.SETTLE: State.PAID,
         Event.VOID: State.VOID,
     },
     State.SENT: {
         Event.SEND: State.SENT,  # a copy, to another address
         Event.PAY: State.SENT,
+        Event.REFUND: State.SENT,
+        Event.OFFSET: State.SENT,
         Event.SETTLE: State.PAID,
         Event.VOID: State.VOID,
     },
     State.PAID: {
         Event.SEND: State.PAID,
+        Event.REFUND: State.PAID,
+        Event.OFFSET: State.PAID,
         Event.REOPEN: State.FINAL,  # that it was sent before stays among its events
         Event.VOID: State.VOID,  # only what was settled without money: `Receivables.void`
     },
@@ -65,13 +73,13 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 
 @dataclass(frozen=True, slots=True)
 class LifeEvent:
-    """One event of one document. `minor_units` is what it paid, else None."""
+    """One event of one document. `minor_units` is what it paid of it, negative what it gave away, else None."""
 
     event: Event
     at_ms: int
     actor: str
     minor_units: int | None = None
-    reference: str = ""  # of the payment, the message or the reason
+    reference: str = ""  # of the payment, the message or the reason; of an offset the other document first
 
 
 def phase_of(period: Window, grace_hours: int, now_ms: int) -> Phase:

@@ -70,7 +70,7 @@ class Receivables:
         def write(connection: sa.Connection) -> State:
             now_ms = self.clock.now_ms()
             event = LifeEvent(Event.SEND, now_ms, self.actor, reference=to)
-            found = self._append(connection, self._locked(connection, number), event, ())
+            found = self.append(connection, self.locked(connection, number), event, ())
             waits = (outbox.c.number == number) & outbox.c.sent_ms.is_(None)
             connection.execute(outbox.update().where(waits).values(sent_ms=now_ms))
             return found.state
@@ -86,7 +86,7 @@ class Receivables:
         refuse_parts(amount, number)
 
         def write(connection: sa.Connection) -> Standing:
-            found = self._locked(connection, number)
+            found = self.locked(connection, number)
             paid = [one for one in found.events if one.event is Event.PAY and one.reference == reference]
             if paid:
                 if paid[0].minor_units != minor_units_of(amount):
@@ -105,7 +105,7 @@ class Receivables:
                 raise InvalidInput.single(number, "amount", str(amount), most)
             event = LifeEvent(Event.PAY, self.clock.now_ms(), self.actor, minor_units_of(amount), reference)
             entry = payment_postings(found.invoice.organization, amount)
-            return self._append(connection, found, event, entry)
+            return self.append(connection, found, event, entry)
 
         return self.database.transact(write)
 
@@ -113,19 +113,19 @@ class Receivables:
         """Make a document void: it keeps its number, its entry is reversed, and drawn credits are given back.
 
         Its period may be issued again; what a void credit note had settled can be paid again. Raises WrongState
-        when money was paid or other documents build on it.
+        when money was paid, back or forth, or other documents build on it.
         """
 
         def write(connection: sa.Connection) -> Standing:
-            found = self._locked(connection, number)
+            found = self.locked(connection, number)
             follow(number, found.state, Event.VOID)
-            if any(one.event is Event.PAY for one in found.events):
-                raise WrongState(f"{number} has payments: credit it instead")
+            if any(one.minor_units for one in found.events):
+                raise WrongState(f"{number} has payments, pay-outs or offsets: credit it instead")
             _refuse_built_upon(connection, found.invoice)
             event = LifeEvent(Event.VOID, self.clock.now_ms(), self.actor, reference=reason)
             position = len(found.events) + 1
             _give_back(connection, number, position)
-            voided = self._append(connection, found, event, _reversal(connection, found.invoice))
+            voided = self.append(connection, found, event, _reversal(connection, found.invoice))
             if found.invoice.kind == CREDIT_NOTE:
                 self._reopen_if_something_is_open(connection, found.invoice.document["credits"], number)
             return voided
@@ -141,7 +141,7 @@ class Receivables:
             refuse_parts(amount, number, f"line {index + 1}")
 
         def write(connection: sa.Connection) -> Invoice:
-            found = self._locked(connection, number)
+            found = self.locked(connection, number)
             document, invoice = found.invoice.document, found.invoice
             if found.state is State.VOID or invoice.kind == CREDIT_NOTE:
                 raise WrongState(f"{number} is {found.state}, a {invoice.kind}: there is nothing to credit")
@@ -173,13 +173,15 @@ class Receivables:
 
         return self.database.transact(read)
 
-    def _locked(self, connection: sa.Connection, number: str) -> Standing:
+    def locked(self, connection: sa.Connection, number: str) -> Standing:
+        """A document as it stands, until the transaction ends. Raises NotFound."""
         lock_organization(connection, load_invoice(connection, number).organization)
         return read_standing(connection, number)
 
-    def _append(
+    def append(
         self, connection: sa.Connection, found: Standing, event: LifeEvent, entry: Sequence[Posting]
     ) -> Standing:
+        """One more event of a locked document, with its ledger entry. Raises WrongState."""
         number, position = found.invoice.number, len(found.events) + 1
         follow(number, found.state, event.event)
         row = {"event": event.event.value, "at_ms": event.at_ms, "actor": event.actor, "reference": event.reference}
@@ -198,13 +200,13 @@ class Receivables:
         can_settle = found.state in {State.FINAL, State.SENT} and found.invoice.kind != CREDIT_NOTE
         if is_open or not can_settle:
             return found
-        return self._append(connection, found, LifeEvent(Event.SETTLE, self.clock.now_ms(), self.actor), ())
+        return self.append(connection, found, LifeEvent(Event.SETTLE, self.clock.now_ms(), self.actor), ())
 
     def _reopen_if_something_is_open(self, connection: sa.Connection, number: str, note: str) -> None:
         found = read_standing(connection, number)
         if found.state is State.PAID and Money.zero(found.open.currency) < found.open:
             reopened = LifeEvent(Event.REOPEN, self.clock.now_ms(), self.actor, reference=note)
-            self._append(connection, found, reopened, ())
+            self.append(connection, found, reopened, ())
 
 
 def _refuse_built_upon(connection: sa.Connection, invoice: Invoice) -> None:

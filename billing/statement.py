@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
 from typing import Any
 
 from billing.ageing import AGE_NAMES, ageing
 from billing.draft import canonical
+from billing.life import Event
 from billing.pdf import InvoicePdf
 from billing.standing import Standing
 from billing.tables import ColumnType, render_csv, render_parquet
+from kernel.clock import from_ms
 from kernel.errors import NotFound
 from kernel.ids import OrganizationId
+from kernel.money import Money, money_of_minor
 
 SCHEMA = "byoc/statement/1"
-COLUMNS = ("number", "kind", "period", "issue_date", "due_date", "state", "gross", "open", "currency")
-_TYPES: Mapping[str, ColumnType] = {"issue_date": "day", "due_date": "day", "gross": "amount", "open": "amount"}
+MOVED = ("paid", "refunded", "offset")  # money that came, went back, and was set off (negative: against another)
+COLUMNS = ("number", "kind", "period", "issue_date", "due_date", "state", "gross", "open", "currency", *MOVED)
+_TYPES: Mapping[str, ColumnType] = {
+    **dict.fromkeys(("issue_date", "due_date"), "day"),
+    **dict.fromkeys(("gross", "open", *MOVED), "amount"),
+}
 
 
 def statement(organization: OrganizationId, documents: Iterable[Standing], on: date) -> bytes:
@@ -38,6 +45,9 @@ def statement(organization: OrganizationId, documents: Iterable[Standing], on: d
             "seller": newest["seller"],
             "customer": newest["customer"],
             "documents": [_row(one) for one in ordered],
+            "movements": sorted(
+                (row for one in ordered for row in _movements(one)), key=lambda row: (row["date"], row["number"])
+            ),
             "ageing": [
                 {
                     "currency": each.total.currency.code,
@@ -72,6 +82,26 @@ def statement_pdf(encoded: bytes, renderer: InvoicePdf) -> bytes:
     )
 
 
+def _movements(one: Standing) -> Iterator[dict[str, str]]:
+    """What was paid, paid back and set off; negative what left the document."""
+    for event in one.events:
+        if event.minor_units:
+            yield {
+                "date": from_ms(event.at_ms).date().isoformat(),
+                "number": one.invoice.number,
+                "event": event.event.value,
+                "reference": event.reference,
+                "amount": f"{money_of_minor(event.minor_units, one.open.currency).amount:f}",
+                "currency": one.invoice.currency,
+            }
+
+
+def _moved(one: Standing, event: Event) -> Money:
+    unit = one.open.currency
+    moved = (each.minor_units or 0 for each in one.events if each.event is event)
+    return money_of_minor(sum(moved), unit)
+
+
 def _row(one: Standing) -> dict[str, str]:
     invoice = one.invoice
     return {
@@ -84,4 +114,7 @@ def _row(one: Standing) -> dict[str, str]:
         "gross": invoice.gross,
         "open": f"{one.open.amount:f}",
         "currency": invoice.currency,
+        "paid": f"{_moved(one, Event.PAY).amount:f}",
+        "refunded": f"{-_moved(one, Event.REFUND).amount:f}",
+        "offset": f"{_moved(one, Event.OFFSET).amount:f}",
     }

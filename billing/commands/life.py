@@ -1,4 +1,7 @@
-"""`byoc invoice approve|threshold|send|pay|void|credit|standing`, `byoc credit`, `byoc receivables`."""
+"""What happens to issued documents: `byoc invoice approve|threshold|send|pay|refund|offset|void|credit|standing`.
+
+And `byoc credit`, `byoc receivables`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Annotated
 import typer
 
 from billing.ageing import AGE_NAMES, ageing
+from billing.balances import Balances
 from billing.commands.context import (
     Month,
     Number,
@@ -69,6 +73,33 @@ def pay_invoice(
     book = receivables_of(ctx)
     paid = _money(amount, book.standing(number).open.currency.code)
     _echo(book.pay(number, paid, reference))
+
+
+@invoice_app.command("refund")
+def refund_invoice(
+    ctx: typer.Context,
+    number: Number,
+    amount: Amount,
+    reference: Annotated[str, typer.Option(help="Of the pay-out; the same again is booked once.")],
+) -> None:
+    """Book that money was paid back: at most what an invoice has to the customer's credit."""
+    book = receivables_of(ctx)
+    _echo(Balances(book).refund(number, _money(amount, book.standing(number).open.currency.code), reference))
+
+
+@invoice_app.command("offset")
+def offset_invoice(
+    ctx: typer.Context,
+    number: Number,
+    against: Annotated[str, typer.Argument(help="Number of the open invoice that it pays.")],
+    amount: Amount,
+    reference: Annotated[str, typer.Option(help="The same again is booked once.")],
+) -> None:
+    """Pay another invoice of the customer with what this one has to its credit."""
+    book = receivables_of(ctx)
+    amount_of = _money(amount, book.standing(number).open.currency.code)
+    for found in Balances(book).offset(number, against, amount_of, reference):
+        _echo(found)
 
 
 @invoice_app.command("void")

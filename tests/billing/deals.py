@@ -166,6 +166,16 @@ class Office:
         sums = [sa.select(sa.func.coalesce(sa.func.sum(table.c.minor_units), 0)) for table in (postings, entries)]
         return self.database.transact(lambda connection: sum(int(connection.execute(q).scalar_one()) for q in sums))
 
+    def account(self, name: str) -> int:
+        """What the entries make of an account, in minor units."""
+
+        def read(connection: sa.Connection) -> int:
+            tables = (postings, entries)
+            sums = (sa.select(sa.func.sum(table.c.minor_units)).where(table.c.account == name) for table in tables)
+            return sum(int(connection.execute(query).scalar_one() or 0) for query in sums)
+
+        return self.database.transact(read)
+
     @property
     def run(self) -> InvoiceRun:
         return InvoiceRun(self.database, self.usage, self.clock, self.audit)
