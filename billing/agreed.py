@@ -10,6 +10,7 @@ from typing import Any
 from billing.charges import AgreedCharges, AgreedStep
 from billing.contract import Contract, parse_contract
 from billing.documents import Snapshot
+from billing.marketplace.terms import check_linear
 from billing.prices import PriceBook, parse_price_book
 from kernel.errors import InvalidInput, NotFound
 
@@ -81,6 +82,7 @@ def _charges(contract: Contract, find_book: FindBook, source: str) -> tuple[Agre
                 found = reference.item if reference else "nothing"
                 allowed = f"an item with a model in {contract.currency} on {step.start} in that book"
                 raise InvalidInput.single(source, f"{where}.item", found, allowed)
+            check_linear(charge, model, source, f"{where}.item")
             steps.append(AgreedStep(step.start, model))
         agreed[charge.charge] = tuple(steps)
     return agreed, tuple(books[key] for key in sorted(books))

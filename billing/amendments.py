@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from billing.contract import Contract
 from billing.licence import Licence
+from billing.marketplace.terms import moved_findings, shared_findings
 from billing.pricing.spend import commitment_period
 from kernel.errors import Finding
 from kernel.quantity import render_fraction
@@ -78,6 +79,7 @@ def _overlap(contract: Contract, other: Contract, source: str) -> Iterator[Findi
         if charge.meter in theirs:
             allowed = f"a meter that contract {other.contract} does not charge; {theirs[charge.meter]} of it does"
             yield Finding(source, f"charges[{index}].meter", charge.meter, allowed)
+    yield from shared_findings(contract.charges, other.charges, other.contract, source)
 
 
 def _amendment(before: Contract, after: Contract, invoiced_until_ms: int, source: str) -> Iterator[Finding]:
@@ -85,6 +87,7 @@ def _amendment(before: Contract, after: Contract, invoiced_until_ms: int, source
         old, new = _at(before, path), _at(after, path)
         if old != new:
             yield Finding(source, path, str(new), f"{old}, as in version {before.version}: it holds for the term")
+    yield from moved_findings(before.charges, after.charges, source)
     kept = after.commitment[: len(before.commitment)]
     if kept != before.commitment:
         allowed = f"the steps of version {before.version} unchanged, and later ones after them"

@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from billing.contract import Contract
 from billing.fields import midnight_ms
 from billing.gaps import render_gaps
+from billing.marketplace.told import Told
 from billing.proof.rows import render_steps
 from billing.rating.bases import excess_of
 from billing.rating.line import CapacityPeak
 from kernel.window import Window
 from metering.usage.filling import fill
 from metering.usage.model import MeterUsage, UsageMonth
+
+if TYPE_CHECKING:
+    from billing.draft import MeasuredPeriod
 
 Gaps = tuple[Mapping[str, str | None], ...]
 
@@ -28,17 +33,19 @@ class Basis:
     gaps: Gaps | None = None
     meters: tuple[tuple[str, MeterUsage], ...] = ()  # of the charges, each with its id
     peaks: tuple[CapacityPeak, ...] = ()
+    marketplace: tuple[Told, ...] = ()  # what AWS Marketplace took of the charges that it bills
 
 
-def basis_of(
-    contract: Contract,
-    usage: UsageMonth,
-    meters: Mapping[tuple[str, Window], MeterUsage],
-    peaks: tuple[CapacityPeak, ...],
-) -> Basis:
-    """The basis of a period as it was rated. `meters`: by charge and part of the period."""
-    measured = tuple((key[0], meters[key]) for key in sorted(meters))
-    return Basis(steps_sha256_of(usage), stated_gaps(contract, usage), measured, peaks)
+def basis_of(contract: Contract, measured: MeasuredPeriod) -> Basis:
+    """The basis of a period as it was rated."""
+    meters, marketplace = measured.meters, measured.marketplace
+    return Basis(
+        steps_sha256=steps_sha256_of(measured.usage),
+        gaps=stated_gaps(contract, measured.usage),
+        meters=tuple((key[0], meters[key]) for key in sorted(meters)),
+        peaks=measured.capacity_peaks,
+        marketplace=tuple(marketplace[key] for key in sorted(marketplace)),
+    )
 
 
 def capacity_window(contract: Contract, start: date, end: date) -> Window:

@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from billing.fields import Day, Id, Text, Version, midnight_ms
+from billing.marketplace.terms import Subscription
 from billing.pricing import PriceModel
 from billing.tax import TaxRule
 from kernel.errors import Finding
@@ -47,6 +48,9 @@ class Charge(Section):
     )
     steps: tuple[ChargeStep, ...] = Field(min_length=1, max_length=MAX_STEPS, description="prices by date")
     tax: TaxRule | None = Field(default=None, description="none: the contract's tax")
+    marketplace: Subscription | None = Field(
+        default=None, description="AWS Marketplace bills what it takes of it, and the invoice the rest; none: all"
+    )
 
 
 @dataclass(frozen=True, slots=True)

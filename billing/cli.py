@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typer
 
-import billing.commands.marketplace
-import billing.commands.stripe  # noqa: F401 - the same
+import billing.commands.stripe  # noqa: F401 - adds its command to the group
 from billing.commands.contracts import contract_app
 from billing.commands.export import export_app
 from billing.commands.handover import invoice_app, receivables_app
 from billing.commands.licences import licence_app
 from billing.commands.life import credit_app
+from billing.commands.marketplace import marketplace_app
 from billing.commands.prices import price_app
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ for _name, _group in (
     ("credit", credit_app),
     ("receivables", receivables_app),
     ("export", export_app),
+    ("marketplace", marketplace_app),
 ):
     app.add_typer(_group, name=_name)
 
@@ -34,6 +35,7 @@ __all__ = [
     "export_app",
     "invoice_app",
     "licence_app",
+    "marketplace_app",
     "price_app",
     "receivables_app",
 ]

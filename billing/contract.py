@@ -35,6 +35,7 @@ from billing.fields import (
     ZoneName,
     midnight_ms,
 )
+from billing.marketplace.terms import marketplace_findings
 from billing.prices import VCPU_YEAR
 from billing.pricing.discounts import Discount
 from billing.pricing.spend import SpendBounds, SpendCommitment
@@ -193,6 +194,7 @@ def parse_contract(text: str, source: str) -> Contract:
                 *_term_findings(contract, source),
                 *_price_findings(contract, source),
                 *charge_findings(contract.charges, contract.term.start, source),
+                *marketplace_findings(contract, source),
                 *_discount_findings(contract, source),
                 *term_findings(contract, source),
                 *facturx_findings(contract, source),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from billing.contract import Contract, LegalEntity, Party
 from billing.documents import Snapshot
 from billing.gaps import render_gaps
+from billing.marketplace.told import Told
 from billing.pricing import PricedPart
 from billing.rating.fact import Fact
 from billing.rating.line import CapacityPeak, Derivation, Line
@@ -185,14 +186,17 @@ def _usage(draft: Draft) -> dict[str, Any] | None:
         "sealed": usage.sealed,
         "days": usage_by_day(usage, contract.timeline, draft.period, contract.time_zone),
         "clusters": usage_by_cluster(usage.rows),
-        **_rated_from(draft.meters, draft.peaks),
+        **_rated_from(draft.meters, draft.peaks, draft.marketplace),
     }
 
 
-def _rated_from(meters: Iterable[tuple[str, MeterUsage]], peaks: Iterable[CapacityPeak]) -> dict[str, Any]:
+def _rated_from(
+    meters: Iterable[tuple[str, MeterUsage]], peaks: Iterable[CapacityPeak], marketplace: Iterable[Told]
+) -> dict[str, Any]:
     found = {
         "meters": [_meter(charge, measured) for charge, measured in meters],
         "capacity": [_peak(peak) for peak in peaks],
+        "marketplace": [_told(told) for told in marketplace],
     }
     return {name: each for name, each in found.items() if each}
 
@@ -203,6 +207,16 @@ def _peak(peak: CapacityPeak) -> dict[str, Any]:
         "revision_digest": peak.revision_digest,
         "steps_sha256": peak.steps_sha256,
         **({} if peak.gaps is None else {"gaps": list(peak.gaps)}),
+    }
+
+
+def _told(told: Told) -> dict[str, str]:
+    return {
+        "charge": told.charge,
+        **told.subscription.model_dump(),
+        **_window(told.window),
+        "rows": str(len(told.rows)),
+        "merkle_root": tree_root(told.leaves).hex(),
     }
 
 
@@ -244,7 +258,7 @@ def _correction(each: Correction) -> dict[str, Any]:
     if each.basis is None:
         return found
     gaps = {} if each.basis.gaps is None else {"gaps": list(each.basis.gaps)}
-    return found | gaps | _rated_from(each.basis.meters, each.basis.peaks)
+    return found | gaps | _rated_from(each.basis.meters, each.basis.peaks, each.basis.marketplace)
 
 
 def _notes(draft: Draft) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from hashlib import sha256
@@ -19,6 +19,7 @@ from billing.agreed import AgreedContract
 from billing.charges import ChargePiece, pieces
 from billing.corrections import Correction
 from billing.document import render_document
+from billing.marketplace.told import Told
 from billing.rating import rate
 from billing.rating.commitment import CommitmentCharge, commitment
 from billing.rating.line import CapacityPeak, Line, RatingInput
@@ -54,6 +55,7 @@ class Draft:
     reference: str | None = None  # number of the invoice that a credit note is for
     reason: str = ""  # of a credit note
     peaks: tuple[CapacityPeak, ...] = ()  # what a capacity true-up was made of
+    marketplace: tuple[Told, ...] = ()  # what AWS Marketplace took of its charges
 
     @property
     def currency(self) -> Currency:
@@ -107,6 +109,7 @@ class MeasuredPeriod:
     threshold_issue: int = 1  # which the next one would be
     corrections: tuple[Correction, ...] = ()  # of earlier months, each of a positive sum
     capacity_peaks: tuple[CapacityPeak, ...] = ()  # what a capacity true-up that is due is made of
+    marketplace: Mapping[tuple[str, Window], Told] = field(default_factory=dict)  # of charges that AWS bills
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +158,7 @@ def rated_lines(agreed: AgreedContract, period: Window, measured: MeasuredPeriod
             charges=agreed.charges,
             meters=measured.meters,
             capacity_peaks=measured.capacity_peaks,
+            marketplace=measured.marketplace,
         )
     )
 
@@ -178,7 +182,11 @@ def _measured_draft(
     month, period = named
     meters = tuple((key[0], measured.meters[key]) for key in sorted(measured.meters))
     taxes = _taxes(lines, currency(agreed.contract.currency))
-    return Draft(agreed, kind, month, period, lines, taxes, measured.usage, meters, peaks=measured.capacity_peaks)
+    return Draft(
+        *(agreed, kind, month, period, lines, taxes, measured.usage, meters),
+        peaks=measured.capacity_peaks,
+        marketplace=tuple(measured.marketplace[key] for key in sorted(measured.marketplace)),
+    )
 
 
 def credit_draft(agreed: AgreedContract, period: Window, number: str, credit: Credit) -> Draft:

@@ -26,6 +26,9 @@ MAX_TEXT = 200
 _LOGO = re.compile(r"[a-z0-9][a-z0-9_-]{0,60}\.(png|jpg|jpeg)")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63}){1,6}")
+_AWS_PRODUCT = re.compile(r"[-a-zA-Z0-9/=:_.@]{1,255}")
+_AWS_ACCOUNT = re.compile(r"[0-9]{1,255}")
+_AWS_DIMENSION = re.compile(r"[!-~]{1,255}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 # Scripts that the fonts of the PDF hold: Latin, Greek and Cyrillic by the compiler's own; Chinese (the unified
@@ -113,6 +116,16 @@ LogoFile = Annotated[
 Email = Annotated[str, BeforeValidator(_matching(_EMAIL, "an e-mail address such as billing@example.com"))]
 Sha256 = Annotated[str, BeforeValidator(_matching(_SHA256, "a sha256: 64 hex digits in lower case"))]
 Id = Annotated[str, AfterValidator(_checked(lambda text: parse_id(text, "id")))]
+# Lengths and characters: API_marketplace-metering_BatchMeterUsage and _UsageRecord; a dimension is printed, too.
+AwsProductCode = Annotated[
+    str, BeforeValidator(_matching(_AWS_PRODUCT, "a product code of AWS Marketplace: 1 to 255 characters"))
+]
+AwsAccount = Annotated[
+    str, BeforeValidator(_matching(_AWS_ACCOUNT, "the digits of the buyer's AWS account id, in quotes"))
+]
+AwsDimension = Annotated[
+    str, BeforeValidator(_matching(_AWS_DIMENSION, "the API name of a dimension: 1 to 255 characters, no spaces"))
+]
 CountryCode = Annotated[str, BeforeValidator(_matching(_COUNTRY, 'an ISO 3166 code in quotes, such as "DE"'))]
 CurrencyCode = Annotated[str, AfterValidator(_checked(currency))]
 ZoneName = Annotated[str, AfterValidator(_checked(parse_zone))]

@@ -18,6 +18,7 @@ from billing.errors import GraceNotOver, NotApproved, UsageNotSealed
 from billing.invoices import Invoice, find_all_issues, state_of
 from billing.issuing import Issued, counted_documents, creditable, store_issued
 from billing.life import Phase, State, phase_of
+from billing.marketplace.store import count_rows
 from billing.models import approvals, contracts
 from billing.numbers import CREDIT_NOTES, Number, take_numbers
 from billing.prepaid import Wallets
@@ -89,6 +90,10 @@ class Finalizer:
             stands = counted_documents(connection, draft.contract, number)
             if tuple(one.number for one in stands) != counted:
                 raise Conflict(f"{number} was corrected meanwhile; draft and finalize again")
+        for subscription, window, rows in draft.told:
+            if count_rows(connection, subscription, window) != rows:
+                message = f"more is known by now of what AWS Marketplace took of {subscription}"
+                raise Conflict(f"{message}; draft and finalize again")
         if draft.reference is not None:
             left = creditable(connection, draft.contract, draft.reference, draft.net.currency)
             if left + draft.net < Money.zero(draft.net.currency):

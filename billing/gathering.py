@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from billing.agreed import AgreedContract, agreed_on
@@ -23,6 +24,9 @@ from billing.draft import (
 from billing.fields import midnight_ms
 from billing.invoices import Invoice, Issued, find_issues, load_issued
 from billing.issuing import creditable
+from billing.marketplace.store import count_rows, load_told
+from billing.marketplace.terms import subscription_of
+from billing.marketplace.told import Told
 from billing.rating.line import CapacityPeak
 from billing.rating.true_up import due_periods
 from billing.spent import spent_before
@@ -64,6 +68,7 @@ class Gathering:
             threshold_issue=issued.issues(THRESHOLD, month) + 1,
             corrections=tuple(corrections),
             capacity_peaks=measured.capacity_peaks,
+            marketplace=measured.marketplace,
         )
 
     def credits_due(self, contract: str, issued: Issued | None = None) -> list[Draft]:
@@ -94,7 +99,8 @@ class Gathering:
             reach = (
                 _reach(agreed_on(document), period) if "capacity_true_up" in _contract_text(document) else period
             )
-            if not self.usage.revised_since(original.organization, reach, original.issued_ms - MARGIN_MS):
+            since_ms = original.issued_ms - MARGIN_MS
+            if not (self.usage.revised_since(original.organization, reach, since_ms) or self._told_anew(document)):
                 continue
             found = self._correction(original, document, period, issued)
             if found is not None:
@@ -116,7 +122,7 @@ class Gathering:
         )
         rated = rated_lines(agreed, period, measured)
         found = correct(document, counted, rated, measured.usage.revision_digest)
-        basis = basis_of(agreed.contract, measured.usage, measured.meters, measured.capacity_peaks)
+        basis = basis_of(agreed.contract, measured)
         return replace(found, basis=basis) if found else None
 
     def _credit(self, contract: str, correction: Correction, issued: Sequence[Invoice]) -> Draft | None:
@@ -151,8 +157,32 @@ class Gathering:
         usage = self.usage.month(organization, period)
         peaks, is_sealed = self._peaks(agreed, period)
         return MeasuredPeriod(
-            usage if is_sealed else replace(usage, sealed=False), meters, spent, capacity_peaks=peaks
+            usage if is_sealed else replace(usage, sealed=False),
+            meters,
+            spent,
+            capacity_peaks=peaks,
+            marketplace=self._told(agreed, period),
         )
+
+    def _told(self, agreed: AgreedContract, period: Window) -> dict[tuple[str, Window], Told]:
+        """What AWS Marketplace was told of each charge that it bills, and took."""
+        found: dict[tuple[str, Window], Told] = {}
+        for piece in needed_meters(agreed, period):
+            subscription = piece.charge.marketplace
+            if subscription is not None:
+                of = agreed.contract.contract, piece.charge.charge
+                load = partial(load_told, subscription=subscription, of=of, window=piece.window)
+                found[piece.charge.charge, piece.window] = self.database.read(load)
+        return found
+
+    def _told_anew(self, document: Mapping[str, Any]) -> bool:
+        """Whether more is known of what AWS Marketplace took than when a document was made."""
+        for each in document["usage"].get("marketplace", ()):
+            window = Window(utc_ms(each["start"]), utc_ms(each["end"]))
+            count = partial(count_rows, subscription=subscription_of(each), window=window)
+            if self.database.read(count) != int(each["rows"]):
+                return True
+        return False
 
     def _peaks(self, agreed: AgreedContract, period: Window) -> tuple[tuple[CapacityPeak, ...], bool]:
         """What a capacity true-up that is due rests on, and whether all hours of it are sealed."""

@@ -201,3 +201,20 @@ checkpoint_leaves = sa.Table(
     sa.Column("number", sa.Text, sa.ForeignKey("billing_signatures.number"), nullable=False, unique=True),
     sa.Column("leaf", sa.String(64), nullable=False),  # hash of the signed statement, in hex
 )
+
+# What AWS Marketplace was told and what it answered: `billing.marketplace.told` says what the rows mean.
+marketplace_log = sa.Table(
+    "billing_marketplace_log",
+    metadata,
+    sa.Column("product", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, primary_key=True),
+    sa.Column("dimension", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),  # from 1, without a gap
+    sa.Column("organization", sa.Text, nullable=False),
+    sa.Column("hour_ms", sa.BigInteger, nullable=False),  # the record's hour, its start
+    sa.Column("event", sa.Text, nullable=False),
+    sa.Column("at_ms", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),  # canonical JSON
+    sa.Index("ix_billing_marketplace_log_hour", "product", "account", "dimension", "hour_ms"),
+)

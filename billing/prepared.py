@@ -8,6 +8,7 @@ from billing.basis import steps_sha256_of
 from billing.contract import LegalEntity
 from billing.draft import CREDIT_NOTE, Draft
 from billing.ledger import Posting, postings_of
+from billing.marketplace.terms import Subscription
 from billing.proof.rows import STEPS, now_steps
 from kernel.ids import OrganizationId
 from kernel.money import Money
@@ -37,6 +38,7 @@ class Prepared:
     postings: tuple[Posting, ...]
     corrections: tuple[tuple[str, tuple[str, ...]], ...]  # number, and the documents that counted as billed
     reference: str | None
+    told: tuple[tuple[Subscription, Window, int], ...]  # rows of what AWS Marketplace took, by line
     files: dict[str, str]  # sha256 of the files of its bundle that the document itself does not tie
 
     @property
@@ -50,6 +52,11 @@ def _files(draft: Draft) -> dict[str, str]:
     if draft.kind != CREDIT_NOTE:
         files |= {now_steps(each.number): each.basis.steps_sha256 for each in draft.corrections if each.basis}
     return files
+
+
+def _told(draft: Draft) -> tuple[tuple[Subscription, Window, int], ...]:
+    of_corrections = (told for each in draft.corrections if each.basis for told in each.basis.marketplace)
+    return tuple((each.subscription, each.window, len(each.rows)) for each in (*draft.marketplace, *of_corrections))
 
 
 def prepare(draft: Draft) -> Prepared:
@@ -75,5 +82,6 @@ def prepare(draft: Draft) -> Prepared:
         postings=postings_of(draft),
         corrections=tuple((each.number, each.counted) for each in draft.corrections),
         reference=draft.reference,
+        told=_told(draft),
         files=_files(draft),
     )

@@ -58,7 +58,10 @@ GROUPS: dict[str, Mount] = {
     "invoice": Mount("billing.cli", "invoice_app", "Invoices: preview, finalize, credit, void, pay, show."),
     "credit": Mount("billing.cli", "credit_app", "Prepaid credits."),
     "receivables": Mount("billing.cli", "receivables_app", "What customers owe, by days overdue."),
-    "export": Mount("billing.cli", "export_app", "Issued documents as FOCUS, for AWS Marketplace, to Stripe."),
+    "export": Mount("billing.cli", "export_app", "Issued documents as FOCUS, to Stripe."),
+    "marketplace": Mount(
+        "billing.cli", "marketplace_app", "Charges that AWS Marketplace bills: send, list, resolve."
+    ),
     "usage": Mount("metering.usage.cli", "app", "Hourly usage and the monthly report."),
     "meters": Mount("metering.meters.cli", "app", "Catalogues of meters: check, list."),
     "lake": Mount("metering.lake.cli", "lake_app", "The lake: rows, files, positions."),

@@ -161,7 +161,7 @@ class Again:
         found = corrected(self.document, original, counted, rated, now.revision_digest)
         if found is None:
             raise self._wrong(f"corrections of {number}", each["net"], "none, by rows and contract")
-        basis = basis_of(agreed.contract, now, measured.meters, measured.capacity_peaks)
+        basis = basis_of(agreed.contract, measured)
         self.found.proved.append(
             f"corrections: {len(found.lines)} lines from the rows of {number} as billed, and as rated again"
         )

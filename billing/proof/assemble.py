@@ -14,6 +14,8 @@ from billing.document import utc_ms
 from billing.draft import CREDIT_NOTE, USAGE
 from billing.invoices import Invoice, load_events, load_invoice, load_invoices
 from billing.life import Event
+from billing.marketplace.store import load_told
+from billing.marketplace.terms import subscription_of
 from billing.proof.booked import load_booked
 from billing.proof.bundle import render_bundle
 from billing.proof.checkpoint_store import CheckpointStore
@@ -27,6 +29,7 @@ from billing.proof.rows import (
     DRAWN,
     EARLIER,
     INVOICE,
+    MARKETPLACE,
     METERS,
     NOW,
     PREPAID,
@@ -139,6 +142,12 @@ class Assembly:
         """What the period of `invoice` was rated from, as `stated` names it, by a document made at `made_ms`."""
         measured = enumerate(self._measured(document, stated, made_ms), start=1)
         files = {f"{METERS}/{number}.tsv": b"".join(usage.leaves) for number, (_, usage) in measured}
+        for number, each in enumerate(stated.get("marketplace", ()), start=1):
+            of = document["contract"]["id"], each["charge"]
+            load = partial(
+                load_told, subscription=subscription_of(each), of=of, window=_window(each), rows=int(each["rows"])
+            )
+            files[f"{MARKETPLACE}/{number}.tsv"] = b"".join(self.database.read(load).leaves)
         for number, each in enumerate(stated.get("capacity", ()), start=1):
             usage = self._usage(_window(each), document, each["revision_digest"], made_ms)
             files[f"{CAPACITY}/{number}/{ROWS}"] = render_rows(usage.rows)

@@ -13,6 +13,7 @@ from billing.draft import USAGE, MeasuredPeriod
 from billing.gaps import with_gaps
 from billing.proof.findings import Missing
 from billing.proof.loading import load_rows, load_signed, load_usage, window_of
+from billing.proof.marketplace import load_marketplace
 from billing.proof.metered import load_meters
 from billing.proof.rows import CAPACITY, EARLIER, INVOICE, ROWS, STEPS
 from billing.rating.line import CapacityPeak
@@ -50,6 +51,7 @@ def load_measured(place: Place, agreed: AgreedContract, usage: UsageMonth) -> Me
         load_meters(place.folder, place.stated, agreed, usage.organization, usage.window),
         spent_before(agreed.contract, usage.window, earlier),
         capacity_peaks=tuple(_peaks(place, agreed, usage)),
+        marketplace=load_marketplace(place.folder, place.stated, agreed, usage.window),
     )
 
 

@@ -14,6 +14,7 @@ INVOICE, ROWS, STEPS, SIGNATURE = "invoice.json", "rows.tsv", "steps.json", "sig
 CORRECTED, BILLED, NOW, COUNTED = "corrects", "billed", "now", "counted"  # folders of a bundle
 METERS, EARLIER, CAPACITY, THRESHOLDS, DRAWN = "meters", "earlier", "capacity", "thresholds", "drawn"
 PREPAID = "prepaid.json"
+MARKETPLACE = "marketplace"  # folder of what AWS Marketplace was told
 _FIELDS = 12
 
 

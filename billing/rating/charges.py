@@ -9,6 +9,7 @@ from billing.charges import ChargePiece, pieces
 from billing.pricing import Measured, amount_of
 from billing.rating.fact import Fact, hours_fact, text_fact
 from billing.rating.line import Derivation, Line, RatingInput
+from billing.rating.marketplace import remaining_parts, taken_line
 from kernel.money import Money
 from kernel.window import HOUR_MS
 from metering.usage.model import MeterPart, MeterUsage
@@ -26,22 +27,28 @@ def charge_lines(rated: RatingInput) -> Iterator[Line]:
     """A charge without usage has a line of zero: that nothing was used is stated, not left out."""
     for piece in pieces_of(rated):
         usage = rated.meters[piece.charge.charge, piece.window]
+        if piece.charge.marketplace is not None:
+            used = sum((part.quantity for part in usage.parts), Fraction(0))
+            yield taken_line(rated, piece, usage.unit, used)
         for part in usage.parts or (MeterPart("", Fraction(0)),):
             yield _line(rated, piece, usage, part)
 
 
 def _line(rated: RatingInput, piece: ChargePiece, usage: MeterUsage, part: MeterPart) -> Line:
     parts = piece.model.price(_measured(usage, part))
+    quantity, of = part.quantity, f" ({piece.charge.group_by} {part.group})" if part.group else ""
+    if piece.charge.marketplace is not None:
+        parts, of = remaining_parts(rated, piece, *parts), " (what AWS Marketplace did not take)"
+        quantity = sum((one.quantity for one in parts), Fraction(0))
     unrounded = amount_of(parts)
     amount = Money.round_half_up(unrounded, rated.currency)
-    group = f" ({piece.charge.group_by} {part.group})" if part.group else ""
     return Line(
         kind=f"{CHARGE}:{piece.charge.charge}",
-        description=f"{piece.charge.description}{group}",
+        description=f"{piece.charge.description}{of}",
         period=piece.window,
         amount=amount,
         derivation=Derivation(
-            quantity=part.quantity,
+            quantity=quantity,
             unit=usage.unit,
             rate=None,
             unrounded=unrounded,

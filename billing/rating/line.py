@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from billing.charges import AgreedCharges
 from billing.contract import Contract
+from billing.marketplace.told import Told
 from billing.pricing import PricedPart
 from billing.rating.fact import Fact
 from billing.tax import TaxRule
@@ -45,6 +46,7 @@ class RatingInput:
         default_factory=dict
     )  # by charge and part of the period
     capacity_peaks: tuple[CapacityPeak, ...] = ()  # of the term's year so far, when the last of them is due
+    marketplace: Mapping[tuple[str, Window], Told] = field(default_factory=dict)  # of charges that AWS bills
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,8 @@
-"""`byoc export focus|marketplace|stripe`: files that another program accepts, and what is refused."""
+"""`byoc export focus|stripe`: files that another program accepts, and what is refused."""
 
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 import subprocess
 import sys
@@ -18,18 +17,12 @@ from focus_data_toolkit.validate.bundle import BundleReport, validate_dataset_bu
 from kernel.clock import to_ms
 from kernel.errors import ByocError, Conflict, InvalidInput, NotFound
 from kernel.ids import ClusterId, CollectorId, ProjectId
-from kernel.window import HOUR_MS, Window, hour_of, hours_in, month
-from metering.meters.catalogue import default_catalogue
-from metering.meters.hours import MeterHour, Piece, RowHour, RowKey
-from metering.meters.store import MetersOfHour, MeterStore
+from kernel.window import HOUR_MS, Window, hours_in, month
 from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
 from metering.usage.sealing import HourToSeal
 from metering.usage.store import UsageStore
 from tests.billing.deals import ACME, contract_text
-from tests.billing.marketplace_emulator import PRODUCT
-from tests.billing.marketplace_emulator import Emulator as Marketplace
-from tests.billing.marketplace_emulator import serving as serving_marketplace
 from tests.billing.stripe_emulator import KEY
 from tests.billing.stripe_emulator import Emulator as Stripe
 from tests.billing.stripe_emulator import serving as serving_stripe
@@ -42,7 +35,6 @@ NAMES = {
     "contract-commitment": "Contract Commitment",
 }
 TAXED = 'tax: {category: S, rate: "19"}\n'
-SEARCHES = "milvus-search-vectors"
 
 
 @pytest.fixture
@@ -171,45 +163,6 @@ def test_focus_into_a_file_is_an_error_that_names_it(desk: Desk) -> None:
     with pytest.raises(ByocError, match="taken can't be written"):
         desk.invoke("export", "focus", "acme", "--from", "2026-10", "--to", "2026-12", "--out", taken)
     assert Path(taken).read_text() == ""
-
-
-def seal_searches(desk: Desk, last: int, quantities: Sequence[int]) -> None:
-    """The hours before `last` (ms) with so many vectors searched."""
-    store, catalogue = MeterStore(desk.deployment.database()), default_catalogue()
-    key = RowKey(ProjectId("main"), ClusterId("c1"), ())
-    hours = []
-    for index, quantity in enumerate(quantities):
-        start = last - (len(quantities) - index) * HOUR_MS
-        pieces = (Piece(quantity, 0, HOUR_MS // 4), *[Piece(0, 0, HOUR_MS // 4)] * 3)
-        found = MeterHour((RowHour(key, pieces),), {})
-        hours.append(MetersOfHour(hour_of(start), {SEARCHES: found}, ("file sha",), f"d{start}", 1, "watermark"))
-    store.add_catalogue(catalogue, last)
-    store.seal(ACME, catalogue, hours, last, {})
-
-
-def test_hours_go_to_the_marketplace_once_by_command(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = desk.deployment.clock
-    emulator = Marketplace(clock)
-    seal_searches(desk, hour_of(clock.now_ms()).start_ms, [3, 0, 12])
-    journal = desk.folder / "acme.jsonl"
-    words = ["export", "marketplace", "acme", SEARCHES, "--product", PRODUCT, "--account", "123456789012"]
-    words += ["--dimension", "searches", "--journal", str(journal)]
-    with serving_marketplace(emulator) as address:
-        for name, value in {
-            "AWS_ENDPOINT_URL": address,
-            "AWS_ACCESS_KEY_ID": "key",
-            "AWS_SECRET_ACCESS_KEY": "secret",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        assert desk.say(*words).startswith("3 Success; too late")
-        assert desk.say(*words).startswith("nothing new; too late")
-    assert sorted(emulator.metered.values()) == [0, 3, 12]
-    assert all(json.loads(line) for line in journal.read_text().splitlines())
-    with pytest.raises(InvalidInput, match="123"):
-        desk.invoke(*words[:6], "--account", "123 456", *words[8:])
-    with pytest.raises(NotFound, match="no-such-meter"):
-        desk.invoke("export", "marketplace", "acme", "no-such-meter", *words[4:])
 
 
 def test_an_invoice_goes_to_stripe_once_by_command(desk: Desk) -> None:

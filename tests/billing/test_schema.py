@@ -13,7 +13,7 @@ TABLES = [table for name, table in metadata.tables.items() if name.startswith("b
 
 
 def test_the_migration_makes_the_tables_of_the_models(database: Database) -> None:
-    assert len(TABLES) == 17 == len([value for value in vars(models).values() if isinstance(value, sa.Table)])
+    assert len(TABLES) == 18 == len([value for value in vars(models).values() if isinstance(value, sa.Table)])
     inspector = sa.inspect(database.engine)
     for table in TABLES:
         found = {column["name"]: column for column in inspector.get_columns(table.name)}
@@ -37,7 +37,7 @@ def test_the_migration_makes_the_tables_of_the_models(database: Database) -> Non
 def test_the_migration_can_be_taken_back(database: Database) -> None:
     import importlib
 
-    names = ("0004_billing", "0007_invoice_life", "0008_billing_content", "0010_signatures")
+    names = ("0004_billing", "0007_invoice_life", "0008_billing_content", "0010_signatures", "0015_marketplace")
     migrations = [importlib.import_module(f"console.migrations.versions.{name}") for name in names]
 
     def downgrade_and_upgrade(connection: sa.Connection) -> set[str]:

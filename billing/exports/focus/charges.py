@@ -17,6 +17,7 @@ from billing.corrections import CORRECTION, CREDIT, THRESHOLD_CREDIT
 from billing.document import utc_ms, utc_text
 from billing.draft import CREDIT_NOTE
 from billing.rating.adjusting import DISCOUNT, MAXIMUM, MINIMUM, TRUE_UP
+from billing.rating.marketplace import MARKETPLACE
 from billing.rating.true_up import CAPACITY_TRUE_UP
 from kernel.clock import from_ms
 from kernel.quantity import render_fraction
@@ -65,8 +66,10 @@ def charges_on(document: Mapping[str, Any]) -> Iterator[Charge]:
     for index, line in enumerate(document["lines"], start=1):
         corrects = line.get("corrects") or (document["credits"] if is_note else None)
         quantity = line["derivation"]["quantity"]
-        # Quantities of a threshold invoice stand again on the final one; those of a correction are of the whole.
-        is_own = corrects is None and document["kind"] != THRESHOLD
+        # Quantities of a threshold invoice stand again on the final one; those of a correction are of the whole;
+        # what AWS Marketplace billed stands in AWS's own rows.
+        is_aws = line["kind"].startswith(f"{MARKETPLACE}:")
+        is_own = corrects is None and document["kind"] != THRESHOLD and not is_aws
         yield Charge(
             detail=f"{number}/{index}",
             kind=line["kind"],
