@@ -261,7 +261,7 @@ def test_usage_that_arrives_late_in_an_earlier_month_corrects_the_true_up(small_
         ("capacity_true_up: {every: month}", True, "capacity_true_up.every", "quarter"),
         (true_up("year"), False, "on_demand", "true-up is what bills"),
         ("trial: true\nthreshold: '5'", True, "threshold", "nothing in a trial"),
-        ("trial: 1", True, "trial", "boolean"),
+        ("trial: 1", True, "trial", "true or false"),
         ("renewal: {years: 6}", True, "renewal.years", "5"),
         ("renewal: {notice_days: -1}", True, "renewal.notice_days", "0"),
         ("renewal: {uplift_percent: 5}", True, "renewal.uplift_percent", "decimal in quotes"),
