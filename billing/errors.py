@@ -9,6 +9,7 @@ Refuse
     ├── SnapshotConflict     that id and version is stored already, with another text
     ├── UsageNotSealed       an hour of the period can still change: close the hours first
     ├── GraceNotOver         the period has not ended, or late usage is still waited for
+    ├── QuantityUnknown      AWS Marketplace has another quantity of an hour than it was told: say which
     ├── NotApproved          the contract asks for an approval of exactly this draft
     └── WrongState           the document's life does not allow that now
 """
@@ -40,6 +41,10 @@ class UsageNotSealed(Conflict):
 
 class GraceNotOver(Conflict):
     """The period has not ended, or late usage is still waited for."""
+
+
+class QuantityUnknown(Conflict):
+    """AWS Marketplace has another quantity of an hour than it was told, and nobody has said which."""
 
 
 class NotApproved(Conflict):

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from billing.document import utc_text
 from billing.draft import COMMITMENT, USAGE, canonical
-from billing.errors import GraceNotOver, NotApproved, UsageNotSealed
+from billing.errors import GraceNotOver, NotApproved, QuantityUnknown, UsageNotSealed
 from billing.invoices import Invoice, find_all_issues, state_of
 from billing.issuing import Issued, counted_documents, creditable, store_issued
 from billing.life import Phase, State, phase_of
@@ -46,8 +46,9 @@ class Finalizer:
     def finalize(self, connection: sa.Connection, draft: Prepared) -> Invoice:
         """The final document of the draft's contract, kind and period: the stored one if one stands.
 
-        A period whose document is void is issued again. Raises UsageNotSealed, GraceNotOver, NotApproved; Conflict
-        when the contract, or what a correction counted as billed, has changed since the draft was made.
+        A period whose document is void is issued again. Raises UsageNotSealed, GraceNotOver, QuantityUnknown,
+        NotApproved; Conflict when the contract, what AWS Marketplace took, or what a correction counted as billed,
+        has changed since the draft was made.
         """
         [found] = self.finalize_all(connection, [draft])
         if isinstance(found, ByocError):
@@ -107,6 +108,11 @@ class Finalizer:
         if not draft.sealed:
             message = f"usage of {draft.organization} in {draft.period_name} is not sealed yet"
             raise UsageNotSealed(f"{message}; wait until its hours are closed, then finalize again")
+        if draft.contradicted:
+            charge, hour_ms = draft.contradicted[0]
+            message = f"AWS Marketplace has another quantity than it was told of {len(draft.contradicted)} hours"
+            command = f"byoc marketplace resolve {draft.organization} {charge} {utc_text(hour_ms)}"
+            raise QuantityUnknown(f"{message}: look into its report, then `{command} --taken N --reason TEXT`")
         if draft.needs_approval and not _is_approved(connection, draft.content_sha256):
             message = f"{draft.contract} asks for approval of draft {draft.content_sha256}"
             raise NotApproved(f"{message}: `byoc invoice approve {draft.organization} {draft.period_name}`")

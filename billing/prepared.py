@@ -39,6 +39,7 @@ class Prepared:
     corrections: tuple[tuple[str, tuple[str, ...]], ...]  # number, and the documents that counted as billed
     reference: str | None
     told: tuple[tuple[Subscription, Window, int], ...]  # rows of what AWS Marketplace took, by line
+    contradicted: tuple[tuple[str, int], ...]  # charge and hour of which AWS has a quantity that nobody knows
     files: dict[str, str]  # sha256 of the files of its bundle that the document itself does not tie
 
     @property
@@ -83,5 +84,6 @@ def prepare(draft: Draft) -> Prepared:
         corrections=tuple((each.number, each.counted) for each in draft.corrections),
         reference=draft.reference,
         told=_told(draft),
+        contradicted=tuple((each.charge, at_ms) for each in draft.marketplace for at_ms in each.contradicted),
         files=_files(draft),
     )

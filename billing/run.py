@@ -142,7 +142,8 @@ class InvoiceRun:
     def finalize(self, draft: Draft) -> Invoice:
         """Make a draft final, or return the document of its period that stands.
 
-        Raises UsageNotSealed, GraceNotOver, NotApproved; Conflict when what it rests on has changed meanwhile.
+        Raises UsageNotSealed, GraceNotOver, QuantityUnknown, NotApproved; Conflict when what it rests on changed
+        meanwhile.
         """
         finalizer = Finalizer(self.clock, self.audit, self.actor, self.signer)
         prepared = prepare(draft)

@@ -5,7 +5,8 @@
     unanswered, other-quantity, accepted -> resolved, by a person who asked AWS
 
 Only what AWS confirmed, or a person found out there, is known to be taken. Of an hour that may have been taken,
-the quantity told counts as taken until somebody knows: a customer is never billed twice.
+the quantity told counts as taken until somebody knows: a customer is never billed twice. Where AWS has another
+quantity it may be any, and no invoice of the month is final until a person has said which.
 """
 
 from __future__ import annotations
@@ -167,6 +168,7 @@ class Told:
     taken: int = field(init=False)  # units that count as billed by AWS
     unknown: int = field(init=False)  # of these, what AWS did not confirm
     unknown_hours: int = field(init=False)
+    contradicted: tuple[int, ...] = field(init=False)  # hours of which AWS has a quantity that nobody knows
 
     def __post_init__(self) -> None:
         mine = [(hour, piece) for hour in hours_of(self.rows).values() for piece in hour.pieces if self._has(piece)]
@@ -176,6 +178,8 @@ class Told:
         object.__setattr__(self, "taken", sum(hour.taken_of(piece) for hour, piece in mine))
         object.__setattr__(self, "unknown", sum(hour.taken_of(piece) for hour, piece in unknown))
         object.__setattr__(self, "unknown_hours", len(unknown))
+        contradicted = (hour.hour_ms for hour, _ in unknown if hour.status is Status.OTHER_QUANTITY)
+        object.__setattr__(self, "contradicted", tuple(sorted(contradicted)))
 
     @property
     def leaves(self) -> tuple[bytes, ...]:

@@ -74,6 +74,58 @@ class DirectClient:
         return {**answer, "ResponseMetadata": metadata}
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@dataclass
+class Life:
+    """How many more steps a process takes."""
+
+    steps: int
+
+    def step(self) -> None:
+        self.steps -= 1
+        if self.steps < 0:
+            raise Killed
+
+
+@dataclass(frozen=True, slots=True)
+class MortalLog(MarketplaceLog):
+    """Each transaction may be the last thing that a process does: before it, and after it."""
+
+    life: Life = field(default_factory=lambda: Life(0))
+
+    def plan(self, usage: Any) -> Any:
+        return self._mortal(lambda: MarketplaceLog.plan(self, usage))
+
+    def begin(self, hours: Any) -> Any:
+        return self._mortal(lambda: MarketplaceLog.begin(self, hours))
+
+    def note(self, answers: Any) -> None:
+        self._mortal(lambda: MarketplaceLog.note(self, answers))
+
+    def _mortal(self, act: Any) -> Any:
+        self.life.step()
+        done = act()
+        self.life.step()
+        return done
+
+
+@dataclass
+class MortalClient:
+    """The process may end before a call, or after AWS took it and before anyone knows."""
+
+    client: Any
+    life: Life
+
+    def batch_meter_usage(self, **call: Any) -> Any:
+        self.life.step()
+        answer = self.client.batch_meter_usage(**call)
+        self.life.step()
+        return answer
+
+
 @dataclass
 class Shop:
     """An office that sells by AWS Marketplace."""
@@ -97,13 +149,15 @@ class Shop:
     def use(self, hour_ms: int, quantity: str | Fraction) -> None:
         self.office.usage.meters.setdefault("calls", {}).setdefault("main", {})[hour_ms] = Fraction(quantity)
 
-    def send(self) -> None:
-        """What the command does of one organization."""
+    def send(self, life: Life | None = None) -> None:
+        """What the command does of one organization. Raises Killed once `life` is over."""
+        life = life or Life(1_000)
         contracts = self.office.book.contracts(ACME)
         told = usage_to_tell(contracts, self.office.usage, self.office.clock.now_ms())
         for subscription, usage in told.items():
-            log = MarketplaceLog(self.office.database, self.office.clock, ACME, subscription)
-            self.sender.send(log, usage)
+            log = MortalLog(self.office.database, self.office.clock, ACME, subscription, life=life)
+            client: Any = MortalClient(self.client, life)
+            MarketplaceSender(client, self.office.clock, lambda seconds: None).send(log, usage)
 
     def hours(self, window: Window = EVER) -> dict[int, Hour]:
         from billing.marketplace.store import load_rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,19 @@ from kernel.ids import OrganizationId
 from kernel.window import HOUR_MS, Window
 from tests.billing.deals import ACME, NOVEMBER_3, Office
 from tests.billing.marketplace_emulator import PRODUCT, serving
-from tests.billing.marketplace_world import ACCOUNT, EVER, SUBSCRIPTION, DirectClient, Shop, go_to, hour_usage
+from tests.billing.marketplace_world import (
+    ACCOUNT,
+    EVER,
+    SUBSCRIPTION,
+    DirectClient,
+    Killed,
+    Life,
+    MortalClient,
+    MortalLog,
+    Shop,
+    go_to,
+    hour_usage,
+)
 from tests.databases import open_migrated
 from tests.effort import costly
 
@@ -291,58 +302,6 @@ def test_records_left_unprocessed_are_sent_again_and_then_left_to_the_next_run(s
     shop.client = client
     shop.sender.send(shop.log, [])
     assert sorted(shop.emulator.metered.values()) == [3, 5]
-
-
-class Killed(BaseException):
-    """The process ends here."""
-
-
-@dataclass
-class Life:
-    """How many more steps a process takes."""
-
-    steps: int
-
-    def step(self) -> None:
-        self.steps -= 1
-        if self.steps < 0:
-            raise Killed
-
-
-@dataclass(frozen=True, slots=True)
-class MortalLog(MarketplaceLog):
-    """Each transaction may be the last thing that a process does: before it, and after it."""
-
-    life: Life = field(default_factory=lambda: Life(0))
-
-    def plan(self, usage: Any) -> Any:
-        return self._mortal(lambda: MarketplaceLog.plan(self, usage))
-
-    def begin(self, hours: Any) -> Any:
-        return self._mortal(lambda: MarketplaceLog.begin(self, hours))
-
-    def note(self, answers: Any) -> None:
-        self._mortal(lambda: MarketplaceLog.note(self, answers))
-
-    def _mortal(self, act: Any) -> Any:
-        self.life.step()
-        done = act()
-        self.life.step()
-        return done
-
-
-@dataclass
-class MortalClient:
-    """The process may end before a call, or after AWS took it and before anyone knows."""
-
-    client: Any
-    life: Life
-
-    def batch_meter_usage(self, **call: Any) -> Any:
-        self.life.step()
-        answer = self.client.batch_meter_usage(**call)
-        self.life.step()
-        return answer
 
 
 def test_killed_at_any_step_it_meters_each_hour_once(tmp_path: Path) -> None:

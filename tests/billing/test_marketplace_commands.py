@@ -250,9 +250,10 @@ def test_what_aws_had_from_elsewhere_is_credited_and_proved(market: Market) -> N
     market.emulator.metered[ACCOUNT, "searches", (PERIOD.start_ms + 8 * HOUR_MS) // 1000] = 20
     market.tell()
     assert "other-quantity" in market.say("marketplace", "list", "acme", "--unknown")
+    words = ("marketplace", "resolve", "acme", "searches", "2026-10-30T08:00Z", "--taken")
+    market.say(*words, "2", "--reason", "AWS's report of October, misread")
     market.close()
-    words = ("--taken", "20", "--reason", "AWS's report of October")
-    market.say("marketplace", "resolve", "acme", "searches", "2026-10-30T08:00Z", *words)
+    market.say(*words, "20", "--reason", "AWS's report of October")
     said = market.say("invoice", "finalize", "acme", "2026-10")
     assert "EXAMPLE-EU-2026-CN000001" in said
     folder = market.bundle("EXAMPLE-EU-2026-CN000001")

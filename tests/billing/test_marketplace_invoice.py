@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from billing.draft import CREDIT_NOTE
-from billing.errors import GraceNotOver
+from billing.errors import GraceNotOver, QuantityUnknown
 from billing.invoices import Invoice
 from billing.life import Phase
 from billing.marketplace.told import Event
@@ -111,11 +111,14 @@ def test_what_may_have_been_taken_is_not_billed_until_somebody_knows(shop: Shop)
 
 
 def test_what_aws_had_from_elsewhere_is_credited_once_it_is_known(shop: Shop) -> None:
-    """Another program told AWS 12 of the hour; ours told 5 and counted as taken, and 95 came too late for AWS."""
+    """Another program told AWS 12 of the hour, which first was misread; 95 came too late for AWS."""
     shop.use(NOON - HOUR_MS, "5")
     shop.use(NOON - 9 * HOUR_MS, "95")
     shop.emulator.metered[ACCOUNT, "calls", (NOON - HOUR_MS) // 1000] = 12
     shop.send()
+    with pytest.raises(QuantityUnknown, match=r"`byoc marketplace resolve acme calls 2026-11-03T08:00:00\.000Z"):
+        close_november(shop)
+    shop.resolve(NOON - HOUR_MS, 5)
     invoice = close_november(shop)
     assert calls(invoice)[0]["amount"] == "9.50"
     shop.resolve(NOON - HOUR_MS, 12)
