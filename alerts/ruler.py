@@ -36,6 +36,7 @@ VENDOR_PROJECT = ProjectId("vendor")
 RESERVED = {
     SILENCE_METRIC: Publisher(VENDOR_PROJECT, CollectorId("alerts-clock")),
     "byoc_licence_": Publisher(VENDOR_PROJECT, CollectorId("vendor-billing")),
+    "byoc_contract_": Publisher(VENDOR_PROJECT, CollectorId("vendor-billing")),
     "byoc_usage_unreconciled_hours": Publisher(VENDOR_PROJECT, CollectorId("vendor-usage")),
 }
 """Metrics that no tenant may publish, as its own alerts would believe it."""

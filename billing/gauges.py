@@ -1,18 +1,23 @@
-"""Licence gauges: what alert rules about licences read. Appended to the live topic under an internal identity."""
+"""Licence gauges: what alert rules about licences and contracts read.
+
+Appended to the live topic under an internal identity.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
 import sqlalchemy as sa
 
+from billing.contract import Contract
 from billing.licence import Licence, capacity_of, covered_until_ms
 from billing.models import reservations
-from billing.store import load_licences
+from billing.store import load_contracts, load_licences
+from billing.terms_left import TermLeft, terms_left
 from kernel.clock import Clock
 from kernel.database import Database
 from kernel.errors import Retry
@@ -23,6 +28,7 @@ from kernel.logs import logger
 from metering.record import BatchHeader, LabelSet, Lane, encode_record, make_batch
 
 COLLECTOR = CollectorId("vendor-billing")
+Gauge = tuple[LabelSet, float]
 _log = logger("billing")
 
 
@@ -45,7 +51,7 @@ class LicenceState:
 
 @dataclass(frozen=True, slots=True)
 class LicenceGauges:
-    """Appends the gauges of every organization that has or had a licence, every `interval_seconds`."""
+    """Appends the gauges of every organization with a licence or a contract, every `interval_seconds`."""
 
     database: Database
     writer: LogWriter
@@ -64,10 +70,24 @@ class LicenceGauges:
     async def publish(self) -> int:
         """One round; returns how many organizations. Raises Retry."""
         now_ms = self.clock.now_ms()
-        states = await self.database.run(lambda connection: read_states(connection, now_ms))
-        if states:
-            await self.writer.append(Lane.BILLING.topic, [gauge_record(state, now_ms) for state in states])
-        return len(states)
+        found = await self.database.run(lambda connection: read_gauges(connection, now_ms))
+        if found:
+            records = [gauge_record(owner, gauges, now_ms) for owner, gauges in sorted(found.items())]
+            await self.writer.append(Lane.BILLING.topic, records)
+        return len(found)
+
+
+def read_gauges(connection: sa.Connection, now_ms: int) -> dict[OrganizationId, list[Gauge]]:
+    """What is told of every organization with a licence, valid or not, or a contract that ended lately or will."""
+    found = {state.organization: list(_of_licences(state)) for state in read_states(connection, now_ms)}
+    contracts: dict[OrganizationId, list[Contract]] = {}
+    for agreed in load_contracts(connection):
+        contracts.setdefault(OrganizationId(agreed.contract.organization), []).append(agreed.contract)
+    for owner, agreed_contracts in contracts.items():
+        of_terms = [_of_term(owner, term) for term in terms_left(agreed_contracts, now_ms)]
+        if of_terms:
+            found.setdefault(owner, []).extend(of_terms)
+    return found
 
 
 def read_states(connection: sa.Connection, now_ms: int) -> list[LicenceState]:
@@ -90,12 +110,12 @@ def read_states(connection: sa.Connection, now_ms: int) -> list[LicenceState]:
     ]
 
 
-def gauge_record(state: LicenceState, now_ms: int) -> Record:
+def gauge_record(organization: OrganizationId, gauges: Sequence[Gauge], now_ms: int) -> Record:
     """The log record of one organization's gauges at `now_ms`."""
-    rows = [(labels, now_ms, value) for labels, value in _gauges(state)]
+    rows = [(labels, now_ms, value) for labels, value in gauges]
     content = json.dumps([[*labels, moment, repr(value)] for labels, moment, value in rows])
     header = BatchHeader(
-        tenant=Tenant(state.organization, PROJECT),
+        tenant=Tenant(organization, PROJECT),
         collector=COLLECTOR,
         lane=Lane.BILLING,
         received_ms=now_ms,
@@ -104,7 +124,7 @@ def gauge_record(state: LicenceState, now_ms: int) -> Record:
     return encode_record(header, make_batch(rows))
 
 
-def _gauges(state: LicenceState) -> Iterator[tuple[LabelSet, float]]:
+def _of_licences(state: LicenceState) -> Iterator[Gauge]:
     values = {
         "byoc_licence_capacity_vcpu": state.capacity_milli_vcpu / 1000,
         "byoc_licence_used_vcpu": state.held_milli_vcpu / 1000,
@@ -113,3 +133,9 @@ def _gauges(state: LicenceState) -> Iterator[tuple[LabelSet, float]]:
     }
     for name, value in values.items():
         yield (("__name__", name), ("organization", state.organization), ("project", PROJECT)), value
+
+
+def _of_term(owner: OrganizationId, term: TermLeft) -> Gauge:
+    name = ("__name__", "byoc_contract_remaining_seconds")
+    labels = (name, ("contract", term.contract), ("organization", owner), ("project", PROJECT))
+    return labels, term.remaining_ms / 1000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -23,6 +25,17 @@ from tests.usage.months import ACME, seen, to_seal
 VENDOR = Tenant(ORG_A.organization, ProjectId("vendor"))
 BILLING = CollectorId("vendor-billing")
 DAY_SECONDS = 86_400
+Firing = tuple[str, str, str]  # alert, threshold, severity
+FULL = {
+    ("LicenceCores", "70", "warning"),
+    ("LicenceCores", "90", "warning"),
+    ("LicenceCores", "100", "critical"),
+}
+ENDING = {
+    ("LicenceValidity", "60", "warning"),
+    ("LicenceValidity", "30", "warning"),
+    ("LicenceValidity", "7", "critical"),
+}
 
 
 async def published(world: World, metric: str, value: float, seconds: int = 60, tenant: Tenant = VENDOR) -> None:
@@ -33,30 +46,30 @@ async def published(world: World, metric: str, value: float, seconds: int = 60, 
         await world.turn()
 
 
-def firing(world: World) -> set[tuple[str, str]]:
-    import json
-
+def firing(world: World) -> set[Firing]:
     labels = [json.loads(row["labels"]) for row in world.rows(models.instances) if row["state"] == "firing"]
-    return {(found["alertname"], found["severity"]) for found in labels}
+    return {(found["alertname"], found.get("threshold", ""), found["severity"]) for found in labels}
 
 
 @pytest.mark.parametrize(
     ("metric", "value", "expected"),
     [
         ("byoc_licence_used_ratio", 0.69, set()),
-        ("byoc_licence_used_ratio", 0.7, {("LicenceCores", "warning")}),
-        ("byoc_licence_used_ratio", 0.99, {("LicenceCores", "warning")}),
-        ("byoc_licence_used_ratio", 1.0, {("LicenceCores", "critical")}),
-        ("byoc_licence_used_ratio", 1.25, {("LicenceCores", "critical")}),
+        ("byoc_licence_used_ratio", 0.7, {("LicenceCores", "70", "warning")}),
+        ("byoc_licence_used_ratio", 0.899, {("LicenceCores", "70", "warning")}),
+        ("byoc_licence_used_ratio", 0.9, {("LicenceCores", "70", "warning"), ("LicenceCores", "90", "warning")}),
+        ("byoc_licence_used_ratio", 1.25, FULL),
+        ("byoc_licence_used_ratio", math.inf, FULL),
         ("byoc_licence_remaining_seconds", 60 * DAY_SECONDS + 1, set()),
-        ("byoc_licence_remaining_seconds", 60 * DAY_SECONDS, {("LicenceValidity", "warning")}),
-        ("byoc_licence_remaining_seconds", 0, {("LicenceValidity", "critical")}),
-        ("byoc_licence_remaining_seconds", -5, {("LicenceValidity", "critical")}),
+        ("byoc_licence_remaining_seconds", 60 * DAY_SECONDS, {("LicenceValidity", "60", "warning")}),
+        ("byoc_licence_remaining_seconds", 7 * DAY_SECONDS, ENDING),
+        ("byoc_licence_remaining_seconds", 0, {("LicenceValidity", "0", "critical")}),
+        ("byoc_licence_remaining_seconds", -5, {("LicenceValidity", "0", "critical")}),
+        ("byoc_contract_remaining_seconds", 7 * DAY_SECONDS, {("ContractTerm", *each[1:]) for each in ENDING}),
+        ("byoc_contract_remaining_seconds", 0, {("ContractTerm", "0", "critical")}),
     ],
 )
-async def test_licence_thresholds(
-    make_world: MakeWorld, metric: str, value: float, expected: set[tuple[str, str]]
-) -> None:
+async def test_licence_thresholds(make_world: MakeWorld, metric: str, value: float, expected: set[Firing]) -> None:
     world = await make_world(DEFAULT_RULES.read_text())
     await published(world, metric, value, 30)
     assert firing(world) == expected
@@ -68,7 +81,7 @@ async def test_a_tenant_cannot_speak_for_its_licence(make_world: MakeWorld, rece
     for _ in range(8):
         await published(world, "byoc_licence_used_ratio", 0.1, 5, ORG_A)
         await published(world, "byoc_licence_used_ratio", 1.2, 5)
-    assert firing(world) == {("LicenceCores", "critical")}
+    assert firing(world) == FULL
 
 
 class Declares:
@@ -88,7 +101,7 @@ async def test_usage_that_differs_from_what_was_declared_is_told(make_world: Mak
     reconciler = Reconciler(world.database, Declares(), UsageSettings(), world.clock)
     writer = await world.log.writer()
     tenant = Tenant(ACME, ProjectId("prod"))
-    told: list[set[tuple[str, str]]] = []
+    told: list[set[Firing]] = []
     for revision, milli_vcpu in (("a", 4040), ("b", 4041), ("c", 3960)):  # one per cent of what was declared is 40
         UsageStore(world.database).seal(
             [to_seal(hour, seen(hour, milli_vcpu), files=revision)], world.clock.now_ms()
@@ -101,7 +114,7 @@ async def test_usage_that_differs_from_what_was_declared_is_told(make_world: Mak
             await world.turn()
         told.append(firing(world))
         assert bool(receiver.taken) == (revision != "a")
-    assert told == [set(), {("UsageDiffers", "warning")}, set()]
+    assert told == [set(), {("UsageDiffers", "", "warning")}, set()]
     first, last = (taken.body for taken in receiver.taken)
     assert first["alerts"][0]["labels"]["organization"] == ACME
     assert first["alerts"][0]["annotations"]["summary"].startswith("1 cluster-hours")
@@ -140,7 +153,7 @@ async def test_silence_outlives_a_restart_and_the_retention(make_world: MakeWorl
     await world.clock.advance(2 * 3600)
     await world.start()
     await world.run(40, every=5)
-    assert firing(world) == {("CollectorSilent", "critical")}
+    assert firing(world) == {("CollectorSilent", "", "critical")}
 
 
 async def test_a_restart_after_hours_gives_collectors_time_to_come_back(
@@ -165,7 +178,7 @@ async def test_a_collector_that_was_taken_out_of_service_is_forgotten(
     world = await make_world(DEFAULT_RULES.read_text())
     await world.send(20)
     await world.run(200, every=10)
-    assert firing(world) == {("CollectorSilent", "critical")}
+    assert firing(world) == {("CollectorSilent", "", "critical")}
     now_ms = world.clock.now_ms()
     world.database.transact(lambda connection: forget_collector(connection, ORG_A, COLLECTOR, now_ms))
     await world.run(400, every=10)

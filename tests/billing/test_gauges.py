@@ -12,7 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from billing.api import LicenceCapacity, LicenceGauges
+from billing.contract import Contract, parse_contract
 from billing.gauges import read_states
+from billing.terms_left import terms_left
 from kernel.clock import VirtualClock
 from kernel.ids import JobId, Tenant
 from kernel.log import LogUnavailable, LogWriter, Position, Record
@@ -38,8 +40,10 @@ def _reserve(office: Office, vcpu: int) -> None:
 
 def _values(record: Record) -> dict[str, float]:
     batch = decode_batch(record.value)
-    assert batch.timestamps_ms.tolist() == [decode_header(record).received_ms] * 4
     labels = [dict(parse_canonical_labels(series)) for series in batch.series]
+    assert batch.timestamps_ms.tolist() == [decode_header(record).received_ms] * len(labels)
+    of_contract = [found for found in labels if found["__name__"] == "byoc_contract_remaining_seconds"]
+    assert [found["contract"] for found in of_contract] == ["acme-2026"]
     assert {(found["organization"], found["project"]) for found in labels} == {("acme", "vendor")}
     return {
         labels[index]["__name__"]: value
@@ -84,6 +88,7 @@ async def test_the_gauges_of_a_licence(small_office: Office) -> None:
         "byoc_licence_used_vcpu": 12.0,
         "byoc_licence_used_ratio": 0.75,
         "byoc_licence_remaining_seconds": 30 * 86_400.0,
+        "byoc_contract_remaining_seconds": 30 * 86_400.0,
     }
 
 
@@ -99,6 +104,7 @@ async def test_an_expired_licence_has_no_capacity_and_negative_time(small_office
         "byoc_licence_used_vcpu": 12.0,
         "byoc_licence_used_ratio": math.inf,
         "byoc_licence_remaining_seconds": -86_400.0,
+        "byoc_contract_remaining_seconds": -86_400.0,
     }
 
 
@@ -154,3 +160,29 @@ def test_validity_runs_on_through_a_renewal(
     [state] = small_office.database.transact(lambda connection: read_states(connection, now_ms))
 
     assert (state.capacity_milli_vcpu // 1000, state.remaining_ms // 86_400_000) == (capacity, remaining_days)
+
+
+def test_terms_go_on_through_what_follows_and_each_row_of_contracts_is_told_by_its_first() -> None:
+    def contract(name: str, start: str, end: str, more: str = "") -> Contract:
+        return parse_contract(contract_text(contract=name, term=(start, end), more=more), name)
+
+    step = "{start: 2026-10-01, model: {kind: per-unit, unit: '1'}}"
+    charge = f"{{charge: help, description: Help, meter: hours, steps: [{step}]}}"
+    alone = contract_text(contract="support", vcpu=0, on_demand=False, more=f"charges: [{charge}]\n")
+    support = parse_contract(alone, "support")
+    first = contract("aa", "2026-10-01", "2027-10-01")
+    now_ms = VirtualClock(NOW).now_ms()
+
+    def days(*contracts: Contract, at_ms: int = now_ms) -> dict[str, int]:
+        return {one.contract: one.remaining_ms // 86_400_000 for one in terms_left(contracts, at_ms)}
+
+    assert days(first, support) == {"aa": 30, "support": 30}
+    renewed = contract("zz", "2027-10-01", "2028-10-01", "renews: aa\n")
+    assert days(renewed, support, first) == {"aa": 396, "support": 30}
+    taken_over = contract("bb", "2027-10-01", "2028-10-01")
+    assert days(first, taken_over) == {"aa": 396}
+    after_a_gap = contract("bb", "2027-11-01", "2028-10-01")
+    assert days(first, after_a_gap) == {"aa": 30, "bb": 396}
+    ended_ms = now_ms + 59 * 86_400_000
+    assert days(first, at_ms=ended_ms) == {"aa": -29}
+    assert days(first, at_ms=ended_ms + 86_400_000) == {}
