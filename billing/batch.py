@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from billing.credited import credited_at_close
 from billing.finalize import Finalizer, Outcome
 from billing.invoices import Invoice
 from billing.prepared import Prepared, prepare
@@ -70,7 +71,8 @@ class MonthRun:
         An organization that can't be invoiced is in `refused` and holds up no other.
         """
         for batch, (drafts, refused) in self.drafts(organizations, month):
-            yield self.finalize(batch, drafts, refused)
+            crash_point("billing.drafted")
+            yield self._with_notes(self.finalize(batch, drafts, refused), batch, month)
             crash_point("billing.batch")
 
     def drafts(
@@ -94,6 +96,13 @@ class MonthRun:
         finalizer = Finalizer(self.clock, self.audit, self.actor, self.signer)
         outcomes = self.database.transact(lambda connection: finalizer.finalize_all(connection, drafts))
         return _done(batch, drafts, outcomes, refused)
+
+    def _with_notes(self, done: MonthDone, batch: Sequence[OrganizationId], month: str) -> MonthDone:
+        """With the credit notes that a run before this one issued: nothing is due of them any more."""
+        found = self.database.read(lambda connection: credited_at_close(connection, batch, month))
+        known = {one.number for one in done.documents}
+        missing = [note for notes in found.values() for note in notes if note.number not in known]
+        return replace(done, documents=(*done.documents, *missing))
 
     @contextmanager
     def _drafting(self, processes: int) -> Iterator[Callable[[Sequence[OrganizationId], str], Future[Drafted]]]:

@@ -124,6 +124,12 @@ def load_invoices(
     return [_invoice(row) for row in connection.execute(query)]
 
 
+def find_documents(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> list[Invoice]:
+    """The documents of a condition, in order of issue."""
+    query = sa.select(invoices).where(condition).order_by(invoices.c.issued_ms, invoices.c.sequence)
+    return [_invoice(row) for row in connection.execute(query)]
+
+
 def load_events(connection: sa.Connection, numbers: Iterable[str]) -> dict[str, list[LifeEvent]]:
     """The events of some documents, by number, in their order."""
     wanted = sorted(set(numbers))

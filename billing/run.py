@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from billing.agreed import AgreedContract
 from billing.contract import parse_contract
+from billing.credited import credited_at_close
 from billing.documents import Snapshot
 from billing.draft import USAGE, Draft, commitment_draft, threshold_draft, usage_draft
 from billing.errors import AmbiguousContract, NoContract
@@ -36,7 +37,7 @@ class Closed:
 
     invoice: Invoice  # the monthly one
     commitments: tuple[Invoice, ...]  # of commitments that began in the month or before it
-    credits: tuple[Invoice, ...] = ()  # credit notes for usage of earlier months, issued now
+    credits: tuple[Invoice, ...] = ()  # credit notes for usage that came late, now or at a close before
     late: tuple[str, ...] = field(default=())  # invoices whose later usage waits for the next invoice
 
     @property
@@ -127,16 +128,14 @@ class InvoiceRun:
         Idempotent while the usage is the same: what is billed counts, so there is nothing left to bill.
         """
         agreed, period = self.covering(organization, month, contract)
-        if self.database.transact(
-            lambda connection: find_invoice(connection, agreed.contract.contract, USAGE, month)
-        ):
+        if self.database.read(lambda connection: find_invoice(connection, agreed.contract.contract, USAGE, month)):
             return None
         draft = threshold_draft(agreed, month, period, self._gathering.of(agreed, month, period))
         return self.finalize(draft) if draft else None
 
     def commitments(self, contract: str, until_ms: int | None = None) -> tuple[Draft, ...]:
         """Drafts of a contract's commitments that begin before `until_ms` (None: by now), by date."""
-        agreed = self.database.transact(lambda connection: load_contract(connection, contract))
+        agreed = self.database.read(lambda connection: load_contract(connection, contract))
         return commitments_before(agreed, self.clock.now_ms() + 1 if until_ms is None else until_ms)
 
     def finalize(self, draft: Draft) -> Invoice:
@@ -159,7 +158,7 @@ class InvoiceRun:
         Raises as `draft` and `finalize` do. What was finalized before an error stays final; closing again goes on.
         """
         agreed, _ = self.covering(organization, month, contract)
-        credited = self.credit_late(agreed.contract.contract)
+        self.credit_late(agreed.contract.contract)
         draft = self.draft(organization, month, contract)
         if draft.sealed:  # nothing is issued for a month that can't be closed
             for charge in commitments_before(draft.agreed, draft.period.end_ms):
@@ -170,15 +169,17 @@ class InvoiceRun:
             other for other in issued if other.contract == invoice.contract and other.kind == "commitment"
         )
         waiting = self._gathering.waiting(agreed.contract.contract)
+        of_month = self.database.read(lambda connection: credited_at_close(connection, [organization], month))
+        credited = tuple(note for note in of_month[organization] if note.contract == invoice.contract)
         return Closed(invoice, commitments, credited, tuple(one.number for one in waiting))
 
     def invoice(self, number: str) -> Invoice:
         """An issued document. Raises NotFound."""
-        return self.database.transact(lambda connection: load_invoice(connection, number))
+        return self.database.read(lambda connection: load_invoice(connection, number))
 
     def invoices(self, organization: OrganizationId | None = None) -> list[Invoice]:
         """All issued documents (of one organization), in order of their series."""
-        return self.database.transact(lambda connection: load_invoices(connection, organization))
+        return self.database.read(lambda connection: load_invoices(connection, organization))
 
     def find(self, contract: str, month: str) -> Invoice | None:
         """The monthly invoice of a contract that stands, if it was issued."""
@@ -186,7 +187,7 @@ class InvoiceRun:
         def find(connection: sa.Connection) -> Invoice | None:
             return find_invoice(connection, contract, USAGE, month)
 
-        return self.database.transact(find)
+        return self.database.read(find)
 
     def covering(
         self, organization: OrganizationId, month: str, contract: str | None = None

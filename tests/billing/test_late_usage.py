@@ -67,8 +67,28 @@ def test_less_usage_is_a_credit_note_at_once(office: Office) -> None:
     use(office, 15)
     [note] = office.run.close(ACME, "2026-10").credits
     assert (note.gross, note.document["credits"]) == ("-20.00", first.number)
-    assert office.run.close(ACME, "2026-10").credits == (), "once"
+    assert office.run.close(ACME, "2026-10").credits == (note,), "once, and told again"
+    assert [one.kind for one in office.run.invoices(ACME)].count("credit-note") == 1
     assert office.receivables.standing(first.number).open == Money.parse("35.00", USD)
+
+
+def test_a_credit_note_belongs_to_the_close_of_one_month(small_office: Office) -> None:
+    """Whichever is made again: not to the one after, nor does what a person wrote belong to any."""
+    office = small_office
+    start(office, GRADUATED)
+    use(office, 21)
+    first = office.run.close(ACME, "2026-10").invoice
+    use(office, 20)
+    [october] = office.run.close(ACME, "2026-10").credits
+    office.receivables.credit(first.number, {2: Money.parse("1.00", USD)}, "goodwill")
+    office.clock.step_wall(MONTH_SECONDS)
+    use(office, 19)
+    [november] = office.run.close(ACME, "2026-11").credits
+    assert october.number != november.number
+    assert office.run.close(ACME, "2026-11").credits == (november,)
+    assert office.run.close(ACME, "2026-10").credits == (october,)
+    office.receivables.void(november.number, "wrong")
+    assert november not in office.run.close(ACME, "2026-11").credits
 
 
 def test_more_usage_that_is_cheaper_is_a_credit_note(office: Office) -> None:
@@ -158,7 +178,7 @@ def test_what_was_credited_by_hand_is_not_given_back_twice(small_office: Office)
     [note] = small_office.run.close(ACME, "2026-10").credits
     assert note.gross == "-10.00", "thirty less, of which only ten were left"
     use(small_office, 0)
-    assert small_office.run.close(ACME, "2026-10").credits == ()
+    assert small_office.run.close(ACME, "2026-10").credits == (note,)
     assert billed(small_office) == Money.parse("0.00", USD)
 
 
