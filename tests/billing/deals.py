@@ -79,6 +79,7 @@ class RecordedUsage:
     sealed: bool = True
     rows: tuple[UsageRow, ...] = ()
     meters: dict[str, dict[str, dict[int, Fraction]]] = field(default_factory=dict)  # meter, group, hour ms
+    units: dict[str, str] = field(default_factory=dict)  # by meter, else "call"
 
     def meter(
         self,
@@ -104,7 +105,7 @@ class RecordedUsage:
             organization,
             meter,
             "tests 1",
-            "call",
+            self.units.get(meter, "call"),
             window,
             tuple(parts),
             (),

@@ -138,10 +138,10 @@ def test_every_accepted_character_has_a_glyph(small_office: Office) -> None:
         pdf = pypdf.PdfReader(
             io.BytesIO(invoice_pdf().render(small_office.run.draft(organization, "2026-10").json()))
         )
-        assert all(glyph for page in pdf.pages for glyph in _glyphs(page))
+        assert all(glyph for page in pdf.pages for glyph in glyphs_of(page))
 
 
-def _glyphs(page: pypdf.PageObject) -> Iterator[int]:
+def glyphs_of(page: pypdf.PageObject) -> Iterator[int]:
     contents = page.get_contents()
     assert contents is not None
     for operands, operator in contents.operations:
@@ -161,9 +161,9 @@ def test_the_fonts_of_chinese_hold_a_glyph_for_each_accepted_character(small_off
     plain = invoice_pdf().render(canonical(document))
     pdf = pypdf.PdfReader(io.BytesIO(invoice_pdf().render(canonical(document | {"notes": [chosen]}))))
 
-    assert "NotoSansCJKsc-Regular" in _fonts(pdf)
-    assert "NotoSansCJKsc-Regular" not in _fonts(pypdf.PdfReader(io.BytesIO(plain)))
-    glyphs = [glyph for page in pdf.pages for glyph in _glyphs(page)]
+    assert "NotoSansCJKsc-Regular" in fonts_of(pdf)
+    assert "NotoSansCJKsc-Regular" not in fonts_of(pypdf.PdfReader(io.BytesIO(plain)))
+    glyphs = [glyph for page in pdf.pages for glyph in glyphs_of(page)]
     assert all(glyphs)
     assert len(glyphs) > len(chosen) > 800
 
@@ -189,16 +189,16 @@ def test_a_chinese_contract_has_a_chinese_invoice_in_a_chinese_font(small_office
         "发票",
         "开具日期 2026-11-03",
         buyer,
-        "2 超出承诺容量的按需用量 600 vCPU-minute 1.03",
+        "2 超出承诺容量的按需用量 600 vCPU·分钟 1.03",
         "VAT 19 %,计税基础 1.03 (类别 S) 0.20",
         "付款到期日 2026-12-03",
-        "缺少 0.02 组件小时的数据",
+        "缺少 0.02 组件·小时的数据",
         "本期间没有用量数据。",
-        "每日用量(vCPU 小时)",
+        "每日用量(vCPU·小时)",
     ):
         assert expected in text
-    assert "NotoSansCJKsc-Regular" in _fonts(pdf), "text extraction alone does not notice boxes"
-    assert all(glyph for page in pdf.pages for glyph in _glyphs(page))
+    assert "NotoSansCJKsc-Regular" in fonts_of(pdf), "text extraction alone does not notice boxes"
+    assert all(glyph for page in pdf.pages for glyph in glyphs_of(page))
 
 
 def test_each_label_is_there_in_every_language() -> None:
@@ -337,7 +337,7 @@ def test_a_logo_is_neither_a_url_nor_a_path(file: str) -> None:
         parse_contract(contract_text().replace("tax_id: DE1}", f"tax_id: DE1, {logo}}}"), "contract.yaml")
 
 
-def _fonts(pdf: pypdf.PdfReader) -> set[str]:
+def fonts_of(pdf: pypdf.PdfReader) -> set[str]:
     return {
         str(font.get_object()["/BaseFont"]).split("+")[-1].removesuffix("-Identity-H")
         for page in pdf.pages
@@ -347,4 +347,4 @@ def _fonts(pdf: pypdf.PdfReader) -> set[str]:
 
 def test_the_fonts_are_the_compilers_own(small_office: Office) -> None:
     pdf = pypdf.PdfReader(io.BytesIO(invoice_pdf().render(_close(small_office))))
-    assert _fonts(pdf) <= {"LibertinusSerif-Regular", "LibertinusSerif-Bold", "DejaVuSansMono"}
+    assert fonts_of(pdf) <= {"LibertinusSerif-Regular", "LibertinusSerif-Bold", "DejaVuSansMono"}
