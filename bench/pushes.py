@@ -61,13 +61,17 @@ class Pushes:
 
 @dataclass
 class Scrapes:
-    """Scrapes of a target of `series` series, of which 48 % advance between two: `labels[i]` has `values[n][i]`."""
+    """Scrapes of a target of `series` series, of which 48 % advance between two: `labels[i]` has `values[n][i]`.
+
+    One each second, the last one now: a gateway takes no times that are far ahead of its clock.
+    """
 
     series: int
     count: int
-    start_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    start_ms: int = field(init=False)
 
     def __post_init__(self) -> None:
+        self.start_ms = time.time_ns() // 1_000_000 - 1000 * self.count
         note(f"making {self.count} scrapes of {self.series} series")
         page = Exposition(self.series, churn=0.0).page()
         self.labels: list[Labels] = [_labels(raw) for raw in read_series(page, _TEXT)]
