@@ -72,7 +72,7 @@ def test_an_addition_is_priced_by_the_days_that_are_left() -> None:
         (addition().replace("adds_to: acme-licence", "adds_to: other"), "adds_to", "a stored licence"),
         (addition().replace("adds_to: acme-licence", "adds_to: extra"), "adds_to", "another licence"),
         (addition(more="grace_days: 91\n"), "grace_days", "90"),
-        (addition(more="stacks: 1\n"), "stacks", "boolean"),
+        (addition(more="stacks: 1\n"), "stacks", "true or false"),
     ],
 )
 def test_licences_that_are_refused(small_office: Office, text: str, where: str, allowed: str) -> None:
