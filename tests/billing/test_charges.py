@@ -165,14 +165,14 @@ def test_a_quarter_counts_what_earlier_invoices_charged(small_office: Office) ->
             "no price",
         ),
         ("meter: api-calls", "meter: API", "charges[0].meter", "a-z"),
-        ("model: {kind: graduated", "model: {kind: gradual", "charges[0].steps[0].model", "'per-unit'"),
+        ("model: {kind: graduated", "model: {kind: gradual", "charges[0].steps[0].model.kind", "one of per-unit"),
         (
             "        model:",
             "        price: {book: none, version: 1, item: calls}\n        model:",
             "charges[0].steps[0]",
             "one of",
         ),
-        ('unit: "0.05"', "unit: 0.05", "charges[0].steps[0].model.graduated.tiers[1].unit", "in quotes"),
+        ('unit: "0.05"', "unit: 0.05", "charges[0].steps[0].model.tiers[1].unit", "in quotes"),
         ("description: API", "charge: again\n    description: API", "line", "each key once"),
     ],
 )
