@@ -56,6 +56,10 @@ class Issued:
         names = (one.period for one in self.documents if one.kind == kind)
         return sum(name == period or name.startswith(f"{period}.") for name in names)
 
+    def months(self, kind: str) -> frozenset[str]:
+        """The months, YYYY-MM, of documents of that kind that stand."""
+        return frozenset(one.period.partition(".")[0] for one in self.standing if one.kind == kind)
+
 
 def load_issued(connection: sa.Connection, contracts: Sequence[str]) -> dict[str, Issued]:
     """What was issued under each of some contracts: two queries for all of them."""

@@ -25,7 +25,7 @@ from billing.life import Event, LifeEvent, State, follow
 from billing.models import approvals, draws, entries, events, outbox, postings
 from billing.prepared import prepare
 from billing.proof.statement import InvoiceSigner
-from billing.standing import Standing, read_standing
+from billing.standing import Standing, load_standings, read_standing
 from billing.store import insert_new, lock_organization
 from kernel.audit import AuditLog
 from kernel.clock import Clock
@@ -164,14 +164,11 @@ class Receivables:
         """A document with its state and what is open. Raises NotFound."""
         return self.database.transact(lambda connection: read_standing(connection, number))
 
-    def statement(self, organization: OrganizationId) -> list[Standing]:
-        """All documents of an organization, in order of their series."""
-
-        def read(connection: sa.Connection) -> list[Standing]:
-            found = load_invoices(connection, organization)
-            return [read_standing(connection, one.number) for one in found]
-
-        return self.database.transact(read)
+    def statement(self, organization: OrganizationId | None = None) -> list[Standing]:
+        """All documents (of one organization), in order of their series."""
+        return self.database.read(
+            lambda connection: load_standings(connection, load_invoices(connection, organization))
+        )
 
     def locked(self, connection: sa.Connection, number: str) -> Standing:
         """A document as it stands, until the transaction ends. Raises NotFound."""

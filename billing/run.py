@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from billing.agreed import AgreedContract
-from billing.contract import parse_contract
+from billing.contract import Contract, parse_contract
 from billing.credited import credited_at_close
 from billing.documents import Snapshot
-from billing.draft import USAGE, Draft, commitment_draft, threshold_draft, usage_draft
+from billing.draft import COMMITMENT, USAGE, Draft, commitment_draft, threshold_draft, usage_draft
 from billing.errors import AmbiguousContract, NoContract
 from billing.finalize import Finalizer
 from billing.gathering import Gathering
 from billing.invoices import Invoice, Issued, find_invoice, load_invoice, load_invoices, load_issued
 from billing.life import Phase, phase_of
+from billing.listing import Unbilled, unbilled_months
 from billing.prepared import prepare
 from billing.proof.statement import InvoiceSigner
 from billing.rating.commitment import charges_of
@@ -164,10 +165,9 @@ class InvoiceRun:
             for charge in commitments_before(draft.agreed, draft.period.end_ms):
                 self.finalize(charge)
         invoice = self.finalize(draft)
-        issued = self.invoices(organization)
-        commitments = tuple(
-            other for other in issued if other.contract == invoice.contract and other.kind == "commitment"
-        )
+        issued = self.database.read(lambda connection: load_issued(connection, [invoice.contract]))
+        standing = issued[invoice.contract].standing
+        commitments = tuple(other for other in standing if other.kind == COMMITMENT)
         waiting = self._gathering.waiting(agreed.contract.contract)
         of_month = self.database.read(lambda connection: credited_at_close(connection, [organization], month))
         credited = tuple(note for note in of_month[organization] if note.contract == invoice.contract)
@@ -180,6 +180,21 @@ class InvoiceRun:
     def invoices(self, organization: OrganizationId | None = None) -> list[Invoice]:
         """All issued documents (of one organization), in order of their series."""
         return self.database.read(lambda connection: load_invoices(connection, organization))
+
+    def unbilled(self, organization: OrganizationId | None = None) -> list[Unbilled]:
+        """The months that have begun and have no invoice that stands (of one organization), by contract."""
+
+        def read(connection: sa.Connection) -> list[tuple[Contract, Issued]]:
+            known = [one.contract for one in load_contracts(connection, organization)]
+            issued = load_issued(connection, [one.contract for one in known])
+            return [(one, issued[one.contract]) for one in known]
+
+        now_ms = self.clock.now_ms()
+        return [
+            month
+            for contract, issued in self.database.read(read)
+            for month in unbilled_months(contract, issued.months(USAGE), now_ms)
+        ]
 
     def find(self, contract: str, month: str) -> Invoice | None:
         """The monthly invoice of a contract that stands, if it was issued."""

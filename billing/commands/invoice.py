@@ -16,11 +16,13 @@ from billing.commands.context import (
     optional_organization,
     organization_of,
     pdf_of,
+    receivables_of,
     run_of,
     write_file,
 )
 from billing.commands.proof import bundle_invoice, explain_invoice, show_checkpoints
 from billing.draft import Draft
+from billing.listing import list_json, render_list
 
 invoice_app = typer.Typer(no_args_is_help=True, help="Invoices: preview, finalize, credit, void, pay, show.")
 invoice_app.command("explain")(explain_invoice)
@@ -98,13 +100,20 @@ def show_invoice(ctx: typer.Context, number: Number) -> None:
 
 
 @invoice_app.command("list")
-def list_invoices(ctx: typer.Context, organization: OnlyOrganization = None) -> None:
-    """One line for each final invoice."""
-    for invoice in run_of(ctx).invoices(optional_organization(organization)):
-        typer.echo(
-            f"{invoice.number}  {invoice.organization}  {invoice.kind} {invoice.period}  "
-            f"{invoice.gross} {invoice.currency}  sha256 {invoice.sha256}"
-        )
+def list_invoices(
+    ctx: typer.Context,
+    organization: OnlyOrganization = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of the table.")] = False,
+) -> None:
+    """Every document with its state, and the months without an invoice: open, in grace, or due.
+
+    `credited` is what was settled by credit notes alone.
+    """
+    owner = optional_organization(organization)
+    documents, months = receivables_of(ctx).statement(owner), run_of(ctx).unbilled(owner)
+    for line in [list_json(documents, months)] if as_json else render_list(documents, months):
+        typer.echo(line)
 
 
 @invoice_app.command("pdf")

@@ -115,8 +115,8 @@ def test_three_months_with_late_usage_and_a_credit_note_lint_clean_and_reconcile
     assert [lint(folder, name) for name in NAMES] == [0] * len(NAMES)
 
     cost = read(folder, "cost-and-usage")
-    listed = [line.split() for line in desk.say("invoice", "list").splitlines()]
-    gross = sum(Decimal(line[-4]) for line in listed)
+    listed = json.loads(desk.say("invoice", "list", "--json"))["documents"]
+    gross = sum(Decimal(document["gross"]) for document in listed)
     assert sum(Decimal(row["BilledCost"]) for row in cost) == gross
     assert [row["BilledCost"] for row in read(folder, "cost-and-usage-1.2")] == [row["BilledCost"] for row in cost]
     corrections = {
