@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from billing.admission import admission_findings
 from billing.agreed import AgreedContract
 from billing.amendments import contract_findings, licence_findings
 from billing.contract import Contract, parse_contract
@@ -41,6 +42,7 @@ class ContractBook:
     database: Database
     clock: Clock
     audit: AuditLog
+    meters: Collection[str] | None = None  # that a contract may charge for; None: any
 
     def add_price_book(self, text: str, source: str, actor: str) -> PriceBook:
         """Store a version of a price book. Raises InvalidInput, SnapshotConflict."""
@@ -68,7 +70,12 @@ class ContractBook:
             values = {"organization": organization, **self._stored(snapshot, source)}
             if add_snapshot(connection, contracts, key, values, source):
                 invoiced = _invoiced_until_ms(connection, contract)
-                raise_findings(contract_findings(contract, before, invoiced, source))
+                raise_findings(
+                    [
+                        *admission_findings(contract, self.meters, source),
+                        *contract_findings(contract, before, invoiced, source),
+                    ]
+                )
                 self._record(connection, actor, "contract.add", key, snapshot)
 
         with naming_lines(text, source):

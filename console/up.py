@@ -27,12 +27,11 @@ from kernel.identity.revocation import Revocations
 from kernel.log import Log
 from kernel.logs import logger
 from kernel.service import Service
-from kernel.settings import read_text
 from metering.gateway.app import GatewayParts
 from metering.gateway.server import serve_gateway
 from metering.lake.api import Lake
 from metering.lake.writer import LakeWriter
-from metering.meters.catalogue import default_catalogue, parse_catalogue
+from metering.meters.catalogue import open_catalogue
 from metering.meters.closer import MeterCloser
 from metering.meters.store import MeterStore
 from metering.record import HISTORY_TOPIC, LIVE_TOPIC
@@ -107,8 +106,7 @@ async def open_lake(vendor: Vendor) -> Lake:
 
 def open_meters(vendor: Vendor, source: LakeSource, settings: UsageSettings) -> MeterCloser:
     """The closer of the catalogue's meters. Raises InvalidInput for a catalogue that is not one."""
-    path = settings.catalogue
-    catalogue = parse_catalogue(read_text(path), str(path)) if path else default_catalogue()
+    catalogue = open_catalogue(settings.catalogue)
     limit_ms = round(settings.staleness_limit_seconds * 1000)
     return MeterCloser(source, MeterStore(vendor.database()), catalogue, vendor.clock, limit_ms)
 

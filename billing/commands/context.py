@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,12 +69,21 @@ def clock_of(ctx: typer.Context) -> Clock:
     return clock
 
 
-def book_of(ctx: typer.Context) -> ContractBook:
-    """Its contracts, licences and price books."""
+def book_of(ctx: typer.Context, meters: Collection[str] | None = None) -> ContractBook:
+    """Its contracts, licences and price books; `meters`: those that contracts may charge for."""
     from billing.book import ContractBook
 
     deployment = deployment_of(ctx)
-    return ContractBook(deployment.database(), deployment.clock, deployment.audit())
+    return ContractBook(deployment.database(), deployment.clock, deployment.audit(), meters)
+
+
+def meters_of(ctx: typer.Context) -> frozenset[str]:
+    """What its catalogue has: hours of other meters are not closed, so no contract can charge for them."""
+    from metering.meters.catalogue import open_catalogue
+    from metering.usage.settings import UsageSettings
+
+    settings = deployment_of(ctx).section("usage", UsageSettings)
+    return frozenset(meter.meter for meter in open_catalogue(settings.catalogue).meters)
 
 
 def run_of(ctx: typer.Context) -> InvoiceRun:

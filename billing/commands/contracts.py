@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from billing.commands.context import ACTOR, File, OnlyOrganization, book_of, optional_organization
+from billing.commands.context import ACTOR, File, OnlyOrganization, book_of, meters_of, optional_organization
 from billing.rating.fact import render_vcpu
 from kernel.errors import ByocError, InvalidInput, Refuse
 from kernel.settings import read_text
@@ -20,7 +20,7 @@ contract_app = typer.Typer(no_args_is_help=True, help="Contracts.")
 @contract_app.command("add")
 def add_contract(ctx: typer.Context, file: File) -> None:
     """Store a contract, or an amendment as its next version."""
-    contract = book_of(ctx).add_contract(read_text(file), str(file), ACTOR)
+    contract = book_of(ctx, meters_of(ctx)).add_contract(read_text(file), str(file), ACTOR)
     typer.echo(f"contract {contract.contract} version {contract.version} of {contract.organization}")
 
 
@@ -56,7 +56,7 @@ def renew_contract(
     if (contract is None) != due:
         found = "both" if due else "neither"
         raise InvalidInput.single("command line", "CONTRACT", found, "the id of a contract, or --due")
-    book = book_of(ctx)
+    book = book_of(ctx, meters_of(ctx))
     names = book.renewals_due() if contract is None else [contract]
     refused: list[str] = []
     for name in names:

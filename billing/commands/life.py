@@ -17,6 +17,7 @@ from billing.commands.context import (
     Number,
     OneContract,
     Organization,
+    book_of,
     deployment_of,
     organization_of,
     prepaid_of,
@@ -28,6 +29,7 @@ from billing.fields import midnight_ms
 from billing.prepaid import GrantTerms, load_grants
 from billing.standing import Standing
 from kernel.errors import InvalidInput
+from kernel.ids import OrganizationId
 from kernel.money import Money, currency, parse_decimal
 
 credit_app = typer.Typer(no_args_is_help=True, help="Prepaid credits.")
@@ -151,10 +153,23 @@ def add_credit(
     priority: Annotated[int, typer.Option(help="Lower is drawn first.")] = 0,
 ) -> None:
     """Book prepaid credits that were bought."""
-    expires_ms = midnight_ms(parse_day(expires), "Etc/UTC") if expires else None
-    terms = GrantTerms(reference, priority, expires_ms)
-    prepaid_of(ctx).add(grant, organization_of(organization), _money(amount, unit), terms)
+    owner = organization_of(organization)
+    terms = GrantTerms(reference, priority, _expiry_ms(ctx, owner, expires) if expires else None)
+    prepaid_of(ctx).add(grant, owner, _money(amount, unit), terms)
     typer.echo(f"{grant}  {amount} {unit}")
+
+
+def _expiry_ms(ctx: typer.Context, owner: OrganizationId, expires: str) -> int:
+    """Raises InvalidInput for a day on which nothing could have been drawn."""
+    last, today = parse_day(expires), deployment_of(ctx).clock.now().date()
+    if last <= today:
+        raise InvalidInput.single("command line", "--expires", expires, f"a day after today, {today}")
+    terms = [agreed.contract.term for agreed in book_of(ctx).contracts(owner)]
+    first = min((term.start for term in terms if term.end > today), default=today)
+    if last <= first:
+        allowed = f"a day after {first}, on which the contract of {owner} begins"
+        raise InvalidInput.single("command line", "--expires", expires, allowed)
+    return midnight_ms(last, "Etc/UTC")
 
 
 @credit_app.command("list")

@@ -9,6 +9,7 @@ from enum import StrEnum
 from fractions import Fraction
 from hashlib import sha256
 from importlib.resources import files
+from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
@@ -17,7 +18,7 @@ from pydantic import AfterValidator, Field, StrictInt, ValidationError, field_va
 from kernel.errors import Finding, InvalidInput, raise_findings
 from kernel.ids import ID_RULE, parse_id
 from kernel.lines import naming_lines
-from kernel.settings import MAX_FILE_BYTES, Section, invalid, mapping_of, parse_yaml
+from kernel.settings import MAX_FILE_BYTES, Section, invalid, mapping_of, parse_yaml, read_text
 from kernel.wording import refused
 
 MAX_METERS = 200
@@ -191,6 +192,11 @@ def parse_catalogue(text: str, source: str) -> Catalogue:
             raise invalid(error, source, Catalogue) from error
         raise_findings(_findings(catalogue, source))
     return catalogue
+
+
+def open_catalogue(path: Path | None) -> Catalogue:
+    """The catalogue in a file; without one, the pack for Milvus. Raises InvalidInput."""
+    return parse_catalogue(read_text(path), str(path)) if path else default_catalogue()
 
 
 def default_catalogue() -> Catalogue:

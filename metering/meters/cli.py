@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from kernel.settings import read_text
-from metering.meters.catalogue import Catalogue, default_catalogue, parse_catalogue
+from metering.meters.catalogue import open_catalogue
 
 app = typer.Typer(no_args_is_help=True, help="Catalogues of meters.")
 
@@ -16,7 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="Catalogues of meters.")
 @app.command("check")
 def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="A catalogue in YAML.")]) -> None:
     """Read a catalogue and say what is wrong with it; nothing is stored."""
-    catalogue = _read(file)
+    catalogue = open_catalogue(file)
     typer.echo(f"{file}: catalogue {catalogue.name}, {len(catalogue.meters)} meters, sha256 {catalogue.sha256}")
 
 
@@ -25,14 +24,10 @@ def list_meters(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Default: the pack for Milvus.")] = None,
 ) -> None:
     """List the meters of a catalogue: id, kind, unit, and the metrics they read."""
-    catalogue = default_catalogue() if file is None else _read(file)
+    catalogue = open_catalogue(file)
     layout = "{:<26} {:<17} {:<14} {}"
     typer.echo(layout.format("meter", "kind", "unit", "metrics"))
     for meter in catalogue.meters:
         metrics = ", ".join(each.metric for each in meter.series)
         typer.echo(layout.format(meter.meter, meter.kind, meter.unit, metrics))
     typer.echo(f"catalogue {catalogue.name}")
-
-
-def _read(file: Path) -> Catalogue:
-    return parse_catalogue(read_text(file), str(file))
