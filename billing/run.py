@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
+from billing.admission import admission_findings
 from billing.agreed import AgreedContract
 from billing.contract import Contract, parse_contract
 from billing.credited import credited_at_close
@@ -21,12 +22,15 @@ from billing.listing import Unbilled, unbilled_months
 from billing.prepared import prepare
 from billing.proof.statement import InvoiceSigner
 from billing.rating.commitment import charges_of
+from billing.simulation import Priced, Simulation, priced_documents, priced_draft
 from billing.store import agree_stored, load_contract, load_contracts, load_contracts_of
 from kernel.audit import AuditLog
 from kernel.clock import Clock
 from kernel.database import Database
-from kernel.errors import InvalidInput
+from kernel.errors import InvalidInput, raise_findings
 from kernel.ids import OrganizationId
+from kernel.lines import naming_lines
+from kernel.money import currency
 from kernel.window import Window
 from kernel.window import month as month_window
 from metering.usage.model import UsageReader
@@ -105,18 +109,42 @@ class InvoiceRun:
             found.append(draft)
         return found
 
-    def simulate(self, organization: OrganizationId, month: str, text: str, source: str) -> Draft:
-        """The month's draft under a contract that is not stored. Raises InvalidInput, NoContract."""
-        contract = parse_contract(text, source)
-        if contract.organization != organization:
-            raise InvalidInput.single(source, "organization", contract.organization, organization)
-        period = month_window(month, contract.time_zone).intersection(contract.window)
+    def simulate(
+        self,
+        organization: OrganizationId,
+        month: str,
+        document: tuple[str, str],
+        contract: str | None = None,
+        meters: Collection[str] | None = None,
+    ) -> Simulation:
+        """A month under a contract that is not stored, given as its text and where that is from.
+
+        `contract`: what it is compared with, as in `draft`; `meters`: those that the other may charge for.
+        Raises InvalidInput, NoContract, AmbiguousContract.
+        """
+        text, source = document
+        other = parse_contract(text, source)
+        with naming_lines(text, source):
+            raise_findings(admission_findings(other, meters, source))
+            if other.organization != organization:
+                raise InvalidInput.single(source, "organization", other.organization, organization)
+        own, own_period = self.covering(organization, month, contract)
+        period = month_window(month, other.time_zone).intersection(other.window)
         if period is None:
             raise NoContract(f"{source}: its term does not cover {month}")
-        agreed = self.database.read(
-            lambda connection: agree_stored(connection, contract, Snapshot.of(text), source)
-        )
-        return usage_draft(agreed, month, period, self._gathering.of(agreed, month, period))
+        agreed = self.database.read(lambda connection: agree_stored(connection, other, Snapshot.of(text), source))
+        drafts = [
+            usage_draft(each, month, window, self._gathering.of(each, month, window))
+            for each, window in ((own, own_period), (agreed, period))
+        ]
+        return Simulation(self._billed(own.contract, month), *(priced_draft(each) for each in drafts))
+
+    def _billed(self, contract: Contract, month: str) -> Priced | None:
+        issued = self.database.read(lambda connection: load_issued(connection, [contract.contract]))
+        standing = issued[contract.contract].standing
+        numbers = [one.number for one in standing if one.kind == USAGE and one.period.partition(".")[0] == month]
+        documents = [one.document for one in standing]
+        return priced_documents(numbers[-1], documents, currency(contract.currency)) if numbers else None
 
     def phase(self, organization: OrganizationId, month: str, contract: str | None = None) -> Phase:
         """Whether the month goes on, is in grace, or can be finalized."""

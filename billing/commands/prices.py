@@ -8,10 +8,21 @@ from typing import Annotated
 
 import typer
 
-from billing.commands.context import ACTOR, File, Month, Organization, book_of, organization_of, run_of
+from billing.commands.context import (
+    ACTOR,
+    File,
+    Month,
+    OneContract,
+    Organization,
+    book_of,
+    meters_of,
+    organization_of,
+    run_of,
+)
 from billing.prices import parse_price_book
 from billing.pricing import Measured, amount_of
 from billing.pricing.part import shown
+from billing.simulation import render_simulation, simulation_json
 from kernel.settings import read_text
 
 price_app = typer.Typer(no_args_is_help=True, help="Price books.")
@@ -36,22 +47,21 @@ def simulate_prices(
     ctx: typer.Context,
     organization: Organization,
     month: Month,
-    contract: Annotated[
-        Path, typer.Option("--as", help="Contract file to price the month with; it is not stored.")
-    ],
+    file: Annotated[Path, typer.Option("--as", help="Contract file to price the month with; it is not stored.")],
+    contract: OneContract = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON list instead of the table.")] = False,
 ) -> None:
-    """What a month would have cost under another contract: the same usage, both drafts side by side."""
+    """What a month would have cost under another contract: the same usage, beside what was billed.
+
+    `now` is what its own contract makes of the usage as it is known now. The difference is to what was billed, or
+    to `now` where nothing was yet. Corrections of other months and what a person credited are left out.
+    """
     run, owner = run_of(ctx), organization_of(organization)
-    now = run.draft(owner, month)
-    simulated = run.simulate(owner, month, read_text(contract), str(contract))
-    amounts: dict[str, list[str]] = {}
-    for place, draft in enumerate((now, simulated)):
-        for line in draft.lines:
-            if not line.informational:
-                amounts.setdefault(f"{line.kind} {line.group}".strip(), ["", ""])[place] = str(line.amount)
-    for kind, (before, after) in amounts.items():
-        typer.echo(f"{kind:<40}  {before or '-':>16}  {after or '-':>16}")
-    typer.echo(f"{'net':<40}  {now.net!s:>16}  {simulated.net!s:>16}")
+    document = read_text(file), str(file)
+    found = run.simulate(owner, month, document, contract, meters_of(ctx))
+    for line in [simulation_json(found)] if as_json else render_simulation(found):
+        typer.echo(line)
 
 
 @price_app.command("add")

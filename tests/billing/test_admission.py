@@ -87,6 +87,9 @@ def test_the_command_names_the_meters_of_the_catalogue(tmp_path_factory: pytest.
     with pytest.raises(InvalidInput, match=r"charges\[0\]\.meter: found reads; allowed: .*milvus-search-vectors"):
         desk.invoke("contract", "add", file)
     assert desk.say("contract", "list") == ""
+    desk.say("contract", "add", desk.file("right.yaml", contract_text()))
+    with pytest.raises(InvalidInput, match=r"charges\[0\]\.meter: found reads"):
+        desk.invoke("price", "simulate", "acme", "2026-10", "--as", file)
 
 
 @pytest.mark.parametrize("day", ["2026-11-03", "2020-01-01"])

@@ -204,8 +204,14 @@ models:
     desk.say("contract", "add", desk.file("contract.yaml", contract_text(term=TERM)))
     desk.seal_term(above=True)
     dearer = desk.file("dearer.yaml", contract_text(term=TERM).replace("900.00", "1800.00"))
-    said = desk.say("price", "simulate", "acme", "2026-10", "--as", dearer)
-    assert said.splitlines()[0].split() == ["overage", "1.03", "USD", "2.05", "USD"]
+    words = ("price", "simulate", "acme", "2026-10", "--as", dearer)
+    assert [line.split() for line in desk.say(*words).splitlines()] == [
+        ["billed", "now", "simulated", "difference"],
+        ["overage", "-", "1.03", "USD", "2.05", "USD", "1.02", "USD"],
+        ["net", "-", "1.03", "USD", "2.05", "USD", "1.02", "USD"],
+        ["tax", "-", "0.00", "USD", "0.00", "USD", "0.00", "USD"],
+        ["gross", "-", "1.03", "USD", "2.05", "USD", "1.02", "USD"],
+    ]
     assert "900.00" in desk.say("contract", "show", "acme-2026"), "nothing of it is stored"
 
 

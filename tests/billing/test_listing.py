@@ -1,4 +1,4 @@
-"""`byoc invoice list`: states, and the months that wait for an invoice."""
+"""`byoc invoice list` and `price simulate`: states, months that wait, and the difference to what was billed."""
 
 from __future__ import annotations
 
@@ -91,3 +91,25 @@ def test_months_go_from_the_first_of_the_term_to_the_last_that_has_begun() -> No
     assert found(2026, 10, 14, 18, 30) == [("2026-10", "open")]
     assert found(2026, 11, 1) == [("2026-10", "grace")]
     assert found(2028, 1, 1) == [("2026-10", "due"), ("2026-12", "due"), ("2027-01", "due")]
+
+
+def test_another_contract_is_compared_with_what_was_billed(desk: Desk) -> None:
+    dearer = contract_text(term=TERM, more=TAXED).replace("900.00", "1800.00")
+    words = ("price", "simulate", "acme", "2026-10", "--as", desk.file("dearer.yaml", dearer), "--json")
+    assert [list(row.values()) for row in json.loads(desk.say(*words))] == [
+        ["overage", "1.03 USD", "1.03 USD", "2.05 USD", "1.02 USD"],
+        ["net", "1.03 USD", "1.03 USD", "2.05 USD", "1.02 USD"],
+        ["tax", "0.20 USD", "0.20 USD", "0.39 USD", "0.19 USD"],
+        ["gross", "1.23 USD", "1.23 USD", "2.44 USD", "1.21 USD"],
+    ]
+    desk.seal_term(above=False)  # later usage: what was billed stays, until it is credited
+    [overage, *_] = json.loads(desk.say(*words))
+    assert (overage["billed"], overage["now"], overage["difference"]) == ("1.03 USD", "0.00 USD", "-1.03 USD")
+    desk.say("invoice", "finalize", "acme", "2026-10")
+    assert json.loads(desk.say(*words))[0]["billed"] == "0.00 USD"
+
+
+def test_amounts_of_another_currency_have_no_difference(desk: Desk) -> None:
+    other = desk.file("other.yaml", contract_text(term=TERM).replace("currency: USD", "currency: JPY"))
+    said = desk.say("price", "simulate", "acme", "2026-10", "--as", other).splitlines()
+    assert said[-1].split() == ["gross", "1.23", "USD", "1.23", "USD", "1", "JPY", "-"]
