@@ -17,6 +17,7 @@ from bench import (
     neighbour,
     numbers,
     queries,
+    tenants,
     usage,
     verify,
 )
@@ -41,6 +42,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "gateway": gateway.measure,
     "neighbour": neighbour.measure,
     "lake": lake.measure,
+    "tenants": tenants.measure,
     "ingest": ingest.frames,
     "ingest-kafka": ingest.kafka,
     "ingest-rw1": ingest.rw1,

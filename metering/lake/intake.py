@@ -21,6 +21,7 @@ from metering.lake.beside_rows import BesideMemory, PendingBeside
 from metering.lake.decode import Decoded, Decoder
 from metering.lake.epochs import Judgement
 from metering.lake.horizon import Horizon, Source, SourceState, advance, give_up, judge, refuse
+from metering.lake.pace import HourEnds
 from metering.lake.positions import Standing
 from metering.lake.rows import Rows
 from metering.lake.series import SeriesIndex
@@ -49,6 +50,7 @@ class Pending:
     batches: list[StoredBatch] = field(default_factory=list)  # the records that were taken
     samples: int = 0
     size_bytes: int = 0
+    ends_an_hour: bool = False  # a billing lane is complete through it
     repeated_pushes: int = 0
     missing_pushes: int = 0
     skipped_offsets: int = 0
@@ -74,6 +76,17 @@ class Intake:
         self._cursors: dict[TopicPartition, int] = {}
         self._decoders: dict[TopicPartition, Decoder] = {}
         self._memory = BesideMemory()
+        self._hour_ends = HourEnds()
+
+    @property
+    def files(self) -> int:
+        """How many files of samples a commit would make, but for rows of several days."""
+        return sum(len(each.rows) for each in self.pending.values())
+
+    @property
+    def ends_an_hour(self) -> bool:
+        """Whether somebody may wait for what is pending to close an hour."""
+        return any(each.ends_an_hour for each in self.pending.values())
 
     def begin(self, standings: Mapping[TopicPartition, Standing]) -> None:
         """Hold these partitions: read from `replay_from` on, store from the position on."""
@@ -95,6 +108,7 @@ class Intake:
         """Forget partitions that went to another reader."""
         if sources:
             self._memory = BesideMemory()  # what was pending of them is not written by us
+            self._hour_ends.forget()
         for source in sources:
             for held in (self.pending, self._cursors, self._decoders):
                 held.pop(source, None)
@@ -154,6 +168,7 @@ class Intake:
         pending.size_bytes += self.series.label_bytes - before  # a record says it small: equal labels compress well
         # Only now: a push that could not be read must not move the horizon past itself.
         _move(header, known, advance(known, header), pending)
+        pending.ends_an_hour |= self._hour_ends.is_one(header)
         pending.batches.append(stored_batch(*record.source, record.offset, header))
         _keep(decoded, header.tenant, pending)
         pending.size_bytes += pending.beside.add(

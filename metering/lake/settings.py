@@ -15,8 +15,22 @@ class LakeSettings(Section):
     commit_seconds: float = Field(
         10.0,
         gt=0,
-        description="Seconds from the first unstored record to its commit; default 10. Smaller: fresher usage and "
-        "bills, more and smaller files: one for each project in each commit, so with hundreds of them take 60.",
+        description="Seconds from the first unstored record to its commit, at least; default 10. Smaller: fresher "
+        "usage, more and smaller files: one for each project in each commit.",
+    )
+    commit_files: int = Field(
+        10,
+        ge=1,
+        description="Files of a commit from which on it waits longer than `commit_seconds`, in proportion; default "
+        "10: with 100 projects a commit each 100 seconds, and a file a second however many they are. Only what "
+        "reads the lake sees samples later: alerts and PromQL of the last hours read the log, and a push that "
+        "completes an hour is committed after `commit_seconds`.",
+    )
+    commit_seconds_most: float = Field(
+        300.0,
+        gt=0,
+        description="Seconds that a commit of many files waits at most; default 300. Below `commit_seconds`: each "
+        "commit is made after that.",
     )
     commit_samples: int = Field(
         2_000_000,

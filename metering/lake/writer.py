@@ -28,6 +28,7 @@ from metering.lake.housekeeping import Housekeeper
 from metering.lake.intake import Intake
 from metering.lake.memory import keep_freed_memory
 from metering.lake.metrics import LakeMetrics
+from metering.lake.pace import commit_after_seconds
 from metering.lake.refusals import Refusals
 from metering.lake.series import SeriesIndex
 from metering.lake.series_table import learn_stored
@@ -129,6 +130,8 @@ class LakeWriter:
             self._pending_since = self._clock.monotonic()
         await asyncio.to_thread(self._intake.admit, records)
         self._show_pending()
+        if records:
+            crash_point("lake.admitted")
 
     async def _follow_assignment(self, reader: LogReader) -> frozenset[TopicPartition]:
         held, assigned = frozenset(self._intake.pending), reader.assignment()
@@ -235,7 +238,9 @@ class LakeWriter:
     def _wait_seconds(self) -> float:
         if self._pending_since is None:
             return min(1.0, self._settings.commit_seconds)
-        left = self._pending_since + self._settings.commit_seconds - self._clock.monotonic()
+        intake = self._intake
+        after = commit_after_seconds(intake.files, self._settings, ends_an_hour=intake.ends_an_hour)
+        left = self._pending_since + after - self._clock.monotonic()
         return min(1.0, max(0.0, left))
 
     def _show_pending(self) -> None:

@@ -1,7 +1,7 @@
 """A lake writer in a process of its own, to be killed or stopped at a named place.
 
-Its argument is an order of `places` with {mode, stop_at?} beside. BYOC_CRASH_AT kills it; `stop_at` halts it as
-SIGSTOP does, until SIGCONT. Prints one JSON object at its end.
+Its argument is an order of `places` with {mode, stop_at?, settings?} beside. BYOC_CRASH_AT kills it; `stop_at`
+halts it as SIGSTOP does, until SIGCONT. Prints one JSON object at its end.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ async def main(order: dict[str, Any]) -> None:
         halt_at(order["stop_at"])
     registry = CollectorRegistry()
     async with open_places(order) as (log, lake):
-        settings = LakeSettings(commit_seconds=0.05, keep_snapshots=5, fenced_limit=1000)
+        chosen = {"commit_seconds": 0.05, "keep_snapshots": 5, "fenced_limit": 1000} | order.get("settings", {})
+        settings = LakeSettings.model_validate(chosen)
         writer = LakeWriter(lake, log, settings, registry=registry)
         if order["mode"] == "drain":
             await writer.drain()
