@@ -8,7 +8,7 @@ from collector.exposition import Reading
 from collector.labels import make_labels
 from collector.policy import Policy
 from collector.scrape.plan import LanePlan
-from collector.scrape.times import is_in_time
+from collector.scrape.times import MAX_AHEAD_MS, is_in_time
 from collector.wire.frames import ExemplarRow, FrameLimits, HistogramRow, Starts
 from collector.wire.varint import varint
 
@@ -58,7 +58,7 @@ def exemplar_rows(ours: LanePlan, reading: Reading, at_ms: int, policy: Policy) 
 def start_rows(ours: LanePlan, reading: Reading, at_ms: int) -> Starts:
     """When the counters of a lane began, where the target said it: of series that leave anyway, and no other."""
     by_row = np.zeros(len(reading), np.int64)
-    created = {row: when for row, when in reading.created.items() if is_in_time(when, at_ms)}
+    created = {row: when for row, when in reading.created.items() if 0 < when <= at_ms + MAX_AHEAD_MS}
     by_row[list(created)] = list(created.values())
     rows, slots = (
         np.concatenate([ours.rows, ours.dated_rows]),

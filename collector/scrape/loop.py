@@ -32,7 +32,7 @@ SMALL_BODY_BYTES = 64 * 1024  # below it, the work costs less than the hop to a 
 SMALL_SCRAPE = 2_000  # rows, as above
 _LEFT_OUT = {
     "too_new": "dated by the target over 10 minutes ahead: set its clock, or honor_timestamps: false",
-    "too_old": "dated by the target before 1970: set its clock, or honor_timestamps: false",
+    "too_old": "dated by the target over 400 days ago: set its clock, or honor_timestamps: false",
     "over_limit": "new series over sample_limit: known ones stay, these do not leave",
     "too_long": "labels of over 32 kB, or a native histogram of over 256 kB: they fit into no frame",
 }

@@ -13,7 +13,7 @@ from collector.scrape.extras import exemplar_rows, histogram_rows, start_rows
 from collector.scrape.index import NO_SLOTS, Bools, Slots
 from collector.scrape.plan import LanePlan
 from collector.scrape.stream import Stream
-from collector.scrape.times import MAX_AHEAD_MS
+from collector.scrape.times import MAX_AHEAD_MS, earliest_ms
 from collector.wire.distinct import is_among
 from collector.wire.frames import Dated, FamilyMetadata, HistogramRow, Tick
 
@@ -40,7 +40,7 @@ class Scrape:
     duplicates: int = 0
     collided: int = 0  # rows whose labels the policy made equal to another's
     too_new: int = 0  # rows that the target dated far ahead of our clock
-    too_old: int = 0  # rows that the target dated before 1970
+    too_old: int = 0  # rows that the target dated over 400 days back
     too_long: int = 0  # rows whose labels or native histogram do not fit into a frame
     added: int = 0
     relabelled: int = 0
@@ -109,7 +109,7 @@ class LaneMaker:
         stream, scrape, rows = self._stream, self._scrape, ours.dated_rows.tolist()
         times = np.array([reading.timestamps[row] for row in rows], np.int64)
         is_apart = ~stream.collided[ours.dated_slots]
-        too_new, too_old = times > scrape.at_ms + MAX_AHEAD_MS, times < 0
+        too_new, too_old = times > scrape.at_ms + MAX_AHEAD_MS, times < earliest_ms(scrape.at_ms)
         in_time = ~too_new & ~too_old
         scrape.too_new += int(np.count_nonzero(too_new))
         scrape.too_old += int(np.count_nonzero(too_old))

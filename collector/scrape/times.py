@@ -1,13 +1,21 @@
-"""Which times a target may give: dates from 1970 on, and none far ahead of our clock.
+"""Which times a target may give: none far ahead of our clock, and none of over 400 days ago.
 
 What is out of them stays here: one sample without a date, and the receiver refuses all that came with it.
 """
 
 from __future__ import annotations
 
+from kernel.window import DAY_MS
+
 MAX_AHEAD_MS = 600_000  # over our clock; Prometheus' bound
+MAX_BEHIND_MS = 400 * DAY_MS  # as far back as a gateway takes samples by default
+
+
+def earliest_ms(at_ms: int) -> int:
+    """The first time (ms UTC) that a sample may have in a scrape at `at_ms`."""
+    return max(0, at_ms - MAX_BEHIND_MS)
 
 
 def is_in_time(when_ms: int, at_ms: int) -> bool:
-    """Whether a target may say `when_ms` (ms UTC) in a scrape at `at_ms`."""
-    return 0 <= when_ms <= at_ms + MAX_AHEAD_MS
+    """Whether a target may say of a sample or exemplar that it is of `when_ms`, in a scrape at `at_ms`."""
+    return earliest_ms(at_ms) <= when_ms <= at_ms + MAX_AHEAD_MS

@@ -12,6 +12,7 @@ from collector.policy_settings import AllowRule, PolicySettings
 from collector.scrape.series import SeriesRules
 from collector.scrape.state import Scrape, TargetState
 from collector.scrape.times import MAX_AHEAD_MS
+from kernel.window import DAY_MS
 from metering.lake.decode import LAST_MS
 from metering.lake.histogram_head import parse_head
 from tests.collector.client_messages import CLIENT, COUNTER, GAUGE, HISTOGRAM, delimited
@@ -19,9 +20,12 @@ from tests.collector.receiving import Receiver
 from tests.effort import costly
 
 NOW = 1_800_000_000_000
+OLDEST = NOW - 400 * DAY_MS
 OPENMETRICS = "application/openmetrics-text"
 POLICY = PolicySettings(allow=(AllowRule(metrics=("*",), labels=("*",)),), exemplar_labels=("*",))
-HUGE = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, -1, NOW, NOW + MAX_AHEAD_MS, NOW + MAX_AHEAD_MS + 1])
+HUGE = st.integers(-(2**63), 2**63 - 1) | st.sampled_from(
+    [0, -1, NOW, *range(NOW + MAX_AHEAD_MS - 1, NOW + MAX_AHEAD_MS + 3), *range(OLDEST - 2, OLDEST + 3)]
+)
 
 
 class Hostile(TargetState):
@@ -49,7 +53,7 @@ class Hostile(TargetState):
         for rows in self.receiver.rows:
             times = [parse_head(message).timestamp_ms for _, message in rows.histograms]
             times += [one.timestamp_ms for one in rows.exemplars]
-            assert all(0 <= at_ms <= NOW + MAX_AHEAD_MS + 1 for at_ms in times)
+            assert all(NOW - 400 * DAY_MS <= at_ms <= NOW + MAX_AHEAD_MS + 1 for at_ms in times)
             assert rows.starts is None or 0 < rows.starts.starts_ms.min() <= rows.starts.starts_ms.max() < LAST_MS
 
 
@@ -82,7 +86,8 @@ def test_times_of_any_size_are_left_out_or_can_be_read(at: int, told: int, born:
         scrape = state.scraped_rows(reader.read(body), NOW + turn, 0.1)
         assert {"sane", "count"} <= state.leaves(scrape)
         assert scrape.too_new == (at > NOW + turn + MAX_AHEAD_MS) + (own > NOW + turn + MAX_AHEAD_MS)
-        assert scrape.too_old == (at < 0) + (own < 0)
+        oldest = NOW + turn - 400 * DAY_MS
+        assert scrape.too_old == (at < oldest and at != 0) + (own < oldest and own != 0), "0 is none, in protobuf"
 
 
 @costly(100)
