@@ -32,6 +32,7 @@ GROUP_AGE_MS = 4_500_000
 """Frames build on the first record of their group: an hour of scrapes, and the time that a push may take."""
 RETRY_SECONDS = 1.0
 HOUSEKEEPING_MS = 60_000
+TELL_SECONDS = 60.0
 VENDOR_PROJECT = ProjectId("vendor")
 RESERVED = {
     SILENCE_METRIC: Publisher(VENDOR_PROJECT, CollectorId("alerts-clock")),
@@ -70,6 +71,7 @@ class Ruler:
         self._saved: dict[tuple[object, str], int] = {}
         self._housekept_ms = 0
         self._caught_up = False
+        self._silent_until, self._untold = float("-inf"), 0  # of records that can't be read
         self._since_ms = 0  # of receipt: older records are read for the state of frames alone
 
     def not_ready(self) -> str | None:
@@ -138,7 +140,17 @@ class Ruler:
                 self._parts.metrics.records.labels("read").inc()
             except DeadLetter as error:
                 self._parts.metrics.records.labels("dead_letter").inc()
-                _log.error("record_refused", topic=record.topic, offset=record.offset, error=str(error))
+                self._tell_refused(record, error)
+
+    def _tell_refused(self, record: StoredRecord, error: DeadLetter) -> None:
+        """One line in a while: a tenant may send as many of them as it likes, and the metric counts each."""
+        now = self._parts.clock.monotonic()
+        if now < self._silent_until:
+            self._untold += 1
+            return
+        where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
+        _log.error("record_refused", **where, not_logged=self._untold, error=str(error))
+        self._silent_until, self._untold = now + TELL_SECONDS, 0
 
     def _take(self, record: StoredRecord) -> None:
         if record.timestamp_ms < self._since_ms:

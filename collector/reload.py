@@ -111,7 +111,7 @@ class Reloader:
 
     def _refused(self, reason: str) -> None:
         if reason != self.problem:
-            _log.error("settings_refused", reason=reason)
+            _log.error("settings_refused", reason=reason.replace("\n", "; "))
             self._metrics.reloads.labels("refused").inc()
         self.problem = reason
         self._metrics.reload_failed.set(1)

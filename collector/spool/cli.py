@@ -29,10 +29,11 @@ class ExportFormat(StrEnum):
 
 @app.command("ls")
 def list_segments(config: ConfigOption, lane: LaneOption = None) -> None:
-    """Segments, tab-separated: lane, where, epoch, group, numbers, bytes, age in seconds, settled."""
+    """Segments, tab-separated: where each is, which numbers it holds, and which of them are settled."""
     from collector.spool.listing import list_lane
 
     now = SystemClock().now_ms() / 1000
+    typer.echo("lane\twhere\tepoch\tgroup\tnumbers\tbytes\tage_seconds\tsettled")
     for one in _lanes(lane):
         for row in list_lane(_folder(load_collector_settings(config), one)):
             numbers = f"{row.first}-{row.last}" if row.first else "-"
@@ -43,15 +44,17 @@ def list_segments(config: ConfigOption, lane: LaneOption = None) -> None:
 @app.command("verify")
 def verify_spool(config: ConfigOption, lane: LaneOption = None) -> None:
     """Read every segment, waiting or kept, and say what is damaged. Ends with 1 if anything is."""
-    from collector.spool.listing import find_damage
+    from collector.spool.listing import count_segments, find_damage
 
-    damaged = False
+    damages = segments = 0
     settings = load_collector_settings(config)
     for one in _lanes(lane):
+        segments += count_segments(_folder(settings, one))
         for line in find_damage(_folder(settings, one)):
             typer.echo(f"{one.value}\t{line}")
-            damaged = True
-    if damaged:
+            damages += 1
+    typer.echo(f"segments read: {segments}; damaged places: {damages}", err=True)
+    if damages:
         raise typer.Exit(1)
 
 

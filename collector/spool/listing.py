@@ -63,6 +63,11 @@ def _settled(settled: Settled, epoch: int, first: int, last: int) -> str:
     return "none" if missing == [(first, last)] else "some"
 
 
+def count_segments(folder: Path) -> int:
+    """How many there are, kept or waiting."""
+    return sum(len(list_segments(place)) for place in (folder / "archive", folder))
+
+
 def find_damage(folder: Path) -> Iterator[str]:
     """A line for every stretch of bytes that is no frame; the torn end of a write that was killed is none."""
     for place in (folder / "archive", folder):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from alerts import models
+from kernel.log import Record
+from metering.record import LIVE_TOPIC
 from tests.alerts.conftest import MakeWorld
 from tests.alerts.receiver import Receiver
 from tests.alerts.world import ORG_A, ORG_B
@@ -39,3 +43,22 @@ async def test_each_organization_has_alerts_of_its_own(make_world: MakeWorld, re
         await world.turn()
     assert [request.body["groupLabels"]["organization"] for request in receiver.taken] == ["org-b"]
     assert {row["organization"] for row in world.rows(models.instances)} == {"org-b"}
+
+
+async def test_records_that_can_not_be_read_are_counted_each_and_told_once_in_a_while(
+    make_world: MakeWorld, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A tenant may send as many of them as it likes."""
+    world = await make_world()
+    writer = await world.log.writer()
+    for seconds in (0, 60, 0):
+        for _ in range(5):
+            await writer.append(LIVE_TOPIC, [Record(b"key", b"no batch", {})])
+        await world.run(1)
+        await world.clock.advance(seconds)
+    await world.run(2, 35)
+    assert len(receiver.taken) == 1, "what can be read is evaluated all the same"
+    said = capsys.readouterr().out
+    assert said.count("record_refused") == 2
+    assert "not_logged=9" in said
+    assert world.service.ruler._parts.metrics.records.labels("dead_letter")._value.get() == 15

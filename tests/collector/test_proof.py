@@ -137,7 +137,9 @@ async def test_what_waits_is_listed_and_can_be_given_up_with_a_record(tmp_path: 
             await stream.append(shipped.lane, at, {"a": at})
     code, said = command(tmp_path, "spool", "ls")
     assert code == 0
-    rows = [line.split("\t") for line in said.splitlines()]
+    head, *rows = [line.split("\t") for line in said.splitlines()]
+    assert head[0] == "lane"
+    assert {len(row) for row in rows} == {len(head)}
     assert {row[0] for row in rows} == {"billing"}
     assert {row[1] for row in rows} == {"kept", "waiting"}
     assert command(tmp_path, "spool", "purge", "--lane", "billing")[0] == 2
@@ -178,11 +180,14 @@ async def test_rows_can_be_exported_and_read_again(tmp_path: Path) -> None:
 async def test_damage_is_found_by_reading_all(tmp_path: Path) -> None:
     async with shipping(tmp_path / "spool", options=SMALL) as shipped:
         await ship(shipped, 9)
-    assert command(tmp_path, "spool", "verify") == (0, "")
+    code, said = command(tmp_path, "spool", "verify")
+    assert code == 0
+    assert said.endswith("; damaged places: 0\n")
     flip_kept_body(tmp_path / "spool" / "billing")
     code, said = command(tmp_path, "spool", "verify")
     assert code == 1
     assert "checksum differs" in said
+    assert said.endswith("; damaged places: 1\n")
 
 
 async def test_over_its_bytes_the_oldest_kept_go_and_it_is_written_down(tmp_path: Path) -> None:
