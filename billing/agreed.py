@@ -83,7 +83,7 @@ def _charges(contract: Contract, find_book: FindBook, source: str) -> tuple[Agre
                 allowed = f"an item with a model in {contract.currency} on {step.start} in that book"
                 raise InvalidInput.single(source, f"{where}.item", found, allowed)
             check_linear(charge, model, source, f"{where}.item")
-            steps.append(AgreedStep(step.start, model))
+            steps.append(AgreedStep(step.start, model, step.uplifts))
         agreed[charge.charge] = tuple(steps)
     return agreed, tuple(books[key] for key in sorted(books))
 

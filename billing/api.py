@@ -29,6 +29,7 @@ from billing.proof.signatures import open_signer
 from billing.receivables import Receivables
 from billing.run import Closed, InvoiceRun
 from billing.standing import Standing
+from billing.terms_worker import TermsWorker
 
 __all__ = [
     "Ageing",
@@ -58,6 +59,7 @@ __all__ = [
     "Refused",
     "SnapshotConflict",
     "Standing",
+    "TermsWorker",
     "UsageNotSealed",
     "WrongState",
     "ageing",

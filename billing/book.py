@@ -59,63 +59,39 @@ class ContractBook:
 
     def add_contract(self, text: str, source: str, actor: str) -> Contract:
         """Store a contract, or an amendment as its next version. Raises InvalidInput, SnapshotConflict."""
-        contract, snapshot = parse_contract(text, source), Snapshot.of(text)
-        organization = OrganizationId(contract.organization)
-
-        def add(connection: sa.Connection) -> None:
-            lock_organization(connection, organization)
-            agree_stored(connection, contract, snapshot, source)
-            key = {"contract": contract.contract, "version": contract.version}
-            before = [known.contract for known in load_contracts(connection, organization, contract.contract)]
-            values = {"organization": organization, **self._stored(snapshot, source)}
-            if add_snapshot(connection, contracts, key, values, source):
-                invoiced = _invoiced_until_ms(connection, contract)
-                raise_findings(
-                    [
-                        *admission_findings(contract, self.meters, source),
-                        *contract_findings(contract, before, invoiced, source),
-                    ]
-                )
-                self._record(connection, actor, "contract.add", key, snapshot)
-
+        contract = parse_contract(text, source)
         with naming_lines(text, source):
-            self.database.transact(add)
+            self.database.transact(lambda connection: self._add_contract(connection, contract, text, source, actor))
         return contract
 
     def add_licence(self, text: str, source: str, actor: str) -> Licence:
         """Store a licence, or an amendment as its next version. Raises InvalidInput, SnapshotConflict."""
-        licence, snapshot = parse_licence(text, source), Snapshot.of(text)
-        organization = OrganizationId(licence.organization)
-
-        def add(connection: sa.Connection) -> None:
-            lock_organization(connection, organization)
-            key = {"licence": licence.licence, "version": licence.version}
-            before = load_licences(connection, organization, licence.licence)
-            values = {"organization": organization, **self._stored(snapshot, source)}
-            if add_snapshot(connection, licences, key, values, source):
-                contract = _contract_or_none(connection, licence.contract)
-                raise_findings(licence_findings(licence, before, contract, source))
-                self._record(connection, actor, "licence.add", key, snapshot)
-
+        licence = parse_licence(text, source)
         with naming_lines(text, source):
-            self.database.transact(add)
+            self.database.transact(lambda connection: self._add_licence(connection, licence, text, source, actor))
         return licence
 
     def renew(self, contract: str, actor: str) -> Contract:
-        """Store the contract and licences of the next term; again changes nothing. Raises NotFound, Conflict."""
-        (following, text), *licences = self.renewal(contract)
-        renewed = self.add_contract(text, following, actor)
-        for name, licence in licences:
-            self.add_licence(licence, name, actor)
-        return renewed
+        """Store the contract and licences of the next term, all or nothing; again changes nothing.
+
+        Raises NotFound, Conflict: also when notice was given until the moment that it is stored.
+        """
+        organization = OrganizationId(self.contract(contract).contract.organization)
+
+        def renew(connection: sa.Connection) -> Contract:
+            lock_organization(connection, organization)
+            (following, text), *texts = self._renewal(connection, contract)
+            renewed = parse_contract(text, following)
+            self._add_contract(connection, renewed, text, following, actor)
+            for name, licence in texts:
+                self._add_licence(connection, parse_licence(licence, name), licence, name, actor)
+            return renewed
+
+        return self.database.transact(renew)
 
     def renewal(self, contract: str) -> list[tuple[str, str]]:
         """Ids and texts of what `renew` stores, the contract's first. Stores nothing. Raises as it does."""
-        agreed = self.contract(contract)
-        following, text = renewed_contract(agreed.contract, agreed.snapshot.text, self.clock.now_ms())
-        licences = self.licences(OrganizationId(agreed.contract.organization))
-        end = parse_contract(text, following).term.end
-        return [(following, text), *renewed_licences(agreed.contract, licences, end)]
+        return self.database.read(lambda connection: self._renewal(connection, contract))
 
     def renewals_due(self) -> list[str]:
         """Contracts whose next term is not stored though notice can't be given any more, by id."""
@@ -142,6 +118,43 @@ class ContractBook:
     def capacity(self, organization: OrganizationId) -> StepFunction:
         """The licensed milli-vCPU over time, zero where no licence is valid."""
         return capacity_of(self.licences(organization))
+
+    def _add_contract(
+        self, connection: sa.Connection, contract: Contract, text: str, source: str, actor: str
+    ) -> None:
+        organization, snapshot = OrganizationId(contract.organization), Snapshot.of(text)
+        lock_organization(connection, organization)
+        agree_stored(connection, contract, snapshot, source)
+        key = {"contract": contract.contract, "version": contract.version}
+        before = [known.contract for known in load_contracts(connection, organization, contract.contract)]
+        values = {"organization": organization, **self._stored(snapshot, source)}
+        if add_snapshot(connection, contracts, key, values, source):
+            invoiced = _invoiced_until_ms(connection, contract)
+            raise_findings(
+                [
+                    *admission_findings(contract, self.meters, source),
+                    *contract_findings(contract, before, invoiced, source),
+                ]
+            )
+            self._record(connection, actor, "contract.add", key, snapshot)
+
+    def _add_licence(self, connection: sa.Connection, licence: Licence, text: str, source: str, actor: str) -> None:
+        organization, snapshot = OrganizationId(licence.organization), Snapshot.of(text)
+        lock_organization(connection, organization)
+        key = {"licence": licence.licence, "version": licence.version}
+        before = load_licences(connection, organization, licence.licence)
+        values = {"organization": organization, **self._stored(snapshot, source)}
+        if add_snapshot(connection, licences, key, values, source):
+            contract = _contract_or_none(connection, licence.contract)
+            raise_findings(licence_findings(licence, before, contract, source))
+            self._record(connection, actor, "licence.add", key, snapshot)
+
+    def _renewal(self, connection: sa.Connection, contract: str) -> list[tuple[str, str]]:
+        agreed = load_contract(connection, contract)
+        following, text = renewed_contract(agreed.contract, agreed.snapshot.text, self.clock.now_ms())
+        known = load_licences(connection, OrganizationId(agreed.contract.organization))
+        end = parse_contract(text, following).term.end
+        return [(following, text), *renewed_licences(agreed.contract, known, end)]
 
     def _stored(self, snapshot: Snapshot, source: str) -> dict[str, str | int]:
         content = render_content(snapshot.text, source)

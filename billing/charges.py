@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
+from fractions import Fraction
 from itertools import pairwise
+from math import prod
 from typing import Literal
 
 from pydantic import Field
 
-from billing.fields import Day, Id, Text, Version, midnight_ms
+from billing.fields import Day, DecimalText, Id, Text, Version, midnight_ms
 from billing.marketplace.terms import Subscription
 from billing.pricing import PriceModel
 from billing.tax import TaxRule
+from billing.terms import MAX_UPLIFT
 from kernel.errors import Finding
 from kernel.settings import Section
 from kernel.window import Window
 
 MAX_STEPS = 100
+MAX_UPLIFTS = 50  # renewals
 
 
 class ModelReference(Section):
@@ -35,6 +40,9 @@ class ChargeStep(Section):
     start: Day = Field(description="first day of this price; the first step begins with the term or before")
     model: PriceModel | None = Field(default=None, description="the price model, written out")
     price: ModelReference | None = Field(default=None, description="the price model, from a price book")
+    uplifts: tuple[DecimalText, ...] = Field(
+        default=(), max_length=MAX_UPLIFTS, description="per cent that the price rose by at each renewal, in order"
+    )
 
 
 class Charge(Section):
@@ -59,6 +67,7 @@ class AgreedStep:
 
     start: date
     model: PriceModel
+    uplifts: tuple[Decimal, ...] = ()  # per cent, each of the price as it was before
 
 
 AgreedCharges = Mapping[str, tuple[AgreedStep, ...]]  # by charge, steps by date
@@ -71,6 +80,12 @@ class ChargePiece:
     charge: Charge
     window: Window
     model: PriceModel
+    uplifts: tuple[Decimal, ...] = ()
+
+    @property
+    def factor(self) -> Fraction:
+        """What renewals have made of each price of the model, exact."""
+        return prod((1 + Fraction(one) / 100 for one in self.uplifts), start=Fraction(1))
 
 
 def pieces(charge: Charge, steps: tuple[AgreedStep, ...], period: Window, zone: str) -> Iterator[ChargePiece]:
@@ -79,7 +94,7 @@ def pieces(charge: Charge, steps: tuple[AgreedStep, ...], period: Window, zone: 
     for step, start_ms, end_ms in zip(steps, starts, [*starts[1:], period.end_ms], strict=True):
         window = Window(start_ms, end_ms).intersection(period) if start_ms < end_ms else None
         if window:
-            yield ChargePiece(charge, window, step.model)
+            yield ChargePiece(charge, window, step.model, step.uplifts)
 
 
 def charge_findings(charges: tuple[Charge, ...], term_start: date, source: str) -> Iterator[Finding]:
@@ -100,3 +115,7 @@ def charge_findings(charges: tuple[Charge, ...], term_start: date, source: str) 
             if (step.model is None) == (step.price is None):
                 found = "neither" if step.model is None else "both"
                 yield Finding(source, f"{where}.steps[{number}]", found, "one of model and price")
+            for uplift in step.uplifts:
+                if not 0 <= uplift <= MAX_UPLIFT:
+                    field = f"{where}.steps[{number}].uplifts"
+                    yield Finding(source, field, str(uplift), f"from 0 to {MAX_UPLIFT}")

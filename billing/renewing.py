@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date
+from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -14,6 +14,7 @@ from billing.contract import Contract
 from billing.fields import midnight_ms
 from billing.licence import Licence
 from billing.pricing.spend import months_after
+from billing.terms import Renewal
 from kernel.errors import Conflict
 
 _PLACES = Decimal("0.00000001")
@@ -24,7 +25,8 @@ def renewed_contract(contract: Contract, text: str, now_ms: int) -> tuple[str, s
     """Id and text of the next term's contract, from the newest version's `text`.
 
     The same names, prices and conditions; the last commitment; the committed price risen by the uplift, half-up to
-    eight places. Raises Conflict: it does not renew, notice was given, or notice may still be given.
+    eight places, and the prices of charges by exactly it. Raises Conflict: it does not renew, notice was given, or
+    notice may still be given.
     """
     renewal, end = contract.renewal, contract.term.end
     if renewal is None:
@@ -32,7 +34,7 @@ def renewed_contract(contract: Contract, text: str, now_ms: int) -> tuple[str, s
     if renewal.notice_given is not None:
         raise Conflict(f"contract {contract.contract} ends on {end}: notice was given on {renewal.notice_given}")
     latest = renewal.last_day_of_notice(end)
-    if now_ms <= midnight_ms(latest, contract.time_zone):
+    if now_ms < _notice_ends_ms(contract, renewal):
         raise Conflict(f"contract {contract.contract}: notice may be given until {latest}; renew it after that")
     following = next_id(contract.contract)
     content: dict[str, Any] = yaml.safe_load(text)
@@ -46,6 +48,9 @@ def renewed_contract(contract: Contract, text: str, now_ms: int) -> tuple[str, s
     if renewal.uplift_percent is not None and contract.price_per_vcpu_year is not None:
         risen = contract.price_per_vcpu_year * (100 + renewal.uplift_percent) / 100
         content["price_per_vcpu_year"] = _price(risen)
+    if renewal.uplift_percent:
+        for charge in content.get("charges", ()):
+            _raise_prices(charge["steps"], end, f"{renewal.uplift_percent:f}")
     kept = [each for each in content.get("discounts", ()) if _is_after(each, end)]
     content = {name: value for name, value in content.items() if name != "discounts"}
     if kept:
@@ -58,7 +63,12 @@ def is_renewal_due(contract: Contract, now_ms: int) -> bool:
     renewal = contract.renewal
     if renewal is None or renewal.notice_given is not None:
         return False
-    return now_ms > midnight_ms(renewal.last_day_of_notice(contract.term.end), contract.time_zone)
+    return now_ms >= _notice_ends_ms(contract, renewal)
+
+
+def _notice_ends_ms(contract: Contract, renewal: Renewal) -> int:
+    """The end of the last day of notice, which is one on which it may be given."""
+    return midnight_ms(renewal.last_day_of_notice(contract.term.end) + timedelta(days=1), contract.time_zone)
 
 
 def renewed_licences(contract: Contract, licences: Iterable[Licence], end: date) -> Iterator[tuple[str, str]]:
@@ -91,6 +101,14 @@ def next_id(identifier: str) -> str:
     """`acme-r2` after `acme`, `acme-r3` after that: the n-th term."""
     found = _NUMBERED.fullmatch(identifier)
     return f"{found.group(1)}-r{int(found.group(2)) + 1}" if found else f"{identifier}-r2"
+
+
+def _raise_prices(steps: list[dict[str, Any]], start: date, percent: str) -> None:
+    """A price that was agreed for a day of the new term stays as agreed; the one before it rises."""
+    reached = [step for step in steps if date.fromisoformat(str(step["start"])) < start]
+    has_own = any(date.fromisoformat(str(step["start"])) == start for step in steps)
+    if reached and not has_own:
+        reached[-1]["uplifts"] = [*reached[-1].get("uplifts", ()), percent]
 
 
 def _is_after(discount: Mapping[str, Any], day: date) -> bool:

@@ -36,3 +36,21 @@ class DeliverySettings(Section):
     )
     user: str = Field("", description="User name at the server; default none, then there is no login.")
     password: SecretStr = Field(SecretStr(""), description="Its password; default none. Never printed.")
+
+
+class TermsSettings(Section):
+    """What `byoc up` does of contracts by itself, in the part `licences`."""
+
+    renew: bool = Field(
+        False,
+        description="Whether contracts with `renewal` are renewed by themselves once their last day of notice is"
+        " over; default false: by `byoc contract renew --due`.",
+    )
+    commitments: bool = Field(
+        False,
+        description="Whether commitments of running contracts are invoiced when they begin; default false: by"
+        " `byoc invoice commitments`, or with the first month that is closed after it.",
+    )
+    interval_seconds: float = Field(
+        3600.0, gt=0, description="Seconds between two looks of `byoc up` at the terms of contracts; default 3600."
+    )

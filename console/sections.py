@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from pydantic import Field
 
 from alerts.settings import AlertSettings
-from billing.settings import DeliverySettings
+from billing.settings import DeliverySettings, TermsSettings
 from kernel.deployment import Deployment
 from kernel.environment import Variable, read_json, variables
 from kernel.errors import Finding, InvalidInput, raise_findings
@@ -56,6 +56,7 @@ class Sections:
     usage: UsageSettings
     alerts: AlertSettings
     delivery: DeliverySettings
+    terms: TermsSettings
 
 
 SECTION_NAMES = ("deployment", *(field.name for field in fields(Sections)))

@@ -14,7 +14,17 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from alerts.api import AlertService
-from billing.api import Delivery, DeliveryWorker, LicenceGauges, Receivables, invoice_pdf
+from billing.api import (
+    ContractBook,
+    Delivery,
+    DeliveryWorker,
+    InvoiceRun,
+    LicenceGauges,
+    Receivables,
+    TermsWorker,
+    invoice_pdf,
+    open_signer,
+)
 from console.parts import Part
 from console.sections import Sections
 from console.wiring import Vendor
@@ -90,6 +100,8 @@ async def _start(service: Service, vendor: Vendor, sections: Sections, parts: fr
         await _start_gauges(service, vendor, sections, log)
         if sections.delivery.automatic:
             _start_delivery(service, vendor, sections)
+        if sections.terms.renew or sections.terms.commitments:
+            _start_terms(service, vendor, sections)
     if Part.ALERTS in parts:
         AlertService(vendor.database(), log, vendor.clock, sections.alerts, service.registry).attach(service)
     if Part.GATEWAY in parts:
@@ -166,6 +178,14 @@ def _start_delivery(service: Service, vendor: Vendor, sections: Sections) -> Non
     receivables = Receivables(vendor.database(), vendor.clock, vendor.audit(), "delivery")
     delivery = Delivery(receivables, invoice_pdf(vendor.folder / "logos"), sections.delivery.sender)
     service.spawn("delivery", DeliveryWorker(delivery, sections.delivery, vendor.clock, service.registry).run())
+
+
+def _start_terms(service: Service, vendor: Vendor, sections: Sections) -> None:
+    database, clock, audit = vendor.database(), vendor.clock, vendor.audit()
+    signer = open_signer(vendor.authority_folder, clock)
+    run = InvoiceRun(database, UsageStore(database), clock, audit, "terms", signer)
+    worker = TermsWorker(ContractBook(database, clock, audit), run, sections.terms, service.registry)
+    service.spawn("terms", worker.run())
 
 
 async def _start_provisioner(service: Service, vendor: Vendor) -> None:

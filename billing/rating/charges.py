@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 from billing.charges import ChargePiece, pieces
-from billing.pricing import Measured, amount_of
+from billing.pricing import Measured, PricedPart, amount_of
+from billing.pricing.part import shown
 from billing.rating.fact import Fact, hours_fact, text_fact
 from billing.rating.line import Derivation, Line, RatingInput
 from billing.rating.marketplace import remaining_parts, taken_line
@@ -35,7 +37,7 @@ def charge_lines(rated: RatingInput) -> Iterator[Line]:
 
 
 def _line(rated: RatingInput, piece: ChargePiece, usage: MeterUsage, part: MeterPart) -> Line:
-    parts = piece.model.price(_measured(usage, part))
+    parts = tuple(_risen(each, piece) for each in piece.model.price(_measured(usage, part)))
     quantity, of = part.quantity, f" ({piece.charge.group_by} {part.group})" if part.group else ""
     if piece.charge.marketplace is not None:
         parts, of = remaining_parts(rated, piece, *parts), " (what AWS Marketplace did not take)"
@@ -62,6 +64,14 @@ def _line(rated: RatingInput, piece: ChargePiece, usage: MeterUsage, part: Meter
     )
 
 
+def _risen(part: PricedPart, piece: ChargePiece) -> PricedPart:
+    """A part at the price of its term: amounts of every model rise with its prices, and as they do."""
+    if not piece.uplifts:
+        return part
+    basis = f"{part.basis}, x {shown(piece.factor)} since its renewals"
+    return replace(part, rate=part.rate * piece.factor, basis=basis)
+
+
 def _measured(usage: MeterUsage, part: MeterPart) -> Measured:
     hours = usage.window.length_ms // HOUR_MS
     hourly = part.hourly or ((Fraction(0),) * hours if not part.quantity else (part.quantity,))
@@ -73,11 +83,18 @@ def _facts(piece: ChargePiece, usage: MeterUsage) -> tuple[Fact, ...]:
         text_fact("meter", "Meter", usage.meter),
         text_fact("catalogue", "Catalogue", usage.catalogue),
         text_fact("price_model", "Price model", piece.model.kind),
+        *_uplift_facts(piece),
         hours_fact("observed_ms", "Time observed", usage.observed_ms, "series-hours"),
         hours_fact("missing_ms", "Time without data", usage.missing_ms, "series-hours"),
         hours_fact("estimated_ms", "Time estimated", usage.estimated_ms, "series-hours"),
         text_fact("revision_digest", "Usage revisions, sha256", usage.revision_digest),
     )
+
+
+def _uplift_facts(piece: ChargePiece) -> Iterator[Fact]:
+    if piece.uplifts:
+        percents = ", ".join(f"{one:f} %" for one in piece.uplifts)
+        yield text_fact("uplifts", "Risen at renewals", percents)
 
 
 def _notes(usage: MeterUsage) -> tuple[str, ...]:
