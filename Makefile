@@ -8,10 +8,11 @@ FAST := not acceptance and not slow and not services
 # Tests start processes by the hundred, each of which would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-fast chaos check style types house collect sanitize bench docs up lock clean
+.PHONY: help demo focus test test-fast chaos check style types house collect sanitize bench docs up lock clean
 
 help:
 	@echo "make demo   the whole product in three minutes: a real Milvus, metered, billed, paged; see demo-out/"
+	@echo "make focus  three months of usage, invoiced, exported as FOCUS and checked; see focus-out/"
 	@echo "make test   every test, against real Kafka, S3, PostgreSQL and Milvus"
 	@echo "make chaos  an hour of kills, cuts, loss and full disks; CHAOS_SEED=N draws other moments"
 	@echo "make check  style, types, import contracts, documentation of settings"
@@ -23,6 +24,10 @@ help:
 demo: $(VENV)/.vendor
 	$(BIN)/python -m provisioner.local.install 2.3.5
 	$(BIN)/byoc demo --out demo-out
+
+focus: $(VENV)/.dev
+	rm -rf focus-out
+	$(BIN)/python -m console.demo.quarter --out focus-out
 
 up: $(VENV)/.vendor
 	$(BIN)/byoc --dir byoc-data up
@@ -95,4 +100,4 @@ lock: $(VENV)/.bootstrap
 	$(COMPILE) -c locks/dev.txt pyproject.toml -o locks/base.txt
 
 clean:
-	rm -rf $(VENV) demo-out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo-out focus-out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

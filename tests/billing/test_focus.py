@@ -16,8 +16,9 @@ from focus_data_toolkit.validate.bundle import BundleReport, validate_dataset_bu
 from billing.exports.focus import Bundle, FocusRequest, Issue, build_bundle, write_bundle
 from billing.exports.focus.bundle import COMMITMENTS, COST, COST_1_2, DETAIL, PERIODS
 from billing.exports.focus.charges import Service
+from billing.exports.focus.check import check_files
 from billing.exports.focus.columns import COST_AND_USAGE_1_2
-from kernel.errors import InvalidInput, NotFound
+from kernel.errors import ByocError, InvalidInput, NotFound
 from kernel.money import Money, currency
 from kernel.window import DAY_MS, month
 from tests.billing.deals import ACME, Office, contract_text
@@ -133,6 +134,21 @@ def test_each_check_fails_for_each_data_set_that_breaks_it(billed: Office) -> No
             assert any(each.startswith(f"FDT-CROSS-{code}") for each in codes), (name, column, codes)
     periods = [{**row, "BillingPeriodStart": "2026-10-02T00:00:00Z"} for row in bundle[PERIODS][1]]
     assert not validate({**bundle, PERIODS: (bundle[PERIODS][0], periods)}).ok
+
+
+def test_files_are_checked_as_they_were_written(billed: Office, tmp_path: Path) -> None:
+    """What `byoc export focus --check` says: nothing of good ones, and where a broken one is wrong."""
+    write_bundle(export(billed), tmp_path)
+    assert check_files(tmp_path) == []
+    detail = tmp_path / f"{DETAIL}.csv"
+    detail.write_text(detail.read_text().replace("14400.00", "14400.01", 1))
+    [found] = check_files(tmp_path)
+    assert "FDT-CROSS-030" in found
+    detail.write_text(detail.read_text().replace("BilledCost", "BilledCosts", 1))
+    assert any(text.startswith("Invoice Detail: ") for text in check_files(tmp_path))
+    detail.unlink()
+    with pytest.raises(ByocError, match=rf"{DETAIL}\.csv can't be read"):
+        check_files(tmp_path)
 
 
 def test_a_correction_has_its_own_charge_period_and_the_open_billing_period(billed: Office) -> None:
