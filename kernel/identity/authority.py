@@ -101,8 +101,11 @@ class CertificateAuthority:
         return open_receipt_key(self._folder)
 
     def sign_statement(self, message: bytes) -> bytes:
-        """An ECDSA signature with SHA-384 over what is no certificate: the statement about a receipt key."""
-        return self._key.sign(message, ec.ECDSA(hashes.SHA384()))
+        """An ECDSA signature with SHA-384 over what is no certificate: the statement about a receipt key.
+
+        Deterministic (RFC 6979), so that a run that is made again signs with the same bytes.
+        """
+        return self._key.sign(message, ec.ECDSA(hashes.SHA384(), deterministic_signing=True))
 
     def issue_client(
         self, csr_pem: bytes, tenant: Tenant, collector: CollectorId, lifetime: timedelta | None = None
