@@ -20,6 +20,7 @@ from collector.push.gap_notices import GapTeller
 from collector.push.parts import Proofs, UploaderParts
 from collector.push.rate import ByteRate
 from collector.push.receipts import ReceiptJudge
+from collector.push.refusals import Refusals
 from collector.push.transport import HttpsSender
 from collector.push.uploader import Uploader
 from collector.push.version import VersionMemory
@@ -50,6 +51,7 @@ class Way:
         self.version = VersionMemory(settings.spool.folder / "version.json", clock)
         self.receipt_keys = ReceiptKeys(self.identity.folder)
         self.gaps = {lane.value: GapRecords(lane_folder(settings, lane)) for lane in PushLane}
+        self.refusals = Refusals(self.gaps, clock)
         self.senders: list[HttpsSender] = []
         self._who: tuple[tuple[int, int, int], Identity] | None = None
 
@@ -159,7 +161,7 @@ class Shipping:
 
     def _parts(self, sender: HttpsSender) -> UploaderParts:
         way = self.way
-        judge = ReceiptJudge(way.receipt_keys, sender.get, way.who, way.gaps, self._clock)
+        judge = ReceiptJudge(way.receipt_keys, sender.get, way.who, way.refusals, self._clock)
         return UploaderParts(
             sender,
             way.version,

@@ -38,6 +38,11 @@ class Proofs:
     judge: ReceiptJudge
     store: ReceiptStore
 
+    @property
+    def refused_seen(self) -> int | None:
+        """What each push says, so that the gateway tells the refusals after it."""
+        return self.judge.refusals.seen
+
 
 @dataclass(frozen=True, slots=True)
 class UploaderParts:

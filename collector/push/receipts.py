@@ -9,8 +9,8 @@ from hashlib import sha256
 from collector.errors import IdentityRefused
 from collector.identity.receipt_keys import ReceiptKeys
 from collector.push.answer import Answer
+from collector.push.refusals import Refusals
 from collector.push.transport import Push
-from collector.spool.gaps import Gap, GapReason, GapRecords
 from collector.wire.errors import WireError
 from collector.wire.receipt import (
     RECEIPT_KEYS_PATH,
@@ -20,8 +20,6 @@ from collector.wire.receipt import (
     Refusal,
     Signed,
     parse_answer,
-    parse_refusal,
-    render_refusal,
     verify,
 )
 from kernel.clock import Clock
@@ -35,24 +33,23 @@ _FETCH_AGAIN_SECONDS = 10.0  # after a key set that did not hold the key
 
 
 class ReceiptJudge:
-    """Knows who we are and which keys hold. `gaps`: by lane, where a refusal is written down."""
+    """Knows who we are and which keys hold."""
 
     def __init__(
         self,
         keys: ReceiptKeys,
         fetch: Fetch,
         who: Callable[[], Identity],
-        gaps: dict[str, GapRecords],
+        refusals: Refusals,
         clock: Clock,
     ) -> None:
         self._keys = keys
         self._fetch = fetch
         self._who = who
-        self._gaps = gaps
+        self.refusals = refusals
         self._clock = clock
         self._known: KeySet | None = None
         self._fetched: float | None = None
-        self._refused: set[PushName] | None = None
 
     async def judge(self, push: Push, answer: Answer, samples: int | None) -> Signed[Receipt] | str:
         """The receipt for this push, verified; or what is wrong with the answer.
@@ -65,7 +62,8 @@ class ReceiptJudge:
             problem = await asyncio.to_thread(self._differs, push, signed.content, samples)
             for one in refused:
                 await self._verify(one)
-                await asyncio.to_thread(self._note, one)
+            if refused:
+                await asyncio.to_thread(lambda: self.refusals.note(refused, self._who()))
         except (WireError, IdentityRefused, OSError) as error:
             return truncate(f"HTTP {answer.status} without a receipt that holds: {error}")
         return problem or signed
@@ -107,33 +105,3 @@ class ReceiptJudge:
         if samples is not None and receipt.samples != samples:
             return f"a receipt for {receipt.samples} samples, not {samples}"
         return None
-
-    def _note(self, signed: Signed[Refusal]) -> None:
-        """Write a refusal down, once. One of another collector is not ours to note."""
-        refusal, who = signed.content, self._who()
-        name = refusal.name
-        gaps = self._gaps.get(name.lane)
-        ours = who.tenant.organization, who.tenant.project, who.collector
-        if gaps is None or (name.organization, name.project, name.collector) != ours:
-            return
-        if self._refused is None:
-            self._refused = {known for records in self._gaps.values() for known in _refused_before(records)}
-        if name in self._refused:
-            return
-        detail = render_refusal(signed)
-        gaps.record(
-            Gap(GapReason.REFUSED, self._clock.now_ms(), name.epoch, name.sequence, name.sequence, detail=detail)
-        )
-        self._refused.add(name)
-        _log.error("push_refused_later", lane=name.lane, sequence=name.sequence, reason=truncate(refusal.reason))
-
-
-def _refused_before(records: GapRecords) -> list[PushName]:
-    names = []
-    for gap in records.load():
-        if gap.reason is GapReason.REFUSED and gap.detail.startswith("{"):
-            try:
-                names.append(parse_refusal(gap.detail).content.name)
-            except ValueError:
-                continue
-    return names

@@ -218,8 +218,15 @@ class Uploader:
         # The promise "complete through" holds once the last part has arrived, and all before it; not sooner.
         is_true = last and self._lane.is_all_before_settled(frame)
         previous = self._lane.epochs.before(frame.epoch) if frame.sequence == 1 else None
+        proofs = self._parts.proofs
         return PushHeaders(
-            frame.epoch, frame.sequence, frame.lane, part, frame.complete_through_ms if is_true else None, previous
+            frame.epoch,
+            frame.sequence,
+            frame.lane,
+            part,
+            frame.complete_through_ms if is_true else None,
+            previous,
+            refused_seen=None if proofs is None else proofs.refused_seen,
         )
 
     def _count(self, frame: Frame) -> None:

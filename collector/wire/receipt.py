@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import Any, Generic, TypeVar
 
@@ -67,6 +67,7 @@ class Refusal:
     name: PushName
     reason: str
     refused_ms: int
+    offset: int | None = field(default=None, compare=False)  # where it stands in the gateway's log; not signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,8 @@ def _signed_receipt(fields: Mapping[str, Any]) -> Signed[Receipt]:
 
 
 def _signed_refusal(fields: Mapping[str, Any]) -> Signed[Refusal]:
-    refusal = Refusal(_name(fields), _text(fields["reason"]), _integer(fields["refused_ms"]))
+    offset = _integer(fields["offset"]) if "offset" in fields else None
+    refusal = Refusal(_name(fields), _text(fields["reason"]), _integer(fields["refused_ms"]), offset)
     return Signed(refusal, _text(fields["key"]), _signature(fields))
 
 

@@ -21,6 +21,7 @@ from collector.left_meta import FrameMeta
 from collector.push.answer import Answer
 from collector.push.parts import Proofs
 from collector.push.receipts import ReceiptJudge
+from collector.push.refusals import Refusals
 from collector.push.transport import Push
 from collector.push.version import WireProtocol
 from collector.spool.lane import LaneSpool
@@ -194,9 +195,8 @@ class FrameGateway:
         identity.prepare()
         identity.authority_path.write_bytes(self.authority.certificate_pem)
         who = Identity(ACME, COLLECTOR, "serial", clock.now(), clock.now())
-        judge = ReceiptJudge(
-            ReceiptKeys(identity), self.get, lambda: who, {lane.options.lane.value: lane.gaps}, clock
-        )
+        refusals = Refusals({lane.options.lane.value: lane.gaps}, clock)
+        judge = ReceiptJudge(ReceiptKeys(identity), self.get, lambda: who, refusals, clock)
         return Proofs(judge, ReceiptStore(lane.folder / "receipts", clock))
 
 

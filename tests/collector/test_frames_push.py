@@ -246,6 +246,7 @@ async def test_a_refusal_that_comes_later_is_written_down_once(tmp_path: Path) -
         (gap,) = shipped.lane.gaps.load()
         assert (gap.reason, gap.first, gap.last) == (GapReason.REFUSED, 1, 1)
         assert "poisoned" in gap.detail
+        assert {one.headers.refused_seen for one in shipped.gateway.log} == {None}, "this gateway told no offset"
 
 
 async def test_after_an_outage_fresh_goes_beside_the_backlog_and_the_promise_waits(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,13 +18,15 @@ from collector.history import backfill as backfill_module
 from collector.history.command import backfill
 from collector.metrics import CollectorMetrics
 from collector.settings import load_collector_settings
-from collector.shipping import Shipping
+from collector.shipping import Shipping, Way
 from collector.wire.headers import PushLane
 from kernel.clock import SystemClock
 from kernel.ids import CollectorId, Tenant
+from kernel.log.memory import MemoryLog
 from kernel.window import Window
 from metering.frames import SourceReaders
 from metering.record import HISTORY_TOPIC, LIVE_TOPIC, decode_header
+from metering.refusal import REFUSALS_TOPIC, refusal_record
 from tests.collector.frames import FrameStream
 from tests.collector.world import Page, run_target, static_job, until, write_config
 from tests.gateway.world import GatewayWorld, gateway_world
@@ -140,3 +143,50 @@ async def test_a_real_page_arrives_in_the_lake_with_what_it_tells(tmp_path: Path
     expected = {round(at * 1000) for at in began.values()}
     assert {row["start_ms"] for row in starts} == expected
     assert len(starts) > 10  # each bucket began too
+
+
+async def test_any_number_of_refusals_is_heard_each_once_in_both_lanes(tmp_path: Path) -> None:
+    """An answer holds fifty of them: the collector says which it has, and hears the next."""
+    log = MemoryLog()
+    await log.ensure_topics({LIVE_TOPIC: 1, REFUSALS_TOPIC: 1})
+    writer = await log.writer()
+    async with gateway_world(tmp_path, writer=writer, log=log) as world:
+        assert world.server.refused is not None
+        reading = asyncio.create_task(world.server.refused.run())
+        (tmp_path / "ca.pem").write_bytes(world.identity.authority.certificate_pem)
+        (tmp_path / "token").write_text(world.identity.tokens.create(ACME, COLLECTOR))
+        config = write_config(tmp_path, world.url, spool={"linger": "0s", "segment": "64KB"})
+        settings, clock = load_collector_settings(config), SystemClock()
+        way = Way(settings, clock, CollectorMetrics())
+        await way.identity.ensure()
+        lanes = [Shipping(settings, lane, clock, way.metrics, way) for lane in (PushLane.BILLING, PushLane.BULK)]
+        streams = [FrameStream(7), FrameStream(8)]
+        await asyncio.to_thread(way.ledger.open)
+        for lane in lanes:
+            await lane.open()
+            lane.start()
+
+        async def push(count: int) -> None:
+            for _ in range(count):
+                at_ms = clock.now_ms()
+                for lane, stream in zip(lanes, streams, strict=True):
+                    await stream.append(lane.spool, at_ms, {"a": 1.0}, at_ms)
+            for lane in lanes:
+                await lane.spool.drained()
+
+        await push(70)
+        for record in await world.records(LIVE_TOPIC):
+            await writer.append(REFUSALS_TOPIC, [refusal_record(record, "columns that are none")])
+        found: list[tuple[int | None, int | None]] = []
+        for _ in range(200):
+            await push(1)
+            found = [(gap.epoch, gap.first) for lane in lanes for gap in lane.spool.gaps.load()]
+            if len(set(found)) == 140:
+                break
+        assert len(found) == len(set(found)) == 140
+        await push(1)
+        assert not world.server.refused._waiting, "the gateway has nothing more to tell"
+        for lane in lanes:
+            await lane.close()
+        await way.close()
+        reading.cancel()
