@@ -64,8 +64,8 @@ ASAN = $(shell $(CC) -print-file-name=libasan.so)
 sanitize: $(VENV)/.dev
 	$(BIN)/python hatch_build.py -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 	LD_PRELOAD=$(ASAN) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc $(BIN)/python -m pytest -q -p no:cacheprovider \
-	  tests/collector/test_native.py tests/collector/test_columnar.py tests/gateway/test_compiled.py tests/lake/test_native.py \
-	  tests/lake/test_steady.py \
+	  tests/collector/test_native.py tests/collector/test_columnar.py tests/wire/frames/test_cells.py \
+	  tests/gateway/test_compiled.py tests/lake/test_native.py tests/lake/test_steady.py \
 	  tests/gateway/test_foreign_decode.py; found=$$?; $(BIN)/python hatch_build.py; exit $$found
 
 bench: $(VENV)/.dev

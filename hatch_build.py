@@ -44,7 +44,7 @@ def _compile(folder: Path, more: tuple[str, ...]) -> str | None:
         problem = f"there is no Python.h in {include}"
     else:
         made = built.with_name(f"{built.name}.{os.getpid()}")
-        command = [*compiler, *FLAGS, *more, f"-I{include}", str(folder / "kernel.c"), "-o", str(made)]
+        command = [*compiler, *FLAGS, *more, f"-I{include}", str(folder / "kernel.c"), "-o", str(made), "-lm"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             made.replace(built)  # whoever runs the old one keeps it

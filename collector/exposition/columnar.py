@@ -76,7 +76,7 @@ class ColumnReader:
         """The columns are of whole bodies."""
 
     def keep(self, reading: Reading) -> None:
-        if reading.previous is None:
+        if reading.is_same:
             self._last.comments, self._last.declared = reading.comments, reading.declared
             return
         assert isinstance(reading.column, KeyColumn)
@@ -101,10 +101,10 @@ class ColumnReader:
         column = KeyColumn.empty()
         values = np.array(rows.values, np.float64)
         reading = Reading(
-            column, values, NO_ROWS, NO_ROWS, rows.keys, range(len(rows.keys)), rows.declared, grammar, None,
+            column, values, False, NO_ROWS, rows.keys, range(len(rows.keys)), rows.declared, grammar, None,
             rows.timestamps, rows.exemplars, rows.histograms, created=rows.created,
         )  # fmt: skip
-        return self._compared(reading)
+        return self._compared(reading, NO_ROWS)
 
     def _read_columns(self, body: bytearray, grammar: Grammar) -> Reading | None:
         """None: the strict parser has to look at it."""
@@ -141,13 +141,13 @@ class ColumnReader:
         reading = Reading(
             matched.column,
             np.concatenate([values, np.array(odd.values, np.float64)]) if odd.keys else values,
-            matched.previous, matched.fresh, odd.keys, [number - 1 for number, _ in odd_lines], declared, grammar,
-            comments.text(),
+            matched.previous is None, matched.fresh, odd.keys, [number - 1 for number, _ in odd_lines], declared,
+            grammar, comments.text(),
             {plain + row: at for row, at in odd.timestamps.items()},
             {plain + row: some for row, some in odd.exemplars.items()},
             parsed=parsed, collisions=matched.collisions,
         )  # fmt: skip
-        return self._compared(reading)
+        return self._compared(reading, matched.previous)
 
     def _read_odd(self, line: bytes, rows: Rows, grammar: Grammar) -> None:
         if grammar is OPENMETRICS:
@@ -165,21 +165,23 @@ class ColumnReader:
             rows.declare(read(line))
         return rows.declared
 
-    def _compared(self, reading: Reading) -> Reading:
-        """Say of every row which one it was; `previous` says so of plain ones, but for what was odd, or retyped."""
+    def _compared(self, reading: Reading, of_plain: RowNumbers | None) -> Reading:
+        """Number the rows. `of_plain`: which row of the last kept reading each plain one was, but for what was odd
+        or is retyped (NO_ROW: none; None: they are the same).
+        """
         retyped = retyped_families(self._last.types, reading.types)
-        if reading.previous is None and not retyped and self._has_same_odd_rows(reading):
+        if of_plain is None and not retyped and self._has_same_odd_rows(reading):
             reading.numbered = self._numbering.last
             return reading
         plain = len(reading.column)
-        of_plain = np.arange(plain, dtype=np.int32) if reading.previous is None else reading.previous
+        of_plain = np.arange(plain, dtype=np.int32) if of_plain is None else of_plain
         of_odd = [self._odd.get(key, NO_ROW) for key in reading.odd_keys]
         previous = np.concatenate([of_plain, np.array(of_odd, np.int32)])
         if self._odd:
             for row in reading.fresh.tolist():
                 previous[row] = self._odd.get(reading.key(row), NO_ROW)
         _forget(previous, retyped, reading)
-        reading.previous = previous
+        reading.is_same = False
         reading.fresh = np.flatnonzero(previous < 0).astype(np.int32)
         reading.numbered = self._numbering.follow(previous)
         return reading
@@ -217,7 +219,7 @@ def _forget(previous: RowNumbers, retyped: set[str], reading: Reading) -> None:
 
 
 def _nothing(grammar: Grammar) -> Reading:
-    return Reading(KeyColumn.empty(), np.empty(0), NO_ROWS, NO_ROWS, [], [], Declared(), grammar, None)
+    return Reading(KeyColumn.empty(), np.empty(0), False, NO_ROWS, [], [], Declared(), grammar, None)
 
 
 def _parse_keys(matched: Matched, grammar: Grammar) -> Mapping[bytes, ParsedKey]:

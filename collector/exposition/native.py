@@ -194,7 +194,7 @@ class NativeReader:
         reading = Reading(
             TableKeys(self.table, NO_ROWS),
             np.concatenate([floats, np.array(odd.values, np.float64)]) if odd.keys else floats,
-            None, NO_ROWS, odd.keys, places, declared, self._grammar, None,
+            True, NO_ROWS, odd.keys, places, declared, self._grammar, None,
             {plain + row: at for row, at in odd.timestamps.items()},
             {plain + row: some for row, some in odd.exemplars.items()},
             {plain + row: one for row, one in odd.histograms.items()},
@@ -225,10 +225,9 @@ class NativeReader:
         if rows is None:
             reading.numbered = self._kept.numbered
         else:
-            numbers, previous, born, gone = (np.frombuffer(part, np.int32) for part in rows[:4])
+            numbers, fresh, born, gone = (np.frombuffer(part, np.int32) for part in rows[:4])
             reading.numbered = Numbered(numbers, born, gone, rows[4])
-            reading.previous = previous
-            reading.fresh = np.flatnonzero(previous < 0).astype(np.int32)
+            reading.is_same, reading.fresh = False, fresh
         reading.column = TableKeys(self.table, reading.numbered.rows[:plain])
 
 

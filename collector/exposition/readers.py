@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from collector.exposition.reading import Reader
+from collector.native import LaneRows
+from collector.wire.frames.cells import CellCoder
 from kernel.errors import InvalidInput
 
 
@@ -30,6 +32,20 @@ def choose_reader(choice: ReaderChoice) -> None:
             "auto or pure; or install byoc where a C compiler and Python's headers are",
         )  # fmt: skip
     _Chosen.choice = choice
+
+
+def cell_coder() -> CellCoder | None:
+    """What codes values for frames; None: numpy does."""
+    from collector.native import encode_cell
+
+    return None if _Chosen.choice is ReaderChoice.PURE else encode_cell
+
+
+def lane_rows() -> LaneRows | None:
+    """What finds the rows of a lane; None: numpy does."""
+    from collector import native
+
+    return None if _Chosen.choice is ReaderChoice.PURE else native.lane_rows
 
 
 def new_reader() -> Reader:

@@ -41,9 +41,8 @@ class Keys(Protocol):
 class Reading:
     """The rows of a body: first the plain ones, in their order, then the odd ones, in theirs.
 
-    `previous[i]`: which row of the last kept reading has the key of row i, NO_ROW: none; None: the rows are those
-    of the last kept reading, one by one. `fresh`: every row without a previous one. `places`: where in the
-    body each odd row stands, counted in rows. Maps are by row.
+    `is_same`: the rows are those of the last kept reading, one by one. `fresh`: every row whose key the last kept
+    reading does not have. `places`: where in the body each odd row stands, counted in rows. Maps are by row.
 
     `numbered`: the number of each row's key, the same from reading to reading. Rows of one number have one key; a
     key that a body has twice may have two. A fresh row has a number that is born, or that of another row.
@@ -51,7 +50,7 @@ class Reading:
 
     column: Keys
     values: Floats
-    previous: RowNumbers | None
+    is_same: bool
     fresh: RowNumbers
     odd_keys: Sequence[bytes]
     places: Sequence[int]

@@ -1,12 +1,18 @@
-"""A compiled reader of pages, used where there is one: `KeyTable`, or None.
+"""Compiled parts, used where there are any, else None: `KeyTable`, a reader of pages, and `encode_cell`, a coder.
 
-It is built with the package wherever a C compiler and Python's headers are (`hatch_build.py`); without it
-`collector.exposition` reads by pyarrow, and the two say the same (`test_native`).
+They are built with the package wherever a C compiler and Python's headers are (`hatch_build.py`); without it
+`collector.exposition` reads by pyarrow and `collector.wire.frames` codes by numpy, and both say the same
+(`test_native`, `test_cells`).
 """
 
 from __future__ import annotations
 
 from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from collector.wire.frames.cells import CellCoder
 
 
 class Table(Protocol):
@@ -46,8 +52,8 @@ class Table(Protocol):
         """
 
     def rows(self, odd_are_same: bool, /) -> tuple[bytes, bytes, bytes, bytes, int] | None:
-        """By row, plain ones first: its number, and the row that its key had (-1: none); the numbers born and gone,
-        and what all numbers are below. None: all rows are those that were kept, one by one.
+        """The number of each row, plain ones first; the rows whose keys are new; the numbers born and gone, and
+        what all numbers are below. None: all rows are those that were kept, one by one.
         """
 
     def keep(self) -> None:
@@ -72,10 +78,27 @@ class NewTable(Protocol):
         """With 16 secret bytes, so that no target can choose keys that collide."""
 
 
-KeyTable: NewTable | None
-try:
-    from collector.native._kernel import KeyTable  # type: ignore[import-not-found, no-redef, unused-ignore]
-except ImportError:
-    KeyTable = None
+class LaneRows(Protocol):
+    """What finds the rows of a lane, and their slots."""
 
-__all__ = ["KeyTable", "Table"]
+    def __call__(
+        self, codes: npt.NDArray[np.int32], numbers: npt.NDArray[np.int32], lane: int, count: int, /
+    ) -> tuple[bytes | None, bytes]:
+        """Rows, as int64, whose code (by the row's number) is a slot times two plus this lane, None where all are;
+        and the slots, as int32. Raises ValueError when there are not `count` of them.
+        """
+
+
+KeyTable: NewTable | None
+encode_cell: CellCoder | None
+lane_rows: LaneRows | None
+try:
+    from collector.native._kernel import (  # type: ignore[import-not-found, no-redef, unused-ignore]
+        KeyTable,
+        encode_cell,
+        lane_rows,
+    )
+except ImportError:
+    KeyTable = encode_cell = lane_rows = None
+
+__all__ = ["KeyTable", "LaneRows", "Table", "encode_cell", "lane_rows"]

@@ -2,6 +2,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "cells.h"
 #include "lines.h"
 
 #define MOST_BODY (1 << 30)
@@ -327,13 +328,12 @@ static PyObject *keys_add(Keys *self, PyObject *argument)
         return PyErr_Format(PyExc_ValueError, "a key of %zd bytes: fewer than %d are allowed", size, MOST_BODY);
     Table *t = &self->table;
     Rows *rows = &self->rows;
-    if (ints_reserve(&rows->odd_numbers, 1) < 0 || ints_reserve(&rows->odd_previous, 1) < 0)
+    if (ints_reserve(&rows->odd_numbers, 1) < 0)
         return PyErr_NoMemory();
     int32_t number = number_of_odd(t, (uint8_t *)key, (uint32_t)size | self->format);
     if (number < 0)
         return PyErr_NoMemory();
     ints_push(&rows->odd_numbers, number);
-    ints_push(&rows->odd_previous, row_of(&t->entries[number]));
     return Py_NewRef(Py_None);
 }
 
@@ -389,31 +389,58 @@ static PyObject *keys_release(Keys *self, PyObject *argument)
     return Py_NewRef(Py_None);
 }
 
-/* Numbers of the last kept reading that are not met. */
-static PyObject *gone_of(const Table *t)
+/* What is gone is known. -1: no memory. */
+static int find_gone(Table *t, Rows *rows)
 {
-    PyObject *gone = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(t->live - t->met) * 4);
-    if (gone == NULL || t->live == t->met)
-        return gone;
-    char *to = PyBytes_AsString(gone);
-    for (int32_t number = 0; number < t->limit; number++)
-        if (t->entries[number].size != FREE && t->entries[number].stamp != t->stamp) {
-            memcpy(to, &number, 4);
-            to += 4;
-        }
-    return gone;
+    if (t->met == t->live)
+        return 0;
+    int has_memory = pass_over(t, rows, t->order.count) == 0 && note_gone(t, &rows->skipped) == 0 &&
+                     note_gone(t, &t->odd) == 0;
+    return has_memory ? 0 : -1;
 }
 
-static PyObject *with_odd(const int32_t *plain, size_t count, const Ints *odd)
+/* Numbers of the last kept reading that are not met. */
+static PyObject *gone_of(Table *t, Rows *rows)
 {
-    PyObject *all = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)((count + odd->count) * 4));
+    if (find_gone(t, rows) < 0)
+        return PyErr_NoMemory();
+    Ints *gone = &t->gone;
+    size_t count = 0;
+    for (size_t i = 0; i < gone->count; i++)
+        if (is_gone(t, gone->items[i]))
+            gone->items[count++] = gone->items[i];
+    gone->count = count;
+    return bytes_of(gone->items, count * sizeof(int32_t));
+}
+
+/* Two lists, one behind the other, `more` added to what is in the second. */
+static PyObject *both_of(const Ints *plain, const Ints *odd, int32_t more)
+{
+    PyObject *all = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)((plain->count + odd->count) * sizeof(int32_t)));
     if (all == NULL)
         return NULL;
     char *to = PyBytes_AsString(all);
-    if (count)
-        memcpy(to, plain, count * 4);
-    if (odd->count)
-        memcpy(to + count * 4, odd->items, odd->count * 4);
+    if (plain->count)
+        memcpy(to, plain->items, plain->count * sizeof(int32_t));
+    to += plain->count * sizeof(int32_t);
+    for (size_t i = 0; i < odd->count; i++, to += sizeof(int32_t)) {
+        int32_t one = odd->items[i] + more;
+        memcpy(to, &one, sizeof one);
+    }
+    return all;
+}
+
+/* Rows whose keys are new. */
+static PyObject *fresh_of(const Table *t, const Rows *rows)
+{
+    Ints odd = {0};
+    if (ints_reserve(&odd, rows->odd_numbers.count) < 0)
+        return PyErr_NoMemory();
+    for (size_t i = 0; i < rows->odd_numbers.count; i++)
+        if (is_born(&t->entries[rows->odd_numbers.items[i]]))
+            ints_push(&odd, (int32_t)i);
+    PyObject *all = both_of(&rows->fresh, &odd, (int32_t)rows->count);
+    free(odd.items);
     return all;
 }
 
@@ -422,17 +449,16 @@ static PyObject *keys_rows(Keys *self, PyObject *odd_are_same)
     int is_same = PyObject_IsTrue(odd_are_same);
     if (is_same < 0 || check_pending(self) < 0)
         return NULL;
-    const Table *t = &self->table;
-    const Rows *rows = &self->rows;
+    Table *t = &self->table;
+    Rows *rows = &self->rows;
     if (is_same && rows->is_same && rows->count == t->order.count && t->met == t->live && t->born.count == 0)
         return Py_NewRef(Py_None);
-    PyObject *numbers = with_odd(rows->numbers, rows->count, &rows->odd_numbers);
-    PyObject *previous = with_odd(rows->previous, rows->count, &rows->odd_previous);
-    PyObject *born = bytes_of(t->born.items, t->born.count * 4), *gone = gone_of(t), *all = NULL;
-    if (numbers != NULL && previous != NULL && born != NULL && gone != NULL)
-        all = Py_BuildValue("(OOOOi)", numbers, previous, born, gone, t->limit);
+    PyObject *numbers = both_of(&rows->numbers, &rows->odd_numbers, 0), *fresh = fresh_of(t, rows);
+    PyObject *born = bytes_of(t->born.items, t->born.count * sizeof(int32_t)), *gone = gone_of(t, rows), *all = NULL;
+    if (numbers != NULL && fresh != NULL && born != NULL && gone != NULL)
+        all = Py_BuildValue("(OOOOi)", numbers, fresh, born, gone, t->limit);
     Py_XDECREF(numbers);
-    Py_XDECREF(previous);
+    Py_XDECREF(fresh);
     Py_XDECREF(born);
     Py_XDECREF(gone);
     return all;
@@ -444,18 +470,13 @@ static PyObject *keys_keep(Keys *self, PyObject *Py_UNUSED(nothing))
     Rows *rows = &self->rows;
     if (check_pending(self) < 0)
         return NULL;
-    t->order.count = 0; /* it is written anew, whether there is memory or not */
-    if (ints_reserve(&t->order, rows->count) < 0 || keep(t) < 0) {
+    if (find_gone(t, rows) < 0 || keep(t) < 0) {
         forget_all(self);
         return PyErr_NoMemory();
     }
-    for (size_t i = rows->odd_numbers.count; i-- > 0;)
-        t->entries[rows->odd_numbers.items[i]].row = (int32_t)(rows->count + i);
-    for (size_t i = rows->count; i-- > 0;)
-        t->entries[rows->numbers[i]].row = (int32_t)i;
-    if (rows->count)
-        memcpy(t->order.items, rows->numbers, rows->count * sizeof(int32_t));
-    t->order.count = rows->count;
+    ints_swap(&t->order, &rows->numbers);
+    ints_swap(&t->odd, &rows->odd_numbers);
+    ints_shrink(&t->order);
     Py_XDECREF(self->comments);
     self->comments = self->pending_comments;
     self->pending_comments = NULL;
@@ -481,9 +502,10 @@ static PyObject *keys_sizeof(Keys *self, PyObject *Py_UNUSED(nothing))
     const Rows *rows = &self->rows;
     size_t size = sizeof(Keys) + (size_t)t->entry_room * sizeof(Entry) + ((size_t)t->mask + 1) * 4;
     size += (t->free.room + t->order.room + t->born.room + t->replaced.room + t->ends.room + t->renewed.room) * 4;
-    size += self->rest.room + t->text.room + rows->odd_text.room + rows->comments.room + rows->room * 16;
+    size += (t->odd.room + t->gone.room + rows->numbers.room + rows->skipped.room + rows->fresh.room) * 4;
+    size += self->rest.room + t->text.room + rows->odd_text.room + rows->comments.room + rows->room * sizeof(double);
     size += (rows->odd.room + rows->unrounded.room) * sizeof(Span);
-    size += (rows->odd_numbers.room + rows->odd_previous.room + rows->unchecked.room) * 4;
+    size += (rows->odd_numbers.room + rows->unchecked.room) * 4;
     return PyLong_FromSize_t(size);
 }
 
@@ -502,7 +524,147 @@ static PyType_Slot SLOTS[] = {
 
 static PyType_Spec SPEC = {"collector.native._kernel.KeyTable", sizeof(Keys), 0, Py_TPFLAGS_DEFAULT, SLOTS};
 
-static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, NULL, NULL, NULL, NULL, NULL};
+/* All planes of the kinds that have values, one kind behind the other, each behind the number of its planes. */
+static PyObject *coded_of(const Column *column)
+{
+    size_t size = 0;
+    for (int kind = 0; kind < 3; kind++)
+        if (column->kinds[kind].count)
+            size += 1 + (size_t)column->kinds[kind].used * column->kinds[kind].count;
+    PyObject *all = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
+    if (all == NULL)
+        return NULL;
+    char *to = PyBytes_AsString(all);
+    for (int kind = 0; kind < 3; kind++) {
+        const Planes *from = &column->kinds[kind];
+        if (from->count == 0)
+            continue;
+        *to++ = (char)from->used;
+        for (int plane = 0; plane < from->used; plane++, to += from->count)
+            memcpy(to, from->planes + (size_t)plane * from->room, from->count);
+    }
+    return all;
+}
+
+/* Those of integers and then of decimals, `more` added to the latter, as int64. */
+static PyObject *joined(const Ints both[2], size_t more)
+{
+    PyObject *all = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)((both[0].count + both[1].count) * 8));
+    if (all == NULL)
+        return NULL;
+    char *to = PyBytes_AsString(all);
+    for (int kind = 0; kind < 2; kind++)
+        for (size_t i = 0; i < both[kind].count; i++, to += 8) {
+            int64_t one = (int64_t)both[kind].items[i] + (kind ? (int64_t)more : 0);
+            memcpy(to, &one, 8);
+        }
+    return all;
+}
+
+static PyObject *told_of(const Column *column)
+{
+    size_t integers = column->kinds[0].count, samples = integers + column->kinds[1].count + column->kinds[2].count;
+    PyObject *bitmap = column->absent ? bytes_of(column->bitmap.items, column->bitmap.count) : Py_NewRef(Py_None);
+    PyObject *coded = coded_of(column), *places = joined(column->places, integers), *slots = joined(column->slots, 0);
+    PyObject *all = NULL;
+    if (bitmap != NULL && coded != NULL && places != NULL && slots != NULL)
+        all = Py_BuildValue("(OOOOn)", bitmap, coded, places, slots, (Py_ssize_t)samples);
+    Py_XDECREF(bitmap);
+    Py_XDECREF(coded);
+    Py_XDECREF(places);
+    Py_XDECREF(slots);
+    return all;
+}
+
+static PyObject *encoded(const Cell *cell)
+{
+    Column column = {0};
+    int how = column_begin(&column, cell->stop - cell->start, cell->present != NULL);
+    Py_BEGIN_ALLOW_THREADS
+    if (how == 0)
+        how = encode_column(cell, &column);
+    Py_END_ALLOW_THREADS
+    PyObject *all = how == 0    ? told_of(&column)
+                    : how == -1 ? PyErr_NoMemory()
+                                : PyErr_Format(PyExc_ValueError, "a class that there is not: 0 to 9 and 255 are allowed");
+    column_end(&column);
+    return all;
+}
+
+static PyObject *encode_cell(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    Py_buffer values, live, present, classes, coded;
+    Py_ssize_t start, stop;
+    if (!PyArg_ParseTuple(arguments, "y*y*z*y*y*nn", &values, &live, &present, &classes, &coded, &start, &stop))
+        return NULL;
+    PyObject *all = NULL;
+    if (0 <= start && start <= stop && stop - start <= CELL_SLOTS && stop <= values.len / 8 && stop <= live.len &&
+        (present.buf == NULL || stop <= present.len) && stop <= classes.len && stop <= coded.len / 8) {
+        Cell cell = {values.buf, live.buf, present.buf, classes.buf, coded.buf, (size_t)start, (size_t)stop};
+        all = encoded(&cell);
+    } else {
+        PyErr_Format(PyExc_ValueError, "slots %zd to %zd: at most %d, of which there are arrays, are allowed", start,
+                     stop, CELL_SLOTS);
+    }
+    PyBuffer_Release(&values);
+    PyBuffer_Release(&live);
+    PyBuffer_Release(&present);
+    PyBuffer_Release(&classes);
+    PyBuffer_Release(&coded);
+    return all;
+}
+
+/* The rows of a lane, as int64, where they are not all, and their slots. 0: there are more or fewer than `count`. */
+static int fill_lane(const Py_buffer *codes, const Py_buffer *numbers, uint32_t lane, size_t count, int64_t *rows,
+                     int32_t *slots)
+{
+    const int32_t *code = codes->buf, *number = numbers->buf;
+    size_t most = (size_t)codes->len / 4, found = 0, all = (size_t)numbers->len / 4;
+    for (size_t row = 0; row < all; row++) {
+        if ((size_t)(uint32_t)number[row] >= most)
+            return 0;
+        int32_t one = code[number[row]];
+        if (one < 0 || ((uint32_t)one & 1) != lane)
+            continue;
+        if (found == count)
+            return 0;
+        if (rows != NULL)
+            rows[found] = (int64_t)row;
+        slots[found++] = one >> 1;
+    }
+    return found == count;
+}
+
+static PyObject *lane_rows(PyObject *Py_UNUSED(module), PyObject *arguments)
+{
+    Py_buffer codes, numbers;
+    int lane;
+    Py_ssize_t count;
+    if (!PyArg_ParseTuple(arguments, "y*y*in", &codes, &numbers, &lane, &count))
+        return NULL;
+    PyObject *all = NULL, *rows = NULL, *slots = NULL;
+    if (count < 0 || count > numbers.len / 4)
+        PyErr_Format(PyExc_ValueError, "%zd of %zd rows", count, numbers.len / 4);
+    else if ((slots = PyBytes_FromStringAndSize(NULL, count * 4)) != NULL)
+        rows = count == numbers.len / 4 ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize(NULL, count * 8);
+    if (rows != NULL && fill_lane(&codes, &numbers, (uint32_t)lane, (size_t)count,
+                                  rows == Py_None ? NULL : (int64_t *)(void *)PyBytes_AsString(rows),
+                                  (int32_t *)(void *)PyBytes_AsString(slots)))
+        all = PyTuple_Pack(2, rows, slots);
+    else if (rows != NULL)
+        PyErr_Format(PyExc_ValueError, "not %zd rows of lane %d, or a number without a code", count, lane);
+    Py_XDECREF(rows);
+    Py_XDECREF(slots);
+    PyBuffer_Release(&codes);
+    PyBuffer_Release(&numbers);
+    return all;
+}
+
+static PyMethodDef FUNCTIONS[] = {{"encode_cell", encode_cell, METH_VARARGS, NULL},
+                                  {"lane_rows", lane_rows, METH_VARARGS, NULL},
+                                  {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_kernel", NULL, 0, FUNCTIONS, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__kernel(void)
 {

@@ -6,7 +6,8 @@
 #include "table.h"
 
 #define MOST_LABELS 64
-#define AHEAD 12 /* marks that are fetched before they are compared */
+#define AHEAD 12  /* marks that are fetched before they are compared */
+#define NEAR 1024 /* rows in which a key is looked for before all are indexed */
 
 typedef struct {
     const uint8_t *name;
@@ -25,14 +26,17 @@ typedef struct {
 
 typedef struct {
     double *values;
-    int32_t *numbers, *previous;
+    Ints numbers;
     size_t count, room;
     size_t next;     /* the row of the last kept reading whose key is expected */
+    size_t reach;    /* keys of all its rows before this one, or before `next`, were met, or are in `skipped` */
+    Ints skipped;    /* numbers */
+    Ints fresh;      /* rows whose keys are new */
     Spans odd;       /* lines, in odd_text */
     Spans unrounded; /* numbers, in the piece that was scanned last */
     Text odd_text, comments;
     size_t comment_lines;
-    Ints odd_numbers, odd_previous;
+    Ints odd_numbers;
     Ints unchecked; /* numbers of new keys that the strict parser has to see */
     int is_same; /* up to here the rows are those of the last kept reading */
 } Rows;
@@ -58,24 +62,19 @@ static int rows_reserve(Rows *rows, size_t room)
     if (room <= rows->room)
         return 0;
     double *values = realloc(rows->values, room * sizeof(double));
-    if (values != NULL)
-        rows->values = values;
-    int32_t *numbers = realloc(rows->numbers, room * sizeof(int32_t));
-    if (numbers != NULL)
-        rows->numbers = numbers;
-    int32_t *previous = realloc(rows->previous, room * sizeof(int32_t));
-    if (previous != NULL)
-        rows->previous = previous;
-    if (values == NULL || numbers == NULL || previous == NULL)
+    if (values == NULL)
         return -1;
+    rows->values = values;
     rows->room = room;
     return 0;
 }
 
 static void rows_clear(Rows *rows)
 {
-    rows->count = rows->next = rows->odd.count = rows->unrounded.count = rows->comment_lines = 0;
-    rows->odd_numbers.count = rows->odd_previous.count = rows->unchecked.count = 0;
+    rows->count = rows->next = rows->reach = rows->odd.count = rows->unrounded.count = rows->comment_lines = 0;
+    rows->numbers.count = rows->odd_numbers.count = rows->unchecked.count = 0;
+    ints_clear(&rows->skipped);
+    ints_clear(&rows->fresh);
     text_clear(&rows->odd_text);
     text_clear(&rows->comments);
     rows->is_same = 1;
@@ -87,25 +86,64 @@ static void rows_shrink(Rows *rows)
     if (rows->room < 65536 || rows->room / 4 < rows->count)
         return;
     free(rows->values);
-    free(rows->numbers);
-    free(rows->previous);
     rows->values = NULL;
-    rows->numbers = rows->previous = NULL;
-    rows->count = rows->room = 0;
+    rows->count = rows->room = rows->numbers.count = 0;
+    ints_shrink(&rows->numbers);
 }
 
 static void rows_end(Rows *rows)
 {
     free(rows->values);
-    free(rows->numbers);
-    free(rows->previous);
+    free(rows->numbers.items);
+    free(rows->skipped.items);
+    free(rows->fresh.items);
     free(rows->odd.items);
     free(rows->odd_text.items);
     free(rows->comments.items);
     free(rows->unrounded.items);
     free(rows->odd_numbers.items);
-    free(rows->odd_previous.items);
     free(rows->unchecked.items);
+}
+
+/* Rows of the last kept reading before this one are not expected any more. -1: no memory. */
+static int pass_over(const Table *t, Rows *rows, size_t row)
+{
+    if (rows->next > rows->reach)
+        rows->reach = rows->next;
+    if (row <= rows->reach)
+        return 0;
+    size_t more = row - rows->reach;
+    if (ints_reserve(&rows->skipped, more) < 0)
+        return -1;
+    memcpy(rows->skipped.items + rows->skipped.count, t->order.items + rows->reach, more * sizeof(int32_t));
+    rows->skipped.count += more;
+    rows->reach = row;
+    return 0;
+}
+
+/* The key of this row of the last kept reading was met; the one behind it is expected next. -1: no memory. */
+static int go_on_behind(const Table *t, Rows *rows, size_t row)
+{
+    if (pass_over(t, rows, row) < 0)
+        return -1;
+    rows->next = row + 1;
+    return 0;
+}
+
+/* The first row of the last kept reading that has this key, or one that is expected soon; its end: none has. */
+static size_t row_with(Table *t, const Rows *rows, int32_t number)
+{
+    const Ints *order = &t->order;
+    if (!t->is_indexed) {
+        for (size_t row = rows->next; row < order->count && row < rows->next + NEAR; row++)
+            if (order->items[row] == number)
+                return row;
+        for (size_t row = order->count; row-- > 0;)
+            t->entries[order->items[row]].row = (int32_t)row;
+        t->is_indexed = 1;
+    }
+    size_t row = (size_t)t->entries[number].row;
+    return row < order->count && order->items[row] == number ? row : order->count;
 }
 
 /* Where a key ends that begins at `at`: behind its name, or its braces. NULL: not before the line does. Whether it is a
@@ -194,7 +232,7 @@ static inline void fetch_ahead(const Table *t, size_t next)
 static int32_t number_of_other(Table *t, Rows *rows, Mark mark, const uint8_t *line, uint32_t size)
 {
     int32_t number = find(t, mark, size), replaced = -1;
-    if (number >= 0 && t->entries[number].row >= 0 && t->renewed.count && is_renewed(t, t->entries[number].name)) {
+    if (number >= 0 && !is_born(&t->entries[number]) && t->renewed.count && is_renewed(t, t->entries[number].name)) {
         replaced = number;
         number = -1;
     }
@@ -208,8 +246,11 @@ static int32_t number_of_other(Table *t, Rows *rows, Mark mark, const uint8_t *l
         return number;
     }
     Entry *entry = &t->entries[number];
-    if (entry->row >= 0 && (size_t)entry->row < t->order.count)
-        rows->next = (size_t)entry->row + 1;
+    if (!is_born(entry)) {
+        size_t row = row_with(t, rows, number);
+        if (row < t->order.count && go_on_behind(t, rows, row) < 0)
+            return -1;
+    }
     meet(t, entry);
     return number;
 }
@@ -219,7 +260,7 @@ static int32_t number_of_odd(Table *t, const uint8_t *key, uint32_t size)
 {
     Mark mark = mark_of(&t->secrets, key, size & ~FORMAT);
     int32_t number = find(t, mark, size);
-    if (number >= 0 && t->entries[number].row >= 0 && t->renewed.count && is_renewed(t, t->entries[number].name))
+    if (number >= 0 && !is_born(&t->entries[number]) && t->renewed.count && is_renewed(t, t->entries[number].name))
         return insert(t, mark, key, size, number);
     if (number < 0)
         return insert(t, mark, key, size, -1);
@@ -244,10 +285,10 @@ static int32_t number_of(Table *t, Rows *rows, const uint8_t *line, const uint8_
             mark = mark_of(&t->secrets, line, length);
             if (is_equal(entry, mark, length | format)) {
                 *behind = line + length + 1;
-                rows->next++;
                 *how = read_number(behind, end, value);
                 if (*how == NOT_A_NUMBER || (*behind < end && **behind != '\n'))
                     return -2;
+                rows->next++;
                 meet(t, entry);
                 return number;
             }
@@ -263,6 +304,13 @@ static int32_t number_of(Table *t, Rows *rows, const uint8_t *line, const uint8_
     if (length == 0 || length != (size_t)(stop - line)) {
         length = (uint32_t)(stop - line);
         mark = mark_of(&t->secrets, line, length);
+    }
+    if (number >= 0 && rows->next + 1 < t->order.count) { /* the one that was expected is often gone */
+        Entry *entry = &t->entries[number = t->order.items[rows->next + 1]];
+        if (is_equal(entry, mark, length | format)) {
+            meet(t, entry);
+            return go_on_behind(t, rows, rows->next + 1) < 0 ? -1 : number;
+        }
     }
     return number_of_other(t, rows, mark, line, length | format);
 }
@@ -305,6 +353,8 @@ static int scan_lines(Table *t, Rows *rows, const uint8_t *piece, size_t size, u
         }
         if (rows->count == rows->room && rows_reserve(rows, rows->count + rows->count / 8 + 1024) < 0)
             return NO_MEMORY;
+        if (ints_reserve(&rows->numbers, 1) < 0)
+            return NO_MEMORY;
         fetch_ahead(t, rows->next);
         double value = 0;
         int how = EXACT;
@@ -328,9 +378,13 @@ static int scan_lines(Table *t, Rows *rows, const uint8_t *piece, size_t size, u
         }
         rows->is_same &= start < t->order.count && t->order.items[start] == number;
         rows->values[start] = value;
-        rows->numbers[start] = number;
-        rows->previous[start] = row_of(&t->entries[number]);
+        ints_push(&rows->numbers, number);
         rows->count++;
+        if (is_born(&t->entries[number])) {
+            if (ints_reserve(&rows->fresh, 1) < 0)
+                return NO_MEMORY;
+            ints_push(&rows->fresh, (int32_t)start);
+        }
         at = behind + (behind < end);
     }
     return SCANNED;

@@ -18,8 +18,8 @@ adds stands in `born`, so that forgetting it takes only that away.
 typedef struct {
     Mark mark;
     uint32_t size;  /* of the key, with the mark of its format; FREE */
-    int32_t row;    /* in the last kept reading; below 0: it is born, -1 - row is its place there */
-    uint32_t stamp; /* of the last scan that met it */
+    int32_t row;    /* its first in `order`, if that is indexed; below 0: it is born, -1 - row is its place there */
+    uint32_t stamp; /* of the last scan that met it, or, and 1, found it to be gone */
     uint32_t name;  /* a hash of it, never QUOTED but for those */
 } Entry;
 
@@ -32,12 +32,15 @@ typedef struct {
     uint32_t stamp;
     Ints free;
     Ints order; /* numbers of the plain rows that were kept */
+    Ints odd;   /* of the odd ones */
+    int is_indexed;
     int32_t live;
     /* what is pending */
     int is_pending;
     int32_t met; /* different keys of the last kept reading */
     Ints born, replaced; /* replaced[i]: the number that the key of born[i] had, -1: none */
     Ints ends;           /* where the text of born[i] ends */
+    Ints gone;           /* that were found to be, and may have been met since */
     Text text;           /* of the born keys, one behind the other */
     size_t released;     /* so much of the text is not there any more */
     Ints renewed;        /* names, ascending, whose keys get other numbers than they had */
@@ -45,8 +48,7 @@ typedef struct {
 
 static inline uint32_t length_of(const Entry *entry) { return entry->size & ~FORMAT; }
 
-/* The row of the last kept reading that has the key; -1: none. */
-static inline int32_t row_of(const Entry *entry) { return entry->row < 0 ? -1 : entry->row; }
+static inline int is_born(const Entry *entry) { return entry->row < 0; }
 
 static inline int is_equal(const Entry *entry, Mark mark, uint32_t size)
 {
@@ -89,6 +91,8 @@ static void table_end(Table *t)
     free(t->slots);
     free(t->free.items);
     free(t->order.items);
+    free(t->odd.items);
+    free(t->gone.items);
     free(t->born.items);
     free(t->replaced.items);
     free(t->ends.items);
@@ -248,7 +252,7 @@ static void begin(Table *t)
 {
     t->is_pending = 1;
     t->met = 0;
-    t->stamp++;
+    t->stamp += 2;
 }
 
 /* A key was met; whether it was one of the last kept reading or is new. */
@@ -265,6 +269,7 @@ static void settle(Table *t)
     ints_clear(&t->replaced);
     ints_clear(&t->ends);
     ints_clear(&t->renewed);
+    ints_clear(&t->gone);
     if (t->free.count == 0)
         ints_clear(&t->free);
     text_clear(&t->text);
@@ -314,25 +319,42 @@ static void trim(Table *t)
         resize_slots(t, mask);
 }
 
-/* The pending scan is the last one from now on: keys that it did not meet are gone. -1: no memory, nothing changed. */
+/* Of these numbers of the last kept reading, those that were not met are gone. -1: no memory. */
+static int note_gone(Table *t, const Ints *some)
+{
+    for (size_t i = 0; i < some->count; i++) {
+        Entry *entry = &t->entries[some->items[i]];
+        if (entry->stamp == t->stamp || entry->stamp == t->stamp + 1)
+            continue;
+        if (ints_reserve(&t->gone, 1) < 0)
+            return -1;
+        entry->stamp = t->stamp + 1;
+        ints_push(&t->gone, some->items[i]);
+    }
+    return 0;
+}
+
+static inline int is_gone(const Table *t, int32_t number) { return t->entries[number].stamp == t->stamp + 1; }
+
+/* The pending scan is the last one from now on: keys that are gone are free. -1: no memory, nothing changed. */
 static int keep(Table *t)
 {
-    int32_t before = t->limit;
-    if (ints_reserve(&t->free, (size_t)(t->live - t->met)) < 0)
+    if (ints_reserve(&t->free, t->gone.count) < 0)
         return -1;
-    int32_t live = t->met + (int32_t)t->born.count;
-    if (t->met != t->live)
-        for (int32_t number = 0; number < before; number++) {
-            Entry *entry = &t->entries[number];
-            if (entry->size == FREE || entry->stamp == t->stamp)
-                continue;
-            uint32_t place = place_of(t, number);
-            if (place != UINT32_MAX)
-                remove_slot(t, place);
-            entry->size = FREE;
-            t->free.items[t->free.count++] = number;
-        }
-    t->live = live;
+    t->live = t->met + (int32_t)t->born.count;
+    for (size_t i = 0; i < t->gone.count; i++) {
+        int32_t number = t->gone.items[i];
+        if (!is_gone(t, number))
+            continue;
+        uint32_t place = place_of(t, number);
+        if (place != UINT32_MAX)
+            remove_slot(t, place);
+        t->entries[number].size = FREE;
+        ints_push(&t->free, number);
+    }
+    for (size_t i = 0; i < t->born.count; i++)
+        t->entries[t->born.items[i]].row = 0;
+    t->is_indexed = 0;
     settle(t);
     if (t->free.count > 4096 && (int32_t)t->free.count > t->limit / 2)
         trim(t);

@@ -30,6 +30,25 @@ static inline int ints_reserve(Ints *ints, size_t more)
     return 0;
 }
 
+/* Less room, where far less is in it than there was. */
+static inline void ints_shrink(Ints *ints)
+{
+    if (ints->room < 65536 || ints->room / 4 < ints->count)
+        return;
+    int32_t *items = realloc(ints->items, (ints->count + 64) * sizeof(int32_t));
+    if (items == NULL)
+        return;
+    ints->items = items;
+    ints->room = ints->count + 64;
+}
+
+static inline void ints_swap(Ints *one, Ints *other)
+{
+    Ints kept = *one;
+    *one = *other;
+    *other = kept;
+}
+
 /* There must be room. */
 static inline void ints_push(Ints *ints, int32_t item) { ints->items[ints->count++] = item; }
 

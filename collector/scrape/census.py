@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from collector.exposition import Numbered
-from collector.scrape.index import NO_SLOTS
-from collector.scrape.plan import DENIED, DROPPED, HELD, NO_ROWS, TOO_LONG, Codes, LanePlan, Plan
+from collector.exposition.numbering import Numbers
+from collector.exposition.readers import lane_rows
+from collector.native import LaneRows
+from collector.scrape.index import NO_SLOTS, Slots
+from collector.scrape.plan import DENIED, DROPPED, HELD, NO_ROWS, TOO_LONG, Codes, LanePlan, Plan, RowIndex
 from collector.scrape.stream import Stream
 from collector.wire.distinct import distinct
 from collector.wire.frames import grown
@@ -24,8 +27,9 @@ _STAYS = (DROPPED, DENIED, TOO_LONG)
 class _LaneCensus:
     """The slots of a lane that keys have."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, lane_rows: LaneRows | None) -> None:
         self._stream = stream
+        self._lane_rows = lane_rows
         self.keys = 0
         self.shared = 0  # slots that several keys have
         self._keys_of = np.zeros(0, np.int32)  # by slot
@@ -47,22 +51,25 @@ class _LaneCensus:
         self._by_family = grown(self._by_family, len(numbers))
         self._by_family[: len(numbers)] += sign * numbers
 
-    def plan(self, codes: Codes, lane: int, keys: int) -> LanePlan:
-        """For rows with these codes, of `keys` different keys and slots."""
-        if self.keys == keys:
-            rows = np.arange(keys)
-            slots = codes >> 1
-        elif self.keys:
-            rows = np.flatnonzero((codes & 1 == lane) & (codes >= 0))
-            slots = codes[rows] >> 1
-        else:
-            rows, slots = NO_ROWS, NO_SLOTS
+    def plan(self, codes: Codes, numbers: Numbers, lane: int) -> LanePlan:
+        """For rows of these numbers, which all differ, as do their slots."""
+        rows, slots = self._rows(codes, numbers, lane) if self.keys else (NO_ROWS, NO_SLOTS)
         present = np.zeros(self._stream.capacity, np.bool_)
         known = self._keys_of[: len(present)]
         np.greater(known, 0, out=present[: len(known)])
         families = np.flatnonzero(self._by_family)
         counts = dict(zip(families.tolist(), self._by_family[families].tolist(), strict=True))
         return LanePlan(rows, slots, NO_ROWS, NO_SLOTS, present, present, counts)
+
+    def _rows(self, codes: Codes, numbers: Numbers, lane: int) -> tuple[RowIndex | None, Slots]:
+        if self._lane_rows is not None:
+            rows, slots = self._lane_rows(codes, numbers, lane, self.keys)
+            return None if rows is None else np.frombuffer(rows, np.int64), np.frombuffer(slots, np.int32)
+        codes = codes[numbers]
+        if self.keys == len(codes):
+            return None, codes >> 1
+        found = np.flatnonzero((codes & 1 == lane) & (codes >= 0))
+        return found, codes[found] >> 1
 
 
 class Census:
@@ -71,6 +78,7 @@ class Census:
 
     def __init__(self, streams: Sequence[Stream]) -> None:
         self._streams = streams
+        self._lane_rows = lane_rows()
         self.reset()
 
     def reset(self) -> None:
@@ -82,7 +90,7 @@ class Census:
         self._keys = 0
         self._stays = dict.fromkeys(_STAYS, 0)
         self._held = 0
-        self._lanes = [_LaneCensus(stream) for stream in self._streams]
+        self._lanes = [_LaneCensus(stream, self._lane_rows) for stream in self._streams]
 
     def reserve(self, limit: int) -> Codes:
         """The codes, with room for numbers below `limit`."""
@@ -131,9 +139,8 @@ class Census:
             return None
         if any(stream.collided.any() for stream in self._streams):
             return None
-        codes = self.codes[numbered.rows]
         return Plan(
-            [lane.plan(codes, number, rows) for number, lane in enumerate(self._lanes)],
+            [lane.plan(self.codes, numbered.rows, number) for number, lane in enumerate(self._lanes)],
             rows,
             denied=self._stays[DENIED],
             too_long=self._stays[TOO_LONG],

@@ -23,7 +23,7 @@ def histogram_rows(ours: LanePlan, reading: Reading, at_ms: int) -> tuple[list[H
 
     Those without a time of their own get that of the scrape. Those that are out of time are not there either.
     """
-    slots = {**_slots(ours.rows.tolist(), ours.slots.tolist(), reading.histograms)}
+    slots = {**_slots(ours.numbered_rows().tolist(), ours.slots.tolist(), reading.histograms)}
     dated = _slots(ours.dated_rows.tolist(), ours.dated_slots.tolist(), reading.histograms)
     slots |= {row: slot for row, slot in dated.items() if is_in_time(reading.timestamps[row], at_ms)}
     found = []
@@ -40,7 +40,7 @@ def exemplar_rows(ours: LanePlan, reading: Reading, at_ms: int, policy: Policy) 
 
     They lead to a trace and are no samples: those that are out of time or too long for a frame are left out.
     """
-    slots = _slots(ours.rows.tolist(), ours.slots.tolist(), reading.exemplars)
+    slots = _slots(ours.numbered_rows().tolist(), ours.slots.tolist(), reading.exemplars)
     slots |= _slots(ours.dated_rows.tolist(), ours.dated_slots.tolist(), reading.exemplars)
     found = []
     for row, slot in slots.items():
@@ -61,7 +61,7 @@ def start_rows(ours: LanePlan, reading: Reading, at_ms: int) -> Starts:
     created = {row: when for row, when in reading.created.items() if 0 < when <= at_ms + MAX_AHEAD_MS}
     by_row[list(created)] = list(created.values())
     rows, slots = (
-        np.concatenate([ours.rows, ours.dated_rows]),
+        np.concatenate([ours.numbered_rows(), ours.dated_rows]),
         np.concatenate([ours.slots, ours.dated_slots]),
     )
     begun = by_row[rows] > 0

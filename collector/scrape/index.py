@@ -76,13 +76,17 @@ class SlotIndex:
 
 def _find(sorted_hashes: Hashes, slots: Slots, hashes: Hashes) -> tuple[npt.NDArray[np.int64], Slots]:
     """Places in `hashes`, and the slots found for them; nearly always none or one."""
-    first = np.searchsorted(sorted_hashes, hashes, "left")
-    counts = np.searchsorted(sorted_hashes, hashes, "right") - first
-    places = np.repeat(np.arange(len(hashes)), counts)
-    if not len(places):
-        return places, NO_SLOTS
+    order = np.argsort(hashes)  # so that searches that follow each other look at the same memory
+    first = np.searchsorted(sorted_hashes, hashes[order], "left")
+    inside = np.flatnonzero(first < len(sorted_hashes))
+    found = inside[sorted_hashes[first[inside]] == hashes[order[inside]]]
+    if not len(found):
+        return found, NO_SLOTS
+    first, order = first[found], order[found]
+    counts = np.searchsorted(sorted_hashes, hashes[order], "right") - first
+    places = np.repeat(order, counts)
     within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return places, slots[first[places] + within]
+    return places, slots[np.repeat(first, counts) + within]
 
 
 def _merged(hashes: Hashes, slots: Slots, more: Hashes, more_slots: Slots) -> tuple[Hashes, Slots]:

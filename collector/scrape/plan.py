@@ -33,13 +33,17 @@ def code_of(lane: int, slots: Slots) -> Codes:
 class LanePlan:
     """The rows of one lane. `slots[i]` gets the value of row `rows[i]`; the dated ones carry times of their own."""
 
-    rows: RowIndex
+    rows: RowIndex | None  # None: all rows of the body
     slots: Slots
     dated_rows: RowIndex
     dated_slots: Slots
     referenced: Bools  # slots that any row of the body is about
     present: Bools  # slots that the rows are values of
     counts: Mapping[int, int]  # samples by family, without the dated ones
+
+    def numbered_rows(self) -> RowIndex:
+        """The rows, whether they are all or not."""
+        return np.arange(len(self.slots)) if self.rows is None else self.rows
 
 
 @dataclass(slots=True)

@@ -166,7 +166,7 @@ class TargetState:
         return lane, slot
 
     def _take(self, reading: Reading, at_ms: int, seconds: float, part: int) -> Iterator[Scrape]:
-        if reading.previous is None:
+        if reading.is_same:
             self._placing.rest()
             plan = self._plan if not self._limit or self._is_as_sent() else self._replan(reading)
         else:
@@ -253,8 +253,11 @@ class TargetState:
             return
         self._may_free = False
         for stream, ours in zip(self.streams, self._plan.lanes, strict=True):
-            kept = stream.padded(ours.referenced) | stream.padded(stream.sent) | stream.padded(stream.reported)
-            stream.free(np.flatnonzero(stream.table.live() & ~kept).astype(np.int32))
+            unused = stream.table.live()
+            for used in (ours.referenced, stream.sent, stream.reported):
+                some = unused[: len(used)]
+                np.greater(some, used[: len(some)], out=some)  # not those that are used
+            stream.free(np.flatnonzero(unused).astype(np.int32))
 
     # -- ticks -----------------------------------------------------------------------------------------------
 

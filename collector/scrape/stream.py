@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from collector.exposition.readers import cell_coder
 from collector.scrape.index import NO_SLOTS, Bools, Hashes, SlotIndex, Slots
-from collector.wire.distinct import distinct
+from collector.wire.distinct import distinct, is_among
 from collector.wire.frames import Block, EntryTable, StreamEncoder, Tick
 
 CREATED = b"_created"  # how the names of series end that say when others began
@@ -52,7 +53,7 @@ class Stream:
 
     def __init__(self) -> None:
         self.table = EntryTable()
-        self.encoder = StreamEncoder(next(_numbers), self.table)
+        self.encoder = StreamEncoder(next(_numbers), self.table, coder=cell_coder())
         self.index = SlotIndex()
         self.values = np.empty(0)
         self.origins = np.empty(0, np.int64)
@@ -118,15 +119,12 @@ class Stream:
         if not len(slots):
             return
         self.index.remove(slots)
-        gone = np.zeros(self.capacity, np.bool_)
-        gone[slots] = True
-        self.unlisted = self.unlisted[~gone[self.unlisted]]
+        self.unlisted = self.unlisted[~is_among(self.unlisted, slots)]
         born = np.concatenate([NO_SLOTS, *self.born])
-        self.born = [born[~gone[born]]]
-        gone[born] = False
+        self.born = [born[~is_among(born, slots)]]
         self.table.free(slots)
         self._given_back.append(slots)
-        self.freed.append(np.flatnonzero(gone).astype(np.int32))
+        self.freed.append(slots[~is_among(slots, born)])
 
     def changes(self) -> tuple[Slots, Slots]:
         """Slots given back, and then slots taken, since this was asked last; some of these may be free again."""

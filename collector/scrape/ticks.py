@@ -82,14 +82,14 @@ class LaneMaker:
     ) -> None:
         """The rows of a reading, as planned, and what is told of their families."""
         stream = self._stream
-        stream.values[ours.slots] = reading.values[ours.rows]
+        stream.values[ours.slots] = reading.values if ours.rows is None else reading.values[ours.rows]
         self._counts = dict(ours.counts)
         extras: dict[str, object] = {"metadata": told}
         no_number = NO_SLOTS
         if len(ours.dated_rows):
             extras["dated"] = self._dated(ours, reading)
         if reading.histograms:
-            no_number = ours.slots[is_among(ours.rows, np.array(list(reading.histograms), np.int64))]
+            no_number = ours.slots[is_among(ours.numbered_rows(), np.array(list(reading.histograms), np.int64))]
             extras["histograms"] = self._histograms(ours, reading, no_number)
         if reading.exemplars:
             extras["exemplars"] = exemplar_rows(ours, reading, self._scrape.at_ms, policy)

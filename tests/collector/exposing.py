@@ -104,9 +104,8 @@ def _read_and_compare(
         numbers = keys_by_number(reading, numbers)
         keys = [numbers[number] for number in reading.numbered.rows.tolist()]
         assert _by_column(reading, keys) == expected, body
-        _check_previous(reading, keys, last)
-        if reading.previous is not None:
-            last = keys
+        assert not reading.is_same or keys == last
+        last = keys
         reader.keep(reading)
         assert not isinstance(expected, ExpositionError)
         read.append(expected)
@@ -146,15 +145,6 @@ def _by_column(reading: Reading, keys: list[bytes]) -> Parsed:
     )
 
 
-def _check_previous(reading: Reading, keys: list[bytes], last: list[bytes]) -> None:
-    if reading.previous is None:
-        assert keys == last
-        return
-    fresh = set(reading.fresh.tolist())
-    for row, previous in enumerate(reading.previous.tolist()):
-        assert row in fresh if previous < 0 else last[previous] == keys[row]
-
-
 def keys_by_number(reading: Reading, last: dict[int, bytes]) -> dict[int, bytes]:
     """The keys by number, as whoever looks at what was born and what is gone alone knows them.
 
@@ -174,6 +164,7 @@ def keys_by_number(reading: Reading, last: dict[int, bytes]) -> dict[int, bytes]
         if row in fresh:
             assert keys.setdefault(number, fresh[row]) == fresh[row] == reading.key(row)
     assert keys.keys() == set(numbered.rows.tolist())
-    if reading.previous is not None:
+    assert all(row in fresh or number in last for row, number in enumerate(numbered.rows.tolist()))
+    if not reading.is_same:
         assert {keys[number] for number in born} <= set(fresh.values())
     return keys

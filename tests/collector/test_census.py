@@ -53,7 +53,7 @@ def shape(plan: Plan) -> dict[str, Any]:
 
 def lane_shape(lane: LanePlan) -> tuple[Any, ...]:
     return (
-        sorted(zip(lane.rows.tolist(), lane.slots.tolist(), strict=True)),
+        sorted(zip(lane.numbered_rows().tolist(), lane.slots.tolist(), strict=True)),
         sorted(zip(lane.dated_rows.tolist(), lane.dated_slots.tolist(), strict=True)),
         np.flatnonzero(lane.referenced).tolist(),
         np.flatnonzero(lane.present).tolist(),

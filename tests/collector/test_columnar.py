@@ -98,7 +98,7 @@ def test_a_real_body_is_read_by_column_alone(
     for _ in range(2):
         reading = reader.read(bytearray(body), content_type)
         reader.keep(reading)
-    assert reading.previous is None
+    assert reading.is_same
 
 
 @costly(250)
@@ -216,13 +216,13 @@ def test_a_type_that_changes_makes_the_rows_of_its_family_new(reader: Reader) ->
     fresh = {reading.key(row) for row in reading.fresh.tolist()}
     assert {b"a_total"} <= fresh <= {b"a_total", b"ab"}  # ab only begins like it: one reader looks no closer
     reader.keep(reading)
-    assert reader.read(bytearray(body.replace(b"counter", b"gauge")), TEXT).previous is None
+    assert reader.read(bytearray(body.replace(b"counter", b"gauge")), TEXT).is_same
 
 
 def test_a_help_text_that_changes_changes_nothing(reader: Reader) -> None:
     reader.keep(reader.read(bytearray(b"# HELP a x\n# TYPE a gauge\na 1\n"), TEXT))
     reading = reader.read(bytearray(b"# HELP a y\n# TYPE a gauge\na 1\n"), TEXT)
-    assert reading.previous is None
+    assert reading.is_same
     assert reading.types == {"a": "gauge"}
 
 
@@ -236,10 +236,10 @@ def test_a_key_that_one_format_allows_is_not_known_to_the_other(reader: Reader) 
 def test_a_page_in_another_format_without_rows_takes_all_rows_away(reader: Reader) -> None:
     reader.keep(reader.read(bytearray(b"a 1\nb 2\n"), TEXT))
     reading = reader.read(bytearray(b"# EOF\n"), OM)
-    assert reading.previous is not None
+    assert not reading.is_same
     assert reading.numbered.gone.tolist() == [0, 1]
     reader.keep(reading)
-    assert reader.read(bytearray(b"# EOF\n"), OM).previous is None
+    assert reader.read(bytearray(b"# EOF\n"), OM).is_same
 
 
 def test_a_number_is_used_again_once_its_key_is_gone_and_not_before(reader: Reader) -> None:
@@ -258,7 +258,7 @@ def test_a_refused_body_leaves_the_reader_usable(reader: Reader) -> None:
     for body in (b"a 1\nb{", b"a 1\xff\n", b"a\xff 1 2\n"):
         with pytest.raises(ExpositionError):
             reader.read(bytearray(body), TEXT)
-    assert reader.read(bytearray(b"a 2\n"), TEXT).previous is None
+    assert reader.read(bytearray(b"a 2\n"), TEXT).is_same
 
 
 def test_blanks_before_braces_are_refused_both_ways() -> None:

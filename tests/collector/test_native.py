@@ -227,12 +227,12 @@ class TableMachine(RuleBasedStateMachine):
         named += [b"o%d" % key for key in odd]
         found = table.rows(False)
         assert found is not None
-        numbers, previous, born, gone = (np.frombuffer(part, np.int32).tolist() for part in found[:4])
+        numbers, fresh, born, gone = (np.frombuffer(part, np.int32).tolist() for part in found[:4])
         now = dict(zip(numbers, named, strict=True))
         assert len(now) == len(set(named))
         assert set(born) == now.keys() - self.known.keys()
         assert set(gone) == self.known.keys() - now.keys()
-        assert [row < 0 for row in previous] == [number in born for number in numbers]
+        assert fresh == [row for row, number in enumerate(numbers) if number in born]
         assert all(self.known[number] == now[number] for number in now.keys() & self.known.keys())
         assert all(table.key(number) == now[number] for number in born)
         assert not {now[number] for number in now.keys() & self.known.keys()} & set(names)
@@ -361,8 +361,7 @@ def test_keys_that_were_placed_give_their_memory_back_and_are_told_of_no_more() 
         reader.keep(reading)
         again = reader.read(bytearray(b"".join(key + b" 2\n" for key in [*body_keys, b"n"])), "text/plain")
         assert [again.key(row) for row in again.fresh.tolist()] == [b"n"]
-        assert again.previous is not None
-        assert again.previous.tolist()[:3000] == list(range(3000))
+        assert again.numbered.rows.tolist()[:3000] == list(range(3000))
 
 
 @needs_kernel

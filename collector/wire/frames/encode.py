@@ -9,6 +9,7 @@ import numpy as np
 
 from collector.wire.distinct import distinct, is_among
 from collector.wire.frames.body import ABSENT, COLUMNS, EXTRAS, KEYFRAME
+from collector.wire.frames.cells import CellCoder, Column, column_of, present_slots
 from collector.wire.frames.extras import NO_SLOTS, Extras, portions, render_extras
 from collector.wire.frames.layout import Compressor
 from collector.wire.frames.metadata import MetadataSent
@@ -25,18 +26,14 @@ from collector.wire.frames.model import (
     Slots,
     Tick,
 )
-from collector.wire.frames.rearrange import without
 from collector.wire.frames.sections import Patch, render_columns
 from collector.wire.frames.starts import StartsSent
 from collector.wire.frames.table import EntryTable
 from collector.wire.frames.values import (
     BITS,
     Classes,
-    Indices,
-    Order,
     classify,
     encode_bases,
-    encode_values,
     grown,
 )
 
@@ -52,7 +49,8 @@ class StreamEncoder:
     """What the receiver knows of one stream. `stream` (u32) is its number, unique within the lane's group.
 
     A tick that doesn't account for the table (a slot that changed without being in `freed` or `born`) makes a root.
-    `versions` gives ever growing multiples of VERSION_STEP; the default is one count for the process.
+    `versions` gives ever growing multiples of VERSION_STEP; the default is one count for the process. `coder` codes
+    values as numpy does without it.
     """
 
     def __init__(
@@ -63,12 +61,14 @@ class StreamEncoder:
         keyframe_every: int = 6,
         level: int = 1,
         versions: Iterator[int] | None = None,
+        coder: CellCoder | None = None,
     ) -> None:
         self._stream = stream
         self._table = table
         self._keyframe_every = keyframe_every
         self._compressor = Compressor(level)
         self._versions = _versions if versions is None else versions
+        self._coder = coder
         self._group: int | None = None
         self._least: Classes = np.zeros(0, np.uint8)  # the decimals that a slot's values needed so far
         self._mirror = Mirror(stream, self._compressor)
@@ -191,46 +191,33 @@ class StreamEncoder:
         self._least[slots[is_known]] = classes[is_known]
 
     def _column(self, tick: Tick, cell: int) -> list[Piece]:
-        order, present = self._present(tick, cell)
-        if not len(order):
-            return []
-        flags = COLUMNS | (0 if present is None else ABSENT)
+        flags = COLUMNS
         is_due = self._ticks and (self._ticks + cell) % self._keyframe_every == 0
-        coded = None if is_due else self._deltas(tick, order)
-        if coded is None:
+        column = None if is_due else self._against_bases(tick, cell)
+        if column is None:
             flags |= KEYFRAME
-            slots = self._mirror.slots(cell)
-            coded = self._keyframe(tick, slots if present is None else slots[present])
-        section = self._compressor.section(render_columns(cell, present, coded))
-        return [Piece(flags, columns=section, samples=len(order))]
+            column = self._keyframe(tick, cell)
+        if not column.samples:
+            return []
+        flags |= 0 if column.bitmap is None else ABSENT
+        section = self._compressor.section(render_columns(cell, column.bitmap, column.values))
+        return [Piece(flags, columns=section, samples=column.samples)]
 
-    def _present(self, tick: Tick, cell: int) -> tuple[Order, Bools | None]:
-        """The slots of a cell that have a value, and which of the live ones these are (None: all)."""
-        if tick.present is None:
-            return self._mirror.order(cell), None
-        order = self._mirror.order(cell)
-        stop = min((cell + 1) * CELL, len(tick.present), len(self._mirror.live))
-        here, live = tick.present[cell * CELL : stop], self._mirror.live[cell * CELL : stop]
-        absent = np.flatnonzero(live & ~here) + cell * CELL
-        if not len(absent):
-            return order, None
-        return without(order, absent, self._mirror.bases.classes[absent]), here[live]
+    def _against_bases(self, tick: Tick, cell: int) -> Column | None:
+        """None: so many values don't fit their class that new bases are cheaper."""
+        column = column_of(self._mirror, tick, cell, self._coder)
+        slots = column.exceptions
+        if len(slots):
+            self._learn(slots, classify(tick.values[slots], self._least[slots])[0])
+        return column if column.is_worth_it else None
 
-    def _deltas(self, tick: Tick, order: Order) -> bytes | None:
-        """Values against the bases; None when so many don't fit their class that new bases are cheaper."""
-        values = tick.values.take(order.slots)
-        coded, exceptions = encode_values(order, values)
-        if not len(exceptions):
-            return coded
-        slots = order.slots[exceptions]
-        self._learn(slots, classify(values[exceptions], self._least[slots])[0])
-        return coded if len(exceptions) <= max(8, len(order) // 16) else None
-
-    def _keyframe(self, tick: Tick, slots: Indices) -> bytes:
+    def _keyframe(self, tick: Tick, cell: int) -> Column:
+        slots, bitmap = present_slots(self._mirror, tick, cell)
         classes, coded = classify(tick.values[slots], self._least[slots])
         self._learn(slots, classes)
-        self._mirror.set_bases(slots, classes, coded)
-        return encode_bases(classes, coded)
+        if len(slots):
+            self._mirror.set_bases(slots, classes, coded)
+        return Column(bitmap, encode_bases(classes, coded), len(slots), slots[:0])
 
     def _extras(self, extras: Extras, tick: Tick) -> Piece:
         section = self._compressor.section(render_extras(extras, self._mirror.bases, tick.at_ms))

@@ -96,7 +96,7 @@ def _render_dated(dated: Dated | None, bases: Bases, at_ms: int) -> bytes:
     slots = dated.slots.astype(np.int64)
     rows = np.arange(len(slots))
     order = arrange(rows, bases.classes[slots], bases.coded[slots])
-    values, _ = encode_values(order, dated.values[order.slots])
+    values = encode_values(order, dated.values[order.slots])
     times = planes(zigzag_array(dated.timestamps_ms - at_ms))
     return varint(len(slots)) + planes(zigzag_array(np.diff(slots, prepend=0))) + times + values
 

@@ -64,10 +64,9 @@ def parse_patch(cursor: Cursor, limits: FrameLimits, budget: Budget) -> Patch:
     return Patch(freed, born, entries, classes, coded)
 
 
-def render_columns(cell: int, present: Bools | None, values: bytes) -> bytes:
-    """The raw column section of one cell; `present` is by live slot of the cell (None: all of them)."""
-    bitmap = b"" if present is None else np.packbits(present, bitorder="little").tobytes()
-    return varint(cell) + bitmap + values
+def render_columns(cell: int, bitmap: bytes | None, values: bytes) -> bytes:
+    """The raw column section of one cell; `bitmap` is by live slot of the cell (None: all of them have a value)."""
+    return varint(cell) + (bitmap or b"") + values
 
 
 def columns_limit(samples: int) -> int:

@@ -28,6 +28,8 @@ class EntryTable:
         self._garbage = 0  # bytes of the texts that no live entry holds
         self._starts = np.zeros(0, np.int64)
         self._lengths = np.zeros(0, np.int32)  # 0: the slot is free
+        self._live: Bools = np.zeros(0, np.bool_)
+        self._free: Slots = np.zeros(0, np.int32)  # ascending
         self._count = 0
         self._departed: dict[int, bytes] = {}
         self._leaving: list[tuple[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[np.int32]]] = []
@@ -43,16 +45,19 @@ class EntryTable:
         lengths = np.fromiter(map(len, entries), np.int32, len(entries))
         if len(entries) and not 0 < int(lengths.min()) <= int(lengths.max()) <= MAX_ENTRY_BYTES:
             raise ValueError(f"entries of 1 to {MAX_ENTRY_BYTES} bytes can be sent, not {int(lengths.max())}")
-        free = np.flatnonzero(self._lengths[: self.capacity] == 0)[: len(entries)]
-        fresh = np.arange(self.capacity, self.capacity + len(entries) - len(free))
-        slots = np.concatenate([free, fresh]).astype(np.int32)
+        free = self._free[: len(entries)]
+        fresh = np.arange(self.capacity, self.capacity + len(entries) - len(free), dtype=np.int32)
+        slots = np.concatenate([free, fresh])
         if self.capacity + len(fresh) > MAX_SLOT:
             raise ValueError(f"a stream has at most {MAX_SLOT} slots")
         self.capacity += len(fresh)
         self._starts = grown(self._starts, self.capacity)
         self._lengths = grown(self._lengths, self.capacity)
+        self._live = grown(self._live, self.capacity)
+        self._free = self._free[len(free) :]
         self._starts[slots] = self._texts.append(entries, lengths)
         self._lengths[slots] = lengths
+        self._live[slots] = True
         self._count += len(entries)
         return slots
 
@@ -65,13 +70,16 @@ class EntryTable:
         self._leaving.append((slots.copy(), starts, lengths))
         self._garbage += int(lengths.sum())
         self._lengths[slots] = 0
+        self._live[slots] = False
+        freed = np.sort(slots).astype(np.int32)
+        self._free = np.insert(self._free, np.searchsorted(self._free, freed), freed)
         self._count -= len(slots)
         if self._garbage > 65_536 and self._garbage > self._texts.size // 2:
             self._compact()
 
     def live(self) -> Bools:
         """Which slots are live, shape (capacity,); a copy."""
-        return self._lengths[: self.capacity] > 0
+        return self._live[: self.capacity].copy()
 
     def entry(self, slot: int) -> bytes:
         """The entry of a live slot. KeyError when it is free."""

@@ -111,8 +111,8 @@ def _scaled(values: Floats, integers: int, scale: Floats | np.float64) -> tuple[
     return scaled, wrong
 
 
-def encode_values(order: Order, values: Floats) -> tuple[bytes, Indices]:
-    """The coded values, given in the order of `order`, and the places in it of those that are exceptions."""
+def code_values(order: Order, values: Floats) -> tuple[bytes, Indices]:
+    """The coded values, given in the order of `order`, 0 for exceptions, and the places in it of those."""
     split = order.decimals
     scaled, wrong = _scaled(values[:split], order.integers, order.scale)
     scaled -= order.coded[:split]
@@ -120,15 +120,18 @@ def encode_values(order: Order, values: Floats) -> tuple[bytes, Indices]:
     scaled[exceptions] = 0
     deltas = zigzag_array(scaled)
     bits = values[split:].view(np.uint64) ^ order.coded[split:].view(np.uint64)
-    parts = [planes(group) for group in (deltas[: order.integers], deltas[order.integers :], bits) if len(group)]
-    parts.append(slot_list(exceptions))
-    if len(exceptions):
-        parts.append(values[exceptions].astype("<f8").tobytes())
-    return b"".join(parts), exceptions
+    groups = (deltas[: order.integers], deltas[order.integers :], bits)
+    return b"".join([planes(group) for group in groups if len(group)]), exceptions
+
+
+def encode_values(order: Order, values: Floats) -> bytes:
+    """The coded values, given in the order of `order`, with their exceptions."""
+    coded, exceptions = code_values(order, values)
+    return b"".join([coded, slot_list(exceptions), values[exceptions].astype("<f8").tobytes()])
 
 
 def decode_integers(cursor: Cursor, order: Order) -> Integers:
-    """What `encode_values` coded, as integers in the order of `order`, without the exceptions. Raises WireError."""
+    """What `code_values` coded, as integers in the order of `order`, without the exceptions. Raises WireError."""
     sizes = (order.integers, order.decimals - order.integers, len(order) - order.decimals)
     groups = [cursor.planes(size) for size in sizes if size]
     coded = groups[0] if len(groups) == 1 else np.concatenate(groups) if groups else np.empty(0, np.uint64)

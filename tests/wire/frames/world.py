@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from collector.native import encode_cell
 from collector.wire.frames import (
     STALE_NAN_BITS,
     Block,
@@ -24,6 +25,7 @@ from collector.wire.frames import (
     Tick,
     join_blocks,
 )
+from collector.wire.frames.encode import VERSION_STEP
 
 Sample = tuple[bytes, int, int]  # entry, timestamp ms, the value's bits
 
@@ -44,6 +46,26 @@ def from_bits(number: int) -> float:
     return float(np.uint64(number).view(np.float64))
 
 
+class TwinEncoder(StreamEncoder):
+    """An encoder by numpy, and, where there is a kernel, one by that: what they make is the same."""
+
+    _drawn = itertools.count(VERSION_STEP, VERSION_STEP)  # as all encoders of a process, if there is none given
+
+    def __init__(self, stream: int, table: EntryTable, keyframe_every: int, versions: Iterator[int] | None) -> None:
+        ours, theirs = itertools.tee(self._drawn if versions is None else versions)
+        super().__init__(stream, table, keyframe_every=keyframe_every, versions=ours)
+        self._twin = StreamEncoder(stream, table, keyframe_every=keyframe_every, versions=theirs, coder=encode_cell)
+
+    def reset(self) -> None:
+        super().reset()
+        self._twin.reset()
+
+    def encode(self, tick: Tick, group: int) -> list[Block]:
+        blocks = super().encode(tick, group)
+        assert self._twin.encode(tick, group) == blocks
+        return blocks
+
+
 @dataclass
 class Target:
     """One stream: series by entry, their slots, and the encoder. `scrape` makes a tick and says what it holds."""
@@ -57,9 +79,7 @@ class Target:
     encoder: StreamEncoder = field(init=False)
 
     def __post_init__(self) -> None:
-        self.encoder = StreamEncoder(
-            self.stream, self.table, keyframe_every=self.keyframe_every, versions=self.versions
-        )
+        self.encoder = TwinEncoder(self.stream, self.table, self.keyframe_every, self.versions)
 
     def scrape(
         self,
