@@ -16,8 +16,8 @@ from collector.metrics import CollectorMetrics
 from collector.policy import Policy
 from collector.policy_keeper import PolicyKeeper, load_policy
 from collector.reload import Reloader
+from collector.scrape.context import Lane, ScrapeContext
 from collector.scrape.horizon import Horizon
-from collector.scrape.loop import Lane, ScrapeContext
 from collector.scrape.pool import ScrapePools
 from collector.settings import CollectorSettings
 from collector.shipping import Shipping, Way, ledger_path

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from collector.errors import RootNeeded, ScrapeFailed, SpoolUnavailable
 from collector.exposition import ExpositionError, PageNeeded, PageStream
 from collector.exposition.protobuf import ProtobufReader, is_protobuf
 from collector.left_meta import FrameMeta
-from collector.metrics import CollectorMetrics
+from collector.scrape.context import ScrapeContext
 from collector.scrape.fetch import Fetcher, Page, TakePage
-from collector.scrape.horizon import Horizon
 from collector.scrape.series import LimitExceeded
 from collector.scrape.state import Scrape, TargetState
 from collector.scrape.target import Target
 from collector.spool.options import Draft
-from collector.wire.frames import EntryTable, Tick
-from collector.wire.headers import PushLane
-from kernel.clock import Clock
 from kernel.errors import truncate
 from kernel.logs import logger
 
@@ -36,44 +32,6 @@ _LEFT_OUT = {
     "over_limit": "new series over sample_limit: known ones stay, these do not leave",
     "too_long": "labels of over 32 kB, or a native histogram of over 256 kB: they fit into no frame",
 }
-
-
-class FrameSink(Protocol):
-    """Where scrapes are stored: a lane of the spool."""
-
-    @property
-    def generation(self) -> int:
-        """The group that blocks encoded now must belong to."""
-
-    async def append(self, draft: Draft, generation: int) -> int:
-        """Durable when it returns. Raises SpoolUnavailable; RootNeeded, before anything else runs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """A lane of the spool, and up to when all of it is there."""
-
-    name: PushLane
-    sink: FrameSink
-    horizon: Horizon
-
-
-class RowReceivers(Protocol):
-    """Who else gets the rows of each scrape: receivers of remote write."""
-
-    async def take(self, table: EntryTable, tick: Tick) -> None:
-        """Every tick of every stream, in order, before the next scrape changes its arrays."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScrapeContext:
-    """What all targets share. `lanes`: billing, then bulk."""
-
-    clock: Clock
-    lanes: Sequence[Lane]
-    metrics: CollectorMetrics
-    is_billing: Callable[[str], bool] = lambda name: True
-    receivers: RowReceivers | None = None
 
 
 class TargetLoop:

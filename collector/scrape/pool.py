@@ -11,8 +11,9 @@ from collector.discovery.sources import TargetSources
 from collector.exposition.protobuf import ProtobufReader
 from collector.labels import make_labels
 from collector.policy import Policy
+from collector.scrape.context import ScrapeContext
 from collector.scrape.fetch import Fetcher
-from collector.scrape.loop import ScrapeContext, TargetLoop
+from collector.scrape.loop import TargetLoop
 from collector.scrape.protocols import Protocols
 from collector.scrape.series import SeriesRules
 from collector.scrape.settings import GlobalSettings, ScrapeConfig

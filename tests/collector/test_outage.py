@@ -22,10 +22,11 @@ from collector.push.parts import UploaderParts
 from collector.push.transport import Push
 from collector.push.uploader import Uploader
 from collector.push.version import VersionMemory, WireProtocol
-from collector.scrape import loop as scraping
+from collector.scrape.context import Lane as ScrapeLane
+from collector.scrape.context import ScrapeContext
 from collector.scrape.fetch import Fetcher, Page, TakePage
 from collector.scrape.horizon import Horizon
-from collector.scrape.loop import ScrapeContext, TargetLoop
+from collector.scrape.loop import TargetLoop
 from collector.scrape.series import STALE, SeriesRules
 from collector.scrape.settings import ScrapeConfig
 from collector.scrape.state import AUTO_METRICS, TargetState
@@ -177,7 +178,7 @@ async def test_an_hour_without_network_loses_and_doubles_nothing(tmp_path: Path)
         SeriesRules(target.labels, False, (), (), OpenPolicy()), honor_timestamps=True, sample_limit=0
     )
     lanes = [
-        scraping.Lane(name, lane, Horizon(clock)) for name in (PushLane.BILLING, PushLane.BULK)
+        ScrapeLane(name, lane, Horizon(clock)) for name in (PushLane.BILLING, PushLane.BULK)
     ]  # nothing is bulk
     loop = TargetLoop(target, state, fetcher, ScrapeContext(clock, lanes, metrics))
     scrapes = asyncio.create_task(loop.run())

@@ -12,9 +12,10 @@ from collector.exposition import PageNeeded, ReaderChoice, choose_reader
 from collector.metrics import CollectorMetrics
 from collector.native import KeyTable
 from collector.policy import OpenPolicy
+from collector.scrape.context import Lane, ScrapeContext
 from collector.scrape.fetch import Fetcher
 from collector.scrape.horizon import Horizon
-from collector.scrape.loop import Lane, ScrapeContext, TargetLoop
+from collector.scrape.loop import TargetLoop
 from collector.scrape.series import SeriesRules
 from collector.scrape.settings import ScrapeConfig
 from collector.scrape.state import TargetState
