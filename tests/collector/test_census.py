@@ -10,12 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from collector.exposition import Reading
+from collector.native import lane_rows
 from collector.policy import AllowList
 from collector.policy_settings import AllowRule, PolicySettings
 from collector.relabel import Action, RelabelRule
+from collector.scrape.census import _LaneCensus
 from collector.scrape.plan import LanePlan, Plan, RowFacts, make_plan
 from collector.scrape.series import SeriesRules
 from collector.scrape.state import TargetState
+from collector.scrape.stream import Stream
+from tests.collector.exposing import WITHOUT_KERNEL
 from tests.effort import costly
 
 POLICY = PolicySettings(
@@ -87,6 +91,28 @@ def check(some: list[list[int]], *, honor_timestamps: bool, lost: set[int]) -> i
             if number not in lost:
                 state.stored(scrape, lane)
     return followed
+
+
+@pytest.mark.skipif(lane_rows is None, reason=WITHOUT_KERNEL)
+@given(st.data(), st.integers(0, 1))
+@settings(max_examples=100, deadline=None)
+def test_the_kernel_finds_the_rows_of_a_lane_as_numpy_does(data: st.DataObject, lane: int) -> None:
+    assert lane_rows is not None
+    codes = np.array(data.draw(st.lists(st.integers(-20, 40), min_size=1, max_size=40)), np.int32)
+    numbers = np.array(data.draw(st.permutations(range(len(codes)))), np.int32)
+    numbers = numbers[: data.draw(st.integers(0, len(codes)))]
+    ours, theirs = (_LaneCensus(Stream(), finder) for finder in (None, lane_rows))
+    count = int(np.count_nonzero((codes[numbers] >= 0) & (codes[numbers] & 1 == lane)))
+    ours.keys = theirs.keys = count
+    found = [one._rows(codes, numbers, lane) for one in (ours, theirs)]
+    told = [(rows if rows is None else rows.tolist(), slots.tolist()) for rows, slots in found]
+    assert told[0] == told[1]
+    for wrong in (count - 1, count + 1):
+        with pytest.raises(ValueError, match="rows"):
+            lane_rows(codes, numbers, lane, wrong)
+    for outside in (-1, len(codes)):
+        with pytest.raises(ValueError, match="without a code"):
+            lane_rows(codes, np.array([outside], np.int32), lane, 1)
 
 
 def body_of(page: list[int]) -> bytearray:
