@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,9 +51,11 @@ def _evidence(ctx: typer.Context, invoice: Invoice, assembly: Assembly) -> dict[
     if load is None or signer is None:
         return {}
     files: dict[str, bytes] = {}
-    found, unknown = load(invoice.organization, dict(assembly.sourced(invoice)))
+    parts = {folder: (rows, definitions) for folder, rows, definitions in assembly.sourced(invoice)}
+    found, unknown = load(invoice.organization, {folder: rows for folder, (rows, _) in parts.items()})
     for folder, evidence in found.items():
-        files |= render_evidence(evidence, invoice.json, signer, folder)
+        told = replace(evidence, definitions=parts[folder][1])
+        files |= render_evidence(told, invoice.json, signer, folder)
     for folder, why in unknown.items():
         place = f" (rows of {folder})" if folder else ""
         typer.echo(f"the bundle can't be held against what collectors kept{place}: {why}", err=True)

@@ -19,7 +19,7 @@ from billing.marketplace.terms import subscription_of
 from billing.proof.booked import load_booked
 from billing.proof.bundle import render_bundle
 from billing.proof.checkpoint_store import CheckpointStore
-from billing.proof.evidence import Sourced
+from billing.proof.evidence import Definitions, Sourced
 from billing.proof.prepaid import render_prepaid
 from billing.proof.rows import (
     BILLED,
@@ -90,16 +90,19 @@ class Assembly:
         digest = document["usage"]["revision_digest"]
         return self._usage(_window(document["period"]), document, digest, invoice.issued_ms)
 
-    def sourced(self, invoice: Invoice) -> Iterator[tuple[str, list[Sourced]]]:
-        """The rows that each part of a document was rated from, by the folder of the part's evidence."""
+    def sourced(self, invoice: Invoice) -> Iterator[tuple[str, list[Sourced], Definitions]]:
+        """By the folder of its evidence, the rows of each part of a document, and definitions of its meters."""
         document, made_ms = invoice.document, invoice.issued_ms
         for part in sections_of(document, lambda number: _window(self._document(number)["period"])):
             rated = self._document(part.number) if part.number else document
             usage = self._usage(part.period, rated, part.stated["revision_digest"], made_ms)
             rows: list[Sourced] = [row for row in usage.rows if row.hour.intersection(part.window)]
-            for _, measured in self._measured(rated, part.stated, made_ms):
+            definitions = {}
+            for number, (_, measured) in enumerate(self._measured(rated, part.stated, made_ms), start=1):
                 rows += measured.rows
-            yield part.evidence, rows
+                if measured.definitions:
+                    definitions[f"{METERS}/{number}.tsv"] = measured.definitions
+            yield part.evidence, rows, definitions
 
     def _prepaid(self, invoice: Invoice) -> dict[str, bytes]:
         """The grants that a document could draw on, signed now, and the documents that drew on them before it."""

@@ -129,7 +129,7 @@ class Compared:
         self._check_receipts()
         period = self._given.window
         numbers = self._numbers()
-        self._kept.want({each.metric for one in self._given.meters for each in one.meter.series})
+        self._kept.want({metric for one in self._given.meters for metric in one.metrics})
         known = np.empty(0, np.int64)
         parts = self._parts()
         for frame, rows in self._kept.frames(self._given.since_ms, period.end_ms + HOUR_MS, numbers, parts):

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 
 from billing.proof.statement import InvoiceSigner, open_signed
-from kernel.errors import InvalidInput
+from kernel.errors import InvalidInput, truncate
 from metering.batches import OffsetRange, StoredBatch, parse_batches, render_batches
 from metering.usage.meter import LICENCE_METER
 
@@ -23,6 +23,9 @@ SCHEMA = "byoc/invoice-evidence/1"
 _SIGNED = (FILES, BATCHES, KEYS)
 _FIELDS = 6
 _LAST = 2**63
+
+
+Definitions = Mapping[str, tuple[tuple[int, str], ...]]  # by file of rows; from an hour (ms) on, the meter as JSON
 
 
 class Sourced(Protocol):
@@ -52,12 +55,14 @@ class Evidence:
     """What the vendor says an invoice's rows were made from. `limit_ms`: how long a sample holds at most.
 
     `receipt_keys`: the keys that the vendor's gateways sign receipts with, signed by the authority.
+    `definitions`: of meters whose rows were not made by one definition throughout.
     """
 
     files: tuple[SourceFile, ...]
     batches: tuple[StoredBatch, ...]
     limit_ms: int
     receipt_keys: bytes
+    definitions: Definitions = field(default_factory=dict)
 
 
 def source_files(rows: Iterable[Sourced], offsets: Mapping[str, Iterable[OffsetRange]]) -> tuple[SourceFile, ...]:
@@ -82,6 +87,8 @@ def render_evidence(evidence: Evidence, encoded: bytes, signer: InvoiceSigner, o
         KEYS: evidence.receipt_keys,
     }
     statement = _statement(encoded, files, of) | {"staleness_limit_ms": evidence.limit_ms}
+    if evidence.definitions:
+        statement["definitions"] = evidence.definitions
     files[EVIDENCE] = signer.sign(statement)
     return {f"{of}/{name}" if of else name: content for name, content in files.items()}
 
@@ -117,7 +124,8 @@ def load_evidence(
     batches = parse_batches(files[BATCHES], str(folder / BATCHES))
     _check_sources(folder, sources, rows)
     _check_batches(folder, sources, batches)
-    return Evidence(sources, tuple(batches), limit_ms, files[KEYS])
+    definitions = _parse_definitions(statement.get("definitions", {}), str(path))
+    return Evidence(sources, tuple(batches), limit_ms, files[KEYS], definitions)
 
 
 def check_data_files(evidence: Evidence, lake: Path) -> int:
@@ -144,6 +152,14 @@ def _statement(encoded: bytes, files: Mapping[str, bytes], of: str) -> dict[str,
         "meter": {"metric": meter.metric, "scale": meter.scale, "components": sorted(meter.components)},
         **({"of": of} if of else {}),
     }
+
+
+def _parse_definitions(stated: Any, source: str) -> Definitions:
+    try:
+        return {str(file): tuple((int(at_ms), str(text)) for at_ms, text in told) for file, told in stated.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        where, allowed = "statement.definitions", "hours and definitions by file of rows"
+        raise InvalidInput.single(source, where, truncate(repr(stated)), allowed) from error
 
 
 def _joined(offsets: Iterable[OffsetRange]) -> tuple[OffsetRange, ...]:

@@ -93,6 +93,7 @@ def _prove(bundle: Bundle, section: Section, usage: UsageMonth, held: Held, foun
     if evidence is None:
         left.append(_NOT_BUNDLED)
     else:
+        meters = _defined(bundle, section, meters, evidence, found)
         many = f"{len(evidence.batches)} pushes in the {len(evidence.files)} files of the rows"
         shown.append(f"evidence: the vendor signed {many}")
         if held.lake is not None:
@@ -108,6 +109,17 @@ def _prove(bundle: Bundle, section: Section, usage: UsageMonth, held: Held, foun
             left += less
     found.proved += section.texts(shown)
     found.unproved += section.texts(left)
+
+
+def _defined(
+    bundle: Bundle, section: Section, meters: tuple[StatedMeter, ...], evidence: Evidence, found: Findings
+) -> tuple[StatedMeter, ...]:
+    source, told = str(bundle.folder / section.evidence / EVIDENCE), evidence.definitions
+    for name in sorted(told.keys() & {one.file for one in meters}):
+        found.yours.append(
+            f"meters: that the rows of {name} follow several definitions in turn, which {source} has"
+        )
+    return tuple(one.defined_by(told.get(one.file, ()), source) for one in meters)
 
 
 def _prove_files(evidence: Evidence, lake: Path, shown: list[str], left: list[str]) -> None:

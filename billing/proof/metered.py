@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from billing.draft import needed_meters
 from billing.proof.findings import Missing
 from billing.proof.loading import read_file, window_of
 from billing.proof.rows import INVOICE, METERS
-from kernel.errors import InvalidInput
+from kernel.errors import InvalidInput, truncate
 from kernel.ids import OrganizationId
 from kernel.window import HOUR_MS, Window, whole_hours
 from metering.meters.catalogue import Meter
@@ -52,12 +52,47 @@ def load_meters(
 
 @dataclass(frozen=True, slots=True)
 class StatedMeter:
-    """A meter that a charge used, and its sealed rows as the bundle has them. `file`: of the bundle."""
+    """A meter that a charge used, and its sealed rows as the bundle has them. `file`: of the bundle.
+
+    `definitions`: where rows were made by several, from which hour (ms) on by which.
+    """
 
     file: str
     meter: Meter
     window: Window
     rows: tuple[SealedRow, ...]
+    definitions: tuple[tuple[int, Meter], ...] = ()
+
+    @property
+    def metrics(self) -> set[str]:
+        """All that any definition reads."""
+        meters = (self.meter, *(meter for _, meter in self.definitions))
+        return {each.metric for meter in meters for each in meter.series}
+
+    def at(self, hour_ms: int) -> Meter | None:
+        """The definition that made the rows of an hour; None before there was any."""
+        if not self.definitions:
+            return self.meter
+        return next((meter for since_ms, meter in reversed(self.definitions) if since_ms <= hour_ms), None)
+
+    def defined_by(self, told: Iterable[tuple[int, str]], source: str) -> StatedMeter:
+        """With what the evidence `source` says of definitions. Raises InvalidInput for some that can't be of it."""
+        try:
+            found = tuple((at_ms, Meter.model_validate_json(text)) for at_ms, text in told)
+        except ValueError as error:
+            where, allowed = f"statement.definitions of {self.file}", "definitions of a meter"
+            raise InvalidInput.single(source, where, truncate(str(error)), allowed) from error
+        defined = replace(self, definitions=found)
+        starts = [at_ms for at_ms, _ in found]
+        inside = {_kind(meter) for _, row in self.inside() if (meter := defined.at(row.hour_ms))}
+        is_alike = inside <= {_kind(self.meter)}
+        if found and (starts != sorted(set(starts)) or not is_alike):
+            where, allowed = (
+                f"statement.definitions of {self.file}",
+                f"of rising hours, the kind and unit of {self.meter.meter}",
+            )
+            raise InvalidInput.single(source, where, ", ".join(map(str, starts)), allowed)
+        return defined
 
     def inside(self) -> Iterator[tuple[int, SealedRow]]:
         """The rows of hours that touch the window, each with its place; before it are those that fill gaps."""
@@ -76,6 +111,10 @@ def stated_meters(folder: Path, stated: Mapping[str, Any], owner: OrganizationId
         rows = _rows(folder / name, each, request)
         found.append(StatedMeter(name, Meter.model_validate_json(each["definition"]), request.window, rows))
     return tuple(found)
+
+
+def _kind(meter: Meter) -> tuple[object, ...]:
+    return meter.meter, meter.kind, meter.divisor, meter.unit
 
 
 def _rows(path: Path, stated: Mapping[str, Any], request: MeterRequest) -> tuple[SealedRow, ...]:

@@ -45,7 +45,7 @@ def compare_meters(given: Given, used: Columns, before: Columns, spared: Spared)
     proved, left = [], Counter[str]()
     for stated in given.meters:
         compared = _Compared(given, stated, spared, left)
-        for hour, found in _hours(stated.meter, given, used, before, stated.window):
+        for hour, found in _hours(stated, given, used, before):
             compared.compare(hour, found)
         compared.conclude()
         many = f"{compared.equal} of {compared.count}"
@@ -119,24 +119,24 @@ class _Compared:
         return why is not None
 
 
-def _hours(
-    meter: Meter, given: Given, used: Columns, before: Columns, window: Window
-) -> Iterator[tuple[Window, MeterHour]]:
-    """Every hour that touches the window, computed day by day as the vendor does, with what was carried into it."""
-    first_ms = hour_of(window.start_ms).start_ms
-    carried: Mapping[SeriesKey, Carry] = {}
-    starts = _starts(used)
-    for at_ms in range(_first_day(first_ms, before), first_ms, DAY_MS):
-        end_ms = min(at_ms + DAY_MS, first_ms)
-        for _, found in _day(meter, given, (before, starts), (at_ms, end_ms), carried):
-            carried = found.state
-    at_ms = first_ms
-    while at_ms < window.end_ms:
-        end_ms = min(at_ms - at_ms % DAY_MS + DAY_MS, -(-window.end_ms // HOUR_MS) * HOUR_MS)
-        for hour, found in _day(meter, given, (used, starts), (at_ms, end_ms), carried):
-            yield hour, found
-            carried = found.state
-        at_ms = end_ms
+def _hours(stated: StatedMeter, given: Given, used: Columns, before: Columns) -> Iterator[tuple[Window, MeterHour]]:
+    """Every hour that touches the window, computed day by day as the vendor does, with what was carried into it.
+
+    By the definition that made the rows of each hour.
+    """
+    window, carried, starts = stated.window, dict[SeriesKey, Carry](), _starts(used)
+    first_ms, end_ms = hour_of(window.start_ms).start_ms, -(-window.end_ms // HOUR_MS) * HOUR_MS
+    begun_ms = _first_day(first_ms, before)
+    days = range(begun_ms - begun_ms % DAY_MS, end_ms, DAY_MS)
+    for span in Window(begun_ms, end_ms).split([*days, first_ms, *(at_ms for at_ms, _ in stated.definitions)]):
+        meter = stated.at(span.start_ms)
+        if meter is None:
+            continue  # the vendor has no hours of it, and carries nothing
+        columns = before if span.start_ms < first_ms else used
+        for hour, found in _day(meter, given, (columns, starts), (span.start_ms, span.end_ms), carried):
+            if hour.start_ms >= first_ms:
+                yield hour, found
+            carried = dict(found.state)
 
 
 def _first_day(first_ms: int, before: Columns) -> int:

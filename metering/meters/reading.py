@@ -9,8 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from kernel.errors import InvalidInput, NotFound
-from kernel.window import QUARTER_MS, whole_hours
+from kernel.window import DAY_MS, QUARTER_MS, Window, whole_hours
 from metering.meters.catalogue import Catalogue, Meter
+from metering.meters.hours import FORGOTTEN_MS
 from metering.meters.models import meter_catalogues, meter_hours, meter_rows
 from metering.meters.parts import MeterRequest, SealedRow, reach_of, usage_of
 from metering.usage.model import MeterUsage
@@ -65,6 +66,32 @@ def _definition(connection: sa.Connection, request: MeterRequest, used: set[str]
             allowed = f"hours of one kind and unit: close them again with catalogue {name}"
             raise InvalidInput.single("usage", f"meter {meter.meter}", f"other hours by catalogue {of}", allowed)
     return meter, name
+
+
+def read_definitions(
+    connection: sa.Connection, request: MeterRequest, sealed_by_ms: int
+) -> tuple[tuple[int, str], ...]:
+    """From which hour on which definition of the meter made the rows, where it is not one throughout.
+
+    From so long before the window as its first hour remembers.
+    """
+    window = Window(request.window.start_ms - FORGOTTEN_MS - DAY_MS, request.window.end_ms)
+    told = (meter_hours.c.hour_ms, meter_hours.c.catalogue)
+    query = _of_newest(meter_hours, replace(request, window=window), sealed_by_ms).with_only_columns(*told)
+    hours = connection.execute(query.order_by(meter_hours.c.hour_ms)).all()
+    named = {hour.catalogue for hour in hours}
+    stored = connection.execute(sa.select(meter_catalogues).where(meter_catalogues.c.name.in_(sorted(named))))
+    meant = {
+        row.name: meter.model_dump_json()
+        for row in stored
+        for meter in Catalogue.model_validate_json(row.content).meters
+        if meter.meter == request.meter
+    }
+    found: list[tuple[int, str]] = []
+    for hour in hours:
+        if not found or found[-1][1] != meant[hour.catalogue]:
+            found.append((hour.hour_ms, meant[hour.catalogue]))
+    return tuple(found) if len(found) > 1 else ()
 
 
 def sealing_moments(request: MeterRequest, until_ms: int) -> sa.Select[Any]:

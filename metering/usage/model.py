@@ -116,6 +116,8 @@ class MeterUsage:
     revision_digest: str
     sealed: bool
     definition: str = ""  # JSON of the meter in that catalogue
+    # Where hours were computed by other definitions (`meter_of` alone says): from which hour (ms) on by which JSON.
+    definitions: tuple[tuple[int, str], ...] = ()
     leaves: tuple[bytes, ...] = ()  # the stored rows as canonical lines, sorted: all that `parts` were made from
 
 

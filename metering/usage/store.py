@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
@@ -14,7 +15,7 @@ from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import HOUR_MS, Window
 from metering.meters.models import meter_hours
 from metering.meters.parts import MeterRequest
-from metering.meters.reading import read_meter, sealing_moments
+from metering.meters.reading import read_definitions, read_meter, sealing_moments
 from metering.usage.meter import Component
 from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth
 from metering.usage.models import usage_checks, usage_hours, usage_rows
@@ -100,12 +101,13 @@ class UsageStore:
         return self._database.read(lambda connection: read_meter(connection, request))
 
     def meter_of(self, request: MeterRequest, digest: str, until_ms: int) -> MeterUsage:
-        """As `month_of`, of a meter. Raises NotFound."""
+        """As `month_of`, of a meter, with its definitions. Raises NotFound."""
         moments = sealing_moments(request, until_ms).limit(MOST_MOMENTS)
         for moment_ms in self._database.read(lambda connection: connection.execute(moments).scalars().all()):
             found = self._database.read(partial(read_meter, request=request, sealed_by_ms=moment_ms))
             if found.revision_digest == digest:
-                return found
+                told = partial(read_definitions, request=request, sealed_by_ms=moment_ms)
+                return replace(found, definitions=self._database.read(told))
         raise NotFound(
             f"{request.organization}: no revisions of {request.meter} have the digest {truncate(digest)}"
         )

@@ -58,6 +58,11 @@ meters:
   - {meter: rows-hours, description: x, kind: gauge-integral, per: hour, unit: row-hours,
      series: [{metric: loaded_rows}]}
 """
+REDEFINED = (
+    CATALOGUE.replace("version: 1", "version: 2")
+    .replace("[{metric: loaded_rows}]", "[{metric: loaded_rows, where: {cluster: c1}}]")
+    .replace("group_by: [user],", "")
+)
 CLUSTERS = {"a": "c1", "b": "c2"}  # by collector
 METERS = ("searches", "users", "rows-peak", "rows-p95", "rows-latest", "rows-hours")
 RESET_HOUR = 15  # of the counters: what is counted begins again, higher than it was
@@ -93,6 +98,7 @@ class Plan:
     terms: str = ""
     of_b: str = "prod"
     backfilled: frozenset[int] = frozenset()
+    redefined: bool = False  # the last half day is closed by another version of the catalogue
 
 
 @dataclass
@@ -216,9 +222,13 @@ async def bill(folder: Path, plan: Plan | None = None) -> Billed:
             (folder / name / "spool").rename(folder / f"spool-{name}")
             await LakeWriter(lake, world.log).drain()
         assert await Compactor(lake.places, LakeSettings()).compact_one(least_files=2)
-        await closer_of(vendor, lake).close_window(
-            ACME.organization, Window(period.start_ms - HOUR_MS, period.end_ms)
-        )
+        noon_ms = period.end_ms - DAY_MS // 2
+        first_ms = noon_ms if plan.redefined else period.end_ms
+        closed = Window(period.start_ms - HOUR_MS, first_ms)
+        await closer_of(vendor, lake).close_window(ACME.organization, closed)
+        if plan.redefined:
+            again = closer_of(vendor, lake, REDEFINED)
+            await again.close_window(ACME.organization, Window(noon_ms, period.end_ms))
         await lake.close()
     authority_pem = world.identity.authority.certificate_pem
     month = datetime.fromtimestamp(period.start_ms / 1000, UTC)
@@ -226,11 +236,11 @@ async def bill(folder: Path, plan: Plan | None = None) -> Billed:
     return Billed(folder, period, authority_pem)
 
 
-def closer_of(vendor: Vendor, lake: Lake) -> HourCloser:
+def closer_of(vendor: Vendor, lake: Lake, catalogue: str = CATALOGUE) -> HourCloser:
     """Of the licence and of every meter."""
     source, store = LakeSource(lake, 86_400.0), UsageStore(vendor.database())
     meters = MeterCloser(
-        source, MeterStore(vendor.database()), parse_catalogue(CATALOGUE, "test"), vendor.clock, 300_000
+        source, MeterStore(vendor.database()), parse_catalogue(catalogue, "test"), vendor.clock, 300_000
     )
     return HourCloser(source, store, UsageSettings(), vendor.clock, meters=meters)
 
