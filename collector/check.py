@@ -13,6 +13,7 @@ from collector.policy import Decision, Explained
 from collector.policy_selection import Fate
 from collector.relabel import RelabelRule
 from collector.scrape.series import LimitExceeded, SeriesRules
+from collector.scrape.times import why_left_out
 
 
 @dataclass(slots=True)
@@ -61,12 +62,16 @@ class PageCheck:
 
 @dataclass(frozen=True, slots=True)
 class Checker:
-    """The rules of one target. `lane_of`: by the metric name that leaves."""
+    """The rules of one target. `lane_of`: by the metric name that leaves.
+
+    `at_ms`: the time of the scrape, against which those of samples are held; None: they are not honoured.
+    """
 
     rules: SeriesRules
     policy: Explained
     lane_of: Callable[[str], str]
     sample_limit: int = 0
+    at_ms: int | None = None
 
     def page(self, job: str, target: str, found: Iterable[RawSeries]) -> PageCheck:
         """What becomes of the series of a page, in its order."""
@@ -84,6 +89,7 @@ class Checker:
                 continue
             if labels is not None:
                 self._decide(raw.family, labels, one, finals)
+                self._hold_against_the_clock(raw, one)
         self._apply_sample_limit(checked)
         return PageCheck(job, target, checked, error)
 
@@ -129,6 +135,12 @@ class Checker:
             return
         one.leaves_as, one.reason = render_labels(final), decision.reason
         one.lane = self.lane_of(decision.labels[METRIC_NAME])
+
+    def _hold_against_the_clock(self, raw: RawSeries, one: SeriesCheck) -> None:
+        if self.at_ms is None or raw.timestamp_ms is None or one.leaves_as is None:
+            return
+        if reason := why_left_out(raw.timestamp_ms, self.at_ms):
+            one.stay(reason)
 
     def _apply_sample_limit(self, checked: Iterable[SeriesCheck]) -> None:
         if not self.sample_limit:

@@ -39,6 +39,16 @@ class Asked:
     body: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A job and what holds for its pages."""
+
+    settings: CollectorSettings
+    config: ScrapeConfig
+    policy: Explained
+    clock: Clock
+
+
 async def check(settings: CollectorSettings, asked: Asked, clock: Clock) -> list[PageCheck]:
     """A check for each target. Nothing is stored, sent or made.
 
@@ -47,12 +57,13 @@ async def check(settings: CollectorSettings, asked: Asked, clock: Clock) -> list
     held = await asyncio.to_thread(lambda: load_policy(settings, keep=False))
     if held.problem is not None:
         raise PolicyRefused(held.problem)
-    jobs = [job for job in settings.scrape_configs if asked.job in (None, job.job_name)]
+    configs = [one for one in settings.scrape_configs if asked.job in (None, one.job_name)]
+    jobs = [_Job(settings, one, held.policy, clock) for one in configs]
     if not jobs:
         raise NotFound(f"no job {asked.job!r} in scrape_configs" if asked.job else "scrape_configs names no job")
     if asked.body is not None:
-        return [_of_body(settings, jobs[0], held.policy, asked.body)]
-    checked = [page for job in jobs for page in await _of_job(settings, job, held.policy, asked.target, clock)]
+        return [_of_body(jobs[0], asked.body)]
+    checked = [page for job in jobs for page in await _of_job(job, asked.target)]
     if not checked:
         raise NotFound(
             "no target: " + (f"none has {asked.target!r} in its URL" if asked.target else "none was found")
@@ -60,15 +71,16 @@ async def check(settings: CollectorSettings, asked: Asked, clock: Clock) -> list
     return checked
 
 
-def _of_body(settings: CollectorSettings, job: ScrapeConfig, policy: Explained, path: Path) -> PageCheck:
+def _of_body(job: _Job, path: Path) -> PageCheck:
     try:
         body = path.read_bytes()
     except OSError as error:
         raise InvalidInput.single(str(path), "file", error.strerror or error, "a readable file") from error
-    found = find_targets(job, settings.global_, [_first_target(job)])
-    target = next(iter(found.targets), Target(job.job_name, str(path), (("job", job.job_name),), 1.0, 1.0))
+    config = job.config
+    found = find_targets(config, job.settings.global_, [_first_target(config)])
+    target = next(iter(found.targets), Target(config.job_name, str(path), (("job", config.job_name),), 1.0, 1.0))
     content_type = OPENMETRICS if body.rstrip().endswith(b"# EOF") else "text/plain"
-    return _checked(settings, job, policy, target, Page(bytearray(body), content_type), str(path))
+    return _checked(job, target, Page(bytearray(body), content_type), str(path))
 
 
 def _first_target(job: ScrapeConfig) -> Discovered:
@@ -78,11 +90,9 @@ def _first_target(job: ScrapeConfig) -> Discovered:
     return Discovered("target.example:80", {})
 
 
-async def _of_job(
-    settings: CollectorSettings, job: ScrapeConfig, policy: Explained, wanted: str | None, clock: Clock
-) -> list[PageCheck]:
-    found = await _discover(settings, job, clock)
-    fetcher = Fetcher(job)
+async def _of_job(job: _Job, wanted: str | None) -> list[PageCheck]:
+    found = await _discover(job.settings, job.config, job.clock)
+    fetcher = Fetcher(job.config)
     checked = []
     try:
         for target in found.targets:
@@ -92,9 +102,9 @@ async def _of_job(
             try:
                 page = await fetcher.fetch(target)
             except ScrapeFailed as failure:
-                checked.append(PageCheck(job.job_name, shown, error=redacted(str(failure))))
+                checked.append(PageCheck(job.config.job_name, shown, error=redacted(str(failure))))
                 continue
-            checked.append(await asyncio.to_thread(_checked, settings, job, policy, target, page, shown))
+            checked.append(await asyncio.to_thread(_checked, job, target, page, shown))
     finally:
         await fetcher.close()
     return checked
@@ -116,25 +126,30 @@ async def _discover(settings: CollectorSettings, job: ScrapeConfig, clock: Clock
         await sources.close()
 
 
-def _checked(
-    settings: CollectorSettings, job: ScrapeConfig, policy: Explained, target: Target, page: Page, shown: str
-) -> PageCheck:
+def _checked(job: _Job, target: Target, page: Page, shown: str) -> PageCheck:
+    config = job.config
     rules = SeriesRules(
         target.labels,
-        job.honor_labels,
-        [one.rule() for one in job.metric_relabel_configs],
-        make_labels(settings.global_.external_labels),
-        policy,
-        job.label_limit,
-        job.label_name_length_limit,
-        job.label_value_length_limit,
+        config.honor_labels,
+        [one.rule() for one in config.metric_relabel_configs],
+        make_labels(job.settings.global_.external_labels),
+        job.policy,
+        config.label_limit,
+        config.label_name_length_limit,
+        config.label_value_length_limit,
     )
-    is_billing = BillingNames(settings.lanes.billing)
-    checker = Checker(rules, policy, lambda name: LANE_NAMES[0 if is_billing(name) else 1], job.sample_limit)
+    is_billing = BillingNames(job.settings.lanes.billing)
+    checker = Checker(
+        rules,
+        job.policy,
+        lambda name: LANE_NAMES[0 if is_billing(name) else 1],
+        config.sample_limit,
+        job.clock.now_ms() if config.honor_timestamps else None,
+    )
     try:
-        return checker.page(job.job_name, shown, raw_series(page))
+        return checker.page(config.job_name, shown, raw_series(page))
     except ExpositionError as error:
-        return PageCheck(job.job_name, shown, error=str(error))
+        return PageCheck(config.job_name, shown, error=str(error))
 
 
 def raw_series(page: Page) -> list[RawSeries]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from collector.left_read import LeftReader, Period
+from collector.wire.receipt import parse_refusal
 from kernel.clock import from_ms, to_ms
 from kernel.errors import InvalidInput
 
@@ -113,7 +115,19 @@ def _details(event: dict[str, Any]) -> str:
         return f"{event.get('source')} version {event.get('version')} sha256 {event.get('sha256')}: {changes}"
     if event["kind"] == "shipping":
         return f"stopped: {event.get('reason')}" if event.get("stopped") else "goes on"
+    if event["kind"] == "gap":
+        return _gap(event)
     return ", ".join(f"{name} {one}" for name, one in event.items() if name not in ("sequence", "at_ms", "kind"))
+
+
+def _gap(event: dict[str, Any]) -> str:
+    """Which numbers will never come, and why; of a signed refusal its reason, as the whole is in the gap record."""
+    first, last, detail = event.get("first"), event.get("last"), str(event.get("detail") or "")
+    with suppress(ValueError):
+        detail = parse_refusal(detail).content.reason
+    numbers = "no numbers" if first is None else f"numbers {first} to {'the end' if last is None else last}"
+    where = f"{event.get('lane')} epoch {event.get('epoch')}, {numbers}: {event.get('reason')}"
+    return f"{where}: {detail}" if detail else where
 
 
 def parse_moment(text: str | None, name: str) -> int | None:

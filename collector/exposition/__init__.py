@@ -47,8 +47,9 @@ def read_series(body: bytes, content_type: str) -> list[RawSeries]:
     """The series of a body as the target wrote them, in its order. Raises ExpositionError."""
     rows, grammar = parse_strictly(body, content_type), grammar_of(content_type)
     found = []
-    for key in rows.keys:
+    for row, key in enumerate(rows.keys):
         name, labels = parse_key(key, grammar)
         family = family_of(name, rows.types)
-        found.append(RawSeries(name, labels, family, rows.types.get(family, MetricType.UNKNOWN)))
+        kind = rows.types.get(family, MetricType.UNKNOWN)
+        found.append(RawSeries(name, labels, family, kind, rows.timestamps.get(row)))
     return found

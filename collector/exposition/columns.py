@@ -53,12 +53,16 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class RawSeries:
-    """A series as the target wrote it: name, labels in any order (empty values included), family, type."""
+    """A series as the target wrote it: name, labels in any order (empty values included), family, type.
+
+    `timestamp_ms`: the time that the target gave its sample, if it did.
+    """
 
     name: str
     labels: Mapping[str, str]
     family: str
     type: MetricType
+    timestamp_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

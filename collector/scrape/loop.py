@@ -18,6 +18,7 @@ from collector.scrape.fetch import Fetcher, Page, TakePage
 from collector.scrape.series import LimitExceeded
 from collector.scrape.state import Scrape, TargetState
 from collector.scrape.target import Target
+from collector.scrape.times import TOO_NEW, TOO_OLD
 from collector.spool.options import Draft
 from kernel.errors import truncate
 from kernel.logs import logger
@@ -27,8 +28,8 @@ _log = logger("scrape")
 SMALL_BODY_BYTES = 64 * 1024  # below it, the work costs less than the hop to a thread
 SMALL_SCRAPE = 2_000  # rows, as above
 _LEFT_OUT = {
-    "too_new": "dated by the target over 10 minutes ahead: set its clock, or honor_timestamps: false",
-    "too_old": "dated by the target over 400 days ago: set its clock, or honor_timestamps: false",
+    "too_new": TOO_NEW,
+    "too_old": TOO_OLD,
     "over_limit": "new series over sample_limit: known ones stay, these do not leave",
     "too_long": "labels of over 32 kB, or a native histogram of over 256 kB: they fit into no frame",
 }

@@ -13,6 +13,7 @@ from collector.app import CollectorService
 from collector.cli import app
 from collector.errors import PolicyRefused
 from collector.settings import load_collector_settings
+from kernel.clock import SystemClock
 from kernel.errors import InvalidInput, NotFound
 from tests.collector.policy_world import policy_text, signing_key
 from tests.collector.world import Page, run_gateway, run_target, static_job, until, write_config
@@ -81,6 +82,18 @@ def test_limits_are_said(tmp_path: Path) -> None:
     assert "sample_limit 1: new series over it stay" in over.output
     (tmp_path / "page").write_bytes(b"broken line here\n")
     assert run(config_of(tmp_path), "--body", str(tmp_path / "page")).exit_code == 1
+
+
+def test_samples_of_times_that_are_not_taken_stay(tmp_path: Path) -> None:
+    now_ms = SystemClock().now_ms()
+    page = f"milvus_now 1\nmilvus_then 1 {now_ms}\nmilvus_ahead 1 {now_ms + 700_000}\nmilvus_long_ago 1 5\n"
+    (tmp_path / "page").write_text(page)
+    shown = run(config_of(tmp_path), "--body", str(tmp_path / "page")).output
+    assert "4 series, 2 leave" in shown
+    assert "stays: dated by the target over 10 minutes ahead" in shown
+    assert "stays: dated by the target over 400 days ago" in shown
+    trusting = config_of(tmp_path, honor_timestamps=False)
+    assert "4 series, 4 leave" in run(trusting, "--body", str(tmp_path / "page")).output
 
 
 async def test_it_says_what_the_collector_does(tmp_path: Path) -> None:

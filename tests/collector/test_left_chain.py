@@ -30,6 +30,7 @@ from collector.shipping import Shipping
 from collector.spool.frame import Frame
 from collector.spool.gaps import Gap, GapReason
 from collector.wire.headers import PushLane
+from collector.wire.receipt import PushName, Refusal, Signed, render_refusal
 from kernel.clock import VirtualClock
 from kernel.errors import InvalidInput
 from tests.collector.world import write_config
@@ -312,3 +313,41 @@ def test_a_gap_of_the_spool_is_listed(tmp_path: Path) -> None:
     (event,) = reader.events()
     assert [event[name] for name in ("lane", "reason", "first", "last", "samples")] == ["bulk", "quota", 1, 3, 30]
     reader.close()
+
+
+NAME = PushName("acme", "prod", "col-1", "bulk", 7, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("gap", "said"),
+    [
+        (
+            {"reason": "quota", "epoch": 7, "first": 3, "last": 9, "samples": 21, "detail": "the oldest"},
+            "bulk epoch 7, numbers 3 to 9: quota: the oldest",
+        ),
+        (
+            {"reason": "damage", "epoch": 7, "first": 3, "last": None, "samples": None, "detail": ""},
+            "bulk epoch 7, numbers 3 to the end: damage",
+        ),
+        ({"reason": "disk", "epoch": 7, "first": None, "last": None}, "bulk epoch 7, no numbers: disk"),
+        (
+            {
+                "reason": "refused",
+                "epoch": 7,
+                "first": 3,
+                "last": 3,
+                "detail": render_refusal(Signed(Refusal(NAME, "no date", 5), "k", bytes(64))),
+            },
+            "bulk epoch 7, numbers 3 to 3: refused: no date",
+        ),
+    ],
+)
+def test_a_gap_is_told_in_words(tmp_path: Path, gap: dict[str, int | str | None], said: str) -> None:
+    config = write_config(tmp_path, "https://g.example")
+    (tmp_path / "spool").mkdir()
+    ledger = LeftLedger(tmp_path / "spool" / "left.sqlite", VirtualClock(), 1)
+    ledger.open()
+    ledger.gap(PushLane.BULK, gap)
+    ledger.close()
+    done = CliRunner().invoke(app, ["left", "-c", str(config), "--changes"])
+    assert done.output.splitlines()[1].endswith(f"\tgap\t{said}")
