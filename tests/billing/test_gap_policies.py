@@ -124,7 +124,7 @@ def test_gaps_are_stated_once_and_read_back_by_hours() -> None:
         ("gap_policy: guess", "gap_policy", "hold-last"),
         ("gap_hours: 0", "gap_hours", "1"),
         ("gap_hours: 745", "gap_hours", "744"),
-        ("gap_hours: 1.5", "gap_hours", "integer"),
+        ("gap_hours: 1.5", "gap_hours", "a whole number"),
     ],
 )
 def test_refused(more: str, where: str, allowed: str) -> None:
