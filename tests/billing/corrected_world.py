@@ -21,6 +21,7 @@ from metering.lake.writer import LakeWriter
 from tests.billing.billed_world import (
     CLUSTERS,
     Billed,
+    add_contract,
     charges,
     closer_of,
     install,
@@ -96,7 +97,7 @@ def _first(folder: Path, vendor: Vendor, period: Window, deal: Deal) -> None:
     term = f"{start:%Y-%m-%d}", f"{start + timedelta(days=3):%Y-%m-%d}"
     more = charges(term[0], deal.of_row_hours) + deal.terms
     (folder / "contract.yaml").write_text(contract_text(term=term, more=more))
-    say(vendor, "contract", "add", str(folder / "contract.yaml"))
+    add_contract(vendor, folder)
     say(vendor, "invoice", "finalize", "acme", f"{start:%Y-%m}")
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from typer.testing import CliRunner, Result
+
+from billing.cli import app
 from kernel.identity import CertificateAuthority
 from kernel.ids import ClusterId, ProjectId
 from kernel.window import HOUR_MS, Window, hours_in, month
@@ -86,6 +89,10 @@ class Metered(Desk):
             self.deployment.clock.step_wall(1)  # type: ignore[attr-defined]
             self.say("invoice", "finalize", "acme", each)
             self.deployment.clock.step_wall(1)  # type: ignore[attr-defined]
+
+    def invoke(self, *words: str) -> Result:
+        named = {"BYOC_USAGE__CATALOGUE": self.file("catalogue.yaml", CATALOGUE)}
+        return CliRunner().invoke(app, words, obj=self.deployment, catch_exceptions=False, env=named)
 
     def seal_licence(self, of: str) -> None:
         self.seal_term(above=True, of=of)
