@@ -15,6 +15,7 @@ import pytest
 from focus_data_toolkit.validate.bundle import validate_dataset_bundle
 from typer.testing import CliRunner
 
+from billing.book import ContractBook
 from billing.cli import app
 from billing.pdf import invoice_pdf
 from billing.proof.verify import Verified, verify_bundle
@@ -59,8 +60,14 @@ class Market(Desk):
             self.deployment.authority_folder, "vendor.example.com", self.deployment.clock
         )
         self.emulator = Emulator(self.deployment.clock)
-        text = contract_text(term=TERM, vcpu=0, on_demand=False, more=SOLD + more)
-        self.say("contract", "add", self.file("contract.yaml", text))
+        self.sell("acme", SOLD + more)
+
+    def sell(self, organization: str, charges: str) -> None:
+        """A contract with charges for meters of the catalogue of the tests, which the command doesn't know."""
+        text = contract_text(organization, term=TERM, vcpu=0, on_demand=False, more=charges)
+        deployment = self.deployment
+        book = ContractBook(deployment.database(), deployment.clock, deployment.audit())
+        book.add_contract(text, "contract.yaml", "test")
 
     def tell(self) -> str:
         """The hours so far are sealed, and the last of them sent."""
@@ -141,12 +148,8 @@ def test_hours_go_to_the_marketplace_once_by_command(told: Market) -> None:
 
 
 def test_one_organization_that_is_refused_holds_up_no_other(told: Market) -> None:
-    text = contract_text("zeta", term=TERM, vcpu=0, on_demand=False, more=SOLD)
-    told.say("contract", "add", told.file("zeta.yaml", text))
-    text = contract_text(
-        "bad", term=TERM, vcpu=0, on_demand=False, more=SOLD.replace("meter: searches", "meter: none-such")
-    )
-    told.say("contract", "add", told.file("bad.yaml", text))
+    told.sell("zeta", SOLD)
+    told.sell("bad", SOLD.replace("meter: searches", "meter: none-such"))
     result = told.invoke("marketplace", "send")
     assert result.exit_code == 1
     assert "acme  prod-1" in result.output
@@ -155,10 +158,7 @@ def test_one_organization_that_is_refused_holds_up_no_other(told: Market) -> Non
 
 
 def test_a_meter_whose_hours_do_not_add_up_is_refused(market: Market) -> None:
-    text = contract_text(
-        "zeta", term=TERM, vcpu=0, on_demand=False, more=SOLD.replace("meter: searches", "meter: users")
-    )
-    market.say("contract", "add", market.file("zeta.yaml", text))
+    market.sell("zeta", SOLD.replace("meter: searches", "meter: users"))
     store, catalogue = MeterStore(market.deployment.database()), parse_catalogue(CATALOGUE, "test")
     now = market.deployment.clock.now_ms()
     store.add_catalogue(catalogue, 0)
