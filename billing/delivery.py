@@ -27,6 +27,7 @@ from billing.pdf import InvoicePdf
 from billing.receivables import Receivables
 from billing.settings import DeliverySettings
 from billing.words import label
+from kernel.crashpoints import crash_point
 from kernel.errors import ByocError, InvalidInput, truncate
 
 _TIMEOUT_SECONDS = 30.0
@@ -52,6 +53,7 @@ class FolderTransport:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             waiting.write_bytes(message.as_bytes())
+            crash_point("delivery.half-written")
             waiting.replace(self.folder / f"{number}.eml")
         except OSError as error:
             raise ByocError(f"{truncate(str(self.folder))} can't be written: {error.strerror}") from error
@@ -125,6 +127,7 @@ class Delivery:
         """
         for number in self.waiting():
             if self._claim(number):
+                crash_point("delivery.claimed")
                 try:
                     yield self._hand_over(transport, number, to)
                 except ByocError as error:
@@ -142,7 +145,9 @@ class Delivery:
         if address is None:
             return Handed(number, None, "the contract has no `send_to`; give `--to`, or `byoc invoice send`")
         transport.deliver(message_of(invoice, self.renderer.render(invoice.json), self.sender, address), number)
+        crash_point("delivery.handed-over")
         self.receivables.send(number, address)
+        crash_point("delivery.sent")
         return Handed(number, address)
 
     def _claim(self, number: str) -> bool:

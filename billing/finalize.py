@@ -28,6 +28,7 @@ from billing.proof.statement import InvoiceSigner, statement_of
 from billing.store import lock_organizations
 from kernel.audit import AuditLog
 from kernel.clock import Clock
+from kernel.crashpoints import crash_point
 from kernel.errors import ByocError, Conflict, Refuse
 from kernel.money import Money
 
@@ -61,6 +62,7 @@ class Finalizer:
         Drafts of one period of a contract must not be in one call twice.
         """
         lock_organizations(connection, {draft.organization for draft in drafts})
+        crash_point("billing.organizations-locked")
         issues = find_all_issues(connection, [(draft.contract, draft.kind, draft.period_name) for draft in drafts])
         newest = _newest_contracts(connection, {draft.contract for draft in drafts})
         outcomes: dict[int, Outcome] = {}
@@ -125,13 +127,16 @@ class Finalizer:
             ours = list(same)
             entity = ours[0][1].legal_entity
             numbers = take_numbers(connection, entity, series, self.clock.now_ms(), len(ours))
+            crash_point("billing.numbers-taken")
             issued = [
                 self._issued(wallets, draft, number, issue)
                 for (_, draft, issue), number in zip(ours, numbers, strict=True)
             ]
+            crash_point("billing.signed")
             store_issued(connection, issued)
             recorded = [(one.invoice.number, _recorded(one.invoice)) for one in issued]
             self.audit.append_all(connection, self.actor, "invoice.finalize", recorded)
+            crash_point("billing.audited")
             found |= {place: one.invoice for (place, _, _), one in zip(ours, issued, strict=True)}
         return found
 

@@ -15,6 +15,7 @@ from billing.ledger import Posting, draw_postings
 from billing.models import draws, entries, invoices, outbox, postings, signatures
 from billing.numbers import Number
 from billing.pricing.credits import Draw
+from kernel.crashpoints import crash_point
 from kernel.money import Currency, Money, minor_units_of
 
 
@@ -50,6 +51,7 @@ def store_issued(connection: sa.Connection, issued: Sequence[Issued]) -> None:
         ours = [row for into, row in rows if into is table]
         if ours:
             connection.execute(table.insert(), ours)
+            crash_point(f"billing.{table.name}-stored")
 
 
 def counted_documents(connection: sa.Connection, contract: str, number: str) -> list[Invoice]:

@@ -29,6 +29,7 @@ from billing.standing import Standing, load_standings, read_standing
 from billing.store import insert_new, lock_organization
 from kernel.audit import AuditLog
 from kernel.clock import Clock
+from kernel.crashpoints import crash_point
 from kernel.database import Database
 from kernel.errors import Conflict, InvalidInput
 from kernel.ids import OrganizationId
@@ -59,6 +60,7 @@ class Receivables:
                     approvals,
                     {"content_sha256": content, **row, "approved_ms": self.clock.now_ms()},
                 )
+                crash_point("billing.approved")
                 self.audit.append(connection, self.actor, "invoice.approve", contract, {"sha256": content})
 
         self.database.transact(write)

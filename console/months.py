@@ -25,6 +25,7 @@ from billing.api import (
 from billing.errors import NoContract
 from console.up import open_lake, open_meters
 from console.wiring import Vendor
+from kernel.crashpoints import crash_point
 from kernel.errors import ByocError
 from kernel.ids import OrganizationId
 from kernel.money import Money, currency
@@ -169,4 +170,5 @@ def newest(chain: Sequence[Checkpoint]) -> list[Checkpoint]:
 def _put(path: Path, content: bytes) -> None:
     waiting = path.with_name(f".{path.name}.part")
     waiting.write_bytes(content)
+    crash_point("close.half-written")
     waiting.replace(path)

@@ -15,6 +15,7 @@ SECONDS = {
     "tests/acceptance/test_scenario.py[scale_out]": 210,
     "tests/acceptance/test_scenario.py[embedded]": 150,
     "tests/chaos/test_crashes.py[scale_out]": 190,
+    "tests/chaos/test_month.py": 240,
     "tests/chaos/test_storm.py[scale_out]": 125,
     "tests/provisioner/test_durable.py": 110,
     "tests/chaos/test_network.py": 90,

@@ -13,6 +13,7 @@ from billing.marketplace.store import MarketplaceLog
 from billing.marketplace.terms import Subscription
 from billing.marketplace.told import Event, Hour
 from kernel.clock import Clock, from_ms, to_ms
+from kernel.crashpoints import crash_point
 from kernel.errors import Refuse, Retry, truncate
 from kernel.window import Window
 
@@ -69,7 +70,9 @@ class MarketplaceSender:
             begun = log.begin(left)
             if not begun:
                 return
+            crash_point("marketplace.begun")
             answers = self._call(log, begun)
+            crash_point("marketplace.answered")
             log.note(answers)
             left = [hour for hour in begun if not _is_answered(answers, hour)]
             if not left:

@@ -17,6 +17,7 @@ from billing.proof.checkpoint import leaf_of, render_proof, sign_checkpoint
 from billing.proof.statement import InvoiceSigner
 from kernel.audit import AuditLog
 from kernel.clock import Clock
+from kernel.crashpoints import crash_point
 from kernel.database import Database
 from kernel.merkle import MerkleTree
 
@@ -70,11 +71,13 @@ class CheckpointStore:
             for place, ((number, _), leaf) in enumerate(zip(new, added, strict=True), start=len(leaves))
         ]
         connection.execute(checkpoint_leaves.insert(), rows)
+        crash_point("billing.checkpoint-leaves-stored")
         tree = MerkleTree([*leaves, *added])
         chain = _chain(connection, entity)
         now_ms = self.clock.now_ms()
         named = {"legal_entity": entity, "month": month, "made_at": utc_text(now_ms)}
         signed = sign_checkpoint(tree, signer, chain[-1].signed if chain else None, named)
+        crash_point("billing.checkpoint-signed")
         made = Checkpoint(entity, len(chain) + 1, month, tree.size, signed)
         connection.execute(
             checkpoints.insert().values(
@@ -86,6 +89,7 @@ class CheckpointStore:
                 made_ms=now_ms,
             )
         )
+        crash_point("billing.checkpoint-stored")
         details = {"position": str(made.position), "size": str(made.size), "root": made.root}
         self.audit.append(connection, self.actor, "invoice.checkpoint", entity, details)
         return made

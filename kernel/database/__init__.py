@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
+from kernel.crashpoints import crash_point
 from kernel.errors import Retry, truncate
 
 T = TypeVar("T")
@@ -100,11 +101,16 @@ class Database:
             result = transaction(connection)
             # None: nothing was written, so nothing can be in doubt.
             number = None if self.is_sqlite else connection.scalar(_OWN_NUMBER)
+            is_writing = self.is_sqlite or number is not None
+            if is_writing:
+                crash_point("database.committing")
             try:
                 begun.commit()
             except DBAPIError as error:
                 if number is None or not _is_lost(error) or not self._has_committed(number):
                     raise
+        if is_writing:
+            crash_point("database.committed")
         return result
 
     def _has_committed(self, number: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from kernel.clock import Clock
+from kernel.crashpoints import crash_point
 from kernel.ids import OrganizationId
 from kernel.window import Window
 from metering.meters.catalogue import Catalogue
@@ -100,6 +101,7 @@ class MeterCloser:
             )
             for number, hour in enumerate(run)
         ]
+        crash_point("meters.computed")
         return self.store.seal(due.organization, self.catalogue, to_seal, self.clock.now_ms(), expected)
 
     def _digest(self, due: DueHours, hour: Window) -> str:

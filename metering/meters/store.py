@@ -59,7 +59,7 @@ class MeterStore:
 
     def checked(self, organization: OrganizationId, window: Window) -> dict[int, str]:
         """Digest of what each closed hour was computed from, by start of the hour."""
-        return self._database.transact(lambda connection: _checked(connection, organization, window))
+        return self._database.read(lambda connection: _checked(connection, organization, window))
 
     def state(
         self, organization: OrganizationId, meters: Sequence[str], before_ms: int
@@ -71,7 +71,7 @@ class MeterStore:
             found = {meter: newest.get((meter, before_ms - HOUR_MS)) for meter in meters}
             return {meter: {} if row is None else _parse_state(row.state) for meter, row in found.items()}
 
-        return self._database.transact(read)
+        return self._database.read(read)
 
     def seal(
         self,

@@ -17,6 +17,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, Counter
 
 from kernel.clock import Clock
+from kernel.crashpoints import crash_point
 from kernel.errors import Retry
 from kernel.ids import OrganizationId
 from kernel.logs import logger
@@ -228,6 +229,7 @@ class HourCloser:
             )
             for hour, each in zip(run, found, strict=True)
         ]
+        crash_point("usage.computed")
         return self._store.seal(to_seal, self._clock.now_ms(), due.checked)
 
 

@@ -147,16 +147,16 @@ class UsageStore:
                 for row in connection.execute(query)
             )
 
-        return self._database.transact(read)
+        return self._database.read(read)
 
     def checked(self, organization: OrganizationId, window: Window) -> dict[int, str]:
         """Digest of the files that each closed hour was computed from, by start of the hour."""
-        return self._database.transact(lambda connection: _checked(connection, organization, window))
+        return self._database.read(lambda connection: _checked(connection, organization, window))
 
     def last_closed_ms(self, organization: OrganizationId) -> int | None:
         """End of the newest closed hour."""
         query = sa.select(sa.func.max(usage_hours.c.hour_ms)).where(usage_hours.c.organization == organization)
-        newest = self._database.transact(lambda connection: connection.execute(query).scalar())
+        newest = self._database.read(lambda connection: connection.execute(query).scalar())
         return None if newest is None else int(newest) + HOUR_MS
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from billing.exports.stripe.client import StripeClient
 from billing.exports.stripe.items import due_of, items_of
+from kernel.crashpoints import crash_point
 from kernel.errors import Conflict
 
 PAGE = 100
@@ -35,6 +36,7 @@ def hand_over(client: StripeClient, document: Mapping[str, Any], sha256: str, cu
         },
         _key(sha256, customer, "invoice"),
     )
+    crash_point("stripe.invoice-made")
     name = str(found["id"])
     if found["metadata"].get("byoc_sha256") != sha256:
         raise Conflict(f"{number}: Stripe's {name} is of another document")
@@ -56,8 +58,10 @@ def hand_over(client: StripeClient, document: Mapping[str, Any], sha256: str, cu
                 "period[start]": str(item.start_s),
             }
             client.post("/v1/invoiceitems", form, _key(sha256, name, item.line))
+            crash_point("stripe.item-made")
         _check(client, name, document)
         client.post(f"/v1/invoices/{name}/finalize", {"auto_advance": "false"}, _key(sha256, name, "finalize"))
+        crash_point("stripe.finalized")
     _check(client, name, document)
     return name
 
