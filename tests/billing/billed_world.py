@@ -248,21 +248,17 @@ def closer_of(vendor: Vendor, lake: Lake, catalogue: str = CATALOGUE) -> HourClo
 def _issue(folder: Path, vendor: Vendor, first: datetime, terms: str) -> None:
     term = f"{first:%Y-%m-%d}", f"{first + timedelta(days=365):%Y-%m-%d}"
     (folder / "contract.yaml").write_text(contract_text(term=term, more=charges(term[0]) + terms))
-    add_contract(vendor, folder)
+    say(vendor, "contract", "add", str(folder / "contract.yaml"))
     say(vendor, "invoice", "finalize", "acme", f"{first:%Y-%m}")
     number = f"EXAMPLE-EU-{vendor.clock.now():%Y}-000002"
     say(vendor, "invoice", "bundle", number, "--out", str(folder / "bundle"))
 
 
-def add_contract(vendor: Vendor, folder: Path) -> None:
-    """`contract.yaml` of the folder, of a vendor that has the meters that it charges for."""
-    (folder / "catalogue.yaml").write_text(CATALOGUE)
-    named = {"BYOC_USAGE__CATALOGUE": str(folder / "catalogue.yaml")}
-    say(vendor, "contract", "add", str(folder / "contract.yaml"), **named)
-
-
-def say(vendor: Vendor, *words: str, **env: str) -> str:
-    """A command of the vendor, which succeeds."""
-    result = CliRunner().invoke(app, words, obj=vendor, catch_exceptions=False, env=env)
+def say(vendor: Vendor, *words: str) -> str:
+    """A command of the vendor, whose catalogue is the one above; it succeeds."""
+    catalogue = vendor.folder / "catalogue.yaml"
+    catalogue.write_text(CATALOGUE)
+    named = {"BYOC_USAGE__CATALOGUE": str(catalogue)}
+    result = CliRunner().invoke(app, words, obj=vendor, catch_exceptions=False, env=named)
     assert result.exit_code == 0, result.output
     return result.output

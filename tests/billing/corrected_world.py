@@ -21,7 +21,6 @@ from metering.lake.writer import LakeWriter
 from tests.billing.billed_world import (
     CLUSTERS,
     Billed,
-    add_contract,
     charges,
     closer_of,
     install,
@@ -97,7 +96,7 @@ def _first(folder: Path, vendor: Vendor, period: Window, deal: Deal) -> None:
     term = f"{start:%Y-%m-%d}", f"{start + timedelta(days=3):%Y-%m-%d}"
     more = charges(term[0], deal.of_row_hours) + deal.terms
     (folder / "contract.yaml").write_text(contract_text(term=term, more=more))
-    add_contract(vendor, folder)
+    say(vendor, "contract", "add", str(folder / "contract.yaml"))
     say(vendor, "invoice", "finalize", "acme", f"{start:%Y-%m}")
 
 
