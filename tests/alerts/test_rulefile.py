@@ -100,7 +100,12 @@ def test_two_files_may_not_share_a_group(tmp_path: Path) -> None:
 def test_the_rules_that_come_with_byoc_load() -> None:
     groups = load_rule_files([DEFAULT_RULES], HOUR_MS)
     reads_clock = {group.name: group.reads_clock for group in groups}
-    assert reads_clock == {"byoc-licence": False, "byoc-usage": False, "byoc-collectors": True}
+    assert reads_clock == {
+        "byoc-licence": False,
+        "byoc-contract": False,
+        "byoc-usage": False,
+        "byoc-collectors": True,
+    }
 
 
 @settings(max_examples=150, deadline=None)

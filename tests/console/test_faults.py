@@ -38,6 +38,7 @@ READING = [
     "invoice finalize acme 2026-01",
     "lake info",
     "licence show acme",
+    "marketplace list acme",
     "organization list",
     "price show list-prices",
     "project list",
