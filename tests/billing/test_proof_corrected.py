@@ -37,6 +37,8 @@ from tests.billing.billed_world import Billed
 from tests.billing.corrected_world import HELD_BACK, PART_MS
 from tests.billing.proof_world import flip, lane, refusal, reissue
 
+pytestmark = pytest.mark.slow  # each world takes seconds to make, and is read again by each test
+
 BOTH = ("spool-a", "spool-b")
 Rows = tuple[UsageRow, ...]
 

@@ -18,6 +18,8 @@ from tests.billing.billed_world import METERS, Billed, Plan, bill
 from tests.billing.proof_world import given, refusal, sign_again
 from tests.identity.world import ACME
 
+pytestmark = pytest.mark.slow  # each world takes seconds to make, and is read again by each test
+
 BOTH = ("spool-a", "spool-b")
 
 
