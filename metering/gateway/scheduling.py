@@ -15,7 +15,6 @@ import threading
 from contextlib import suppress
 
 _SLICE_NS = 100_000  # the shortest that Linux grants
-_RESET_ON_FORK = 1  # what is started has slices as usual, and no negative nice value
 _CALLS = {"x86_64": (314, 315), "aarch64": (274, 275)}  # sched_setattr, sched_getattr
 _GIVING_WAY = 5  # nice: a third of the share of the loop, if both want the core; more, and a busy core starves it
 
@@ -36,16 +35,13 @@ class _Attributes(ctypes.Structure):
 
 
 def answer_soon() -> None:
-    """This thread runs for moments, and does not wait for the slices of others. Threads it starts are as usual."""
-    wanted = _attributes()
-    if wanted is None or wanted.policy != os.SCHED_OTHER:  # real time has no slices
-        return
-    wanted.runtime_ns, wanted.flags, wanted.size = _SLICE_NS, _RESET_ON_FORK, ctypes.sizeof(wanted)
-    _call(0, ctypes.byref(wanted), 0)
+    """This thread runs for moments, and does not wait for the slices of others. Threads it starts inherit that."""
+    _ask_for_slice(_SLICE_NS)
 
 
 def give_way() -> None:
     """This thread decodes bodies. On one core it would else run on for milliseconds after a small push came."""
+    _ask_for_slice(0)  # as long as usual, whatever the thread that started this one has
     if sys.platform == "linux":  # where a thread has a priority of its own
         with suppress(OSError):
             thread = threading.get_native_id()
@@ -56,6 +52,14 @@ def slice_ns() -> int | None:
     """How long this thread may run before it has to give way; None: nobody says."""
     found = _attributes()
     return None if found is None else int(found.runtime_ns) or None
+
+
+def _ask_for_slice(nanoseconds: int) -> None:
+    wanted = _attributes()
+    if wanted is None or wanted.policy != os.SCHED_OTHER:  # real time has no slices
+        return
+    wanted.runtime_ns, wanted.size = nanoseconds, ctypes.sizeof(wanted)
+    _call(0, ctypes.byref(wanted), 0)
 
 
 def _attributes() -> _Attributes | None:

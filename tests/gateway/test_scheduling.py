@@ -36,12 +36,15 @@ def usual() -> int:
 def test_what_answers_has_a_shorter_slice_than_what_decodes(usual: int) -> None:
     def ask() -> tuple[object, object]:
         answer_soon()
+        ours = slice_ns()
 
         def decode() -> tuple[object, int]:
+            inherited = slice_ns()
             give_way()
+            assert inherited == ours
             return slice_ns(), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-        return slice_ns(), in_thread(decode)
+        return ours, in_thread(decode)
 
     nice = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
     short, decoding = in_thread(ask)
