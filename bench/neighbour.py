@@ -2,9 +2,7 @@
 
 One gateway on a core of its own, with the default limits of a tenant. The quiet tenant pushes a scrape of 2,000
 samples in frames some forty times a second. The other sends remote write 2.0 over 32 connections as fast as it is
-answered, heeds no Retry-After, and is a process of its own that yields to the quiet one: by its nice value, and as
-the quiet one asks for short slices. Else an answer that has come would wait on the client's own core until the
-flood's slice is over, which is no work of the gateway. Short windows alone and
+answered, heeds no Retry-After, and is a process of its own that yields to the quiet one. Short windows alone and
 beside it alternate, and the figure is the median of the ratios of two windows that follow each other, so that what
 else the machine does falls on both. A tenant may send a burst, a million samples by default: the figure is of the
 flood behind it, from the first 429 on, and `details` say what the burst itself does.
@@ -37,7 +35,6 @@ from bench.pushes import Pushes, Scrapes, frames
 from collector.wire.headers import PushHeaders
 from kernel.identity import client_context
 from kernel.ids import OrganizationId, ProjectId, Tenant
-from metering.gateway.scheduling import answer_soon
 
 BUDGET = Budget(1.2)
 FLOODER = Tenant(OrganizationId("flood"), ProjectId("prod"))
@@ -90,7 +87,6 @@ def measure(*, quick: bool) -> Outcome:
 
 async def _run(plan: _Plan) -> _Found:
     pushes = frames(Scrapes(SAMPLES, 4))
-    answer_soon()
     with tempfile.TemporaryDirectory(prefix="byoc-bench-") as text, pinned(other_core()):
         folder = Path(text)
         write_identity(folder)

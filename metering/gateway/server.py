@@ -23,7 +23,6 @@ from kernel.logs import logger
 from kernel.service import Service
 from metering.gateway.app import INSIDE, GatewayParts, Inside, build_gateway
 from metering.gateway.refusals import RefusedPushes
-from metering.gateway.scheduling import answer_soon
 
 _WATCH_SECONDS = 1.0
 _LINGER_SECONDS = 2.0
@@ -111,7 +110,6 @@ class GatewayServer:
         """Read the revocations, then listen; returns the port. Raises DatabaseUnavailable, OSError."""
         settings = self._parts.settings
         sys.setswitchinterval(_SWITCH_SECONDS)
-        answer_soon()
         await asyncio.to_thread(self._parts.revocations.refresh)
         loop = asyncio.get_running_loop()
 
