@@ -178,8 +178,11 @@ def list_credits(
 ) -> None:
     """What is left of an organization's prepaid credits."""
     owner, code = organization_of(organization), currency(unit)
-    for grant in deployment_of(ctx).database().read(lambda connection: load_grants(connection, owner, code)):
+    grants = deployment_of(ctx).database().read(lambda connection: load_grants(connection, owner, code))
+    for grant in grants:
         typer.echo(f"{grant.grant}  {grant.balance}")
+    if not grants:
+        typer.echo(f"{owner} has no prepaid credits in {code.code}", err=True)
 
 
 @receivables_app.command("ageing")
@@ -190,7 +193,11 @@ def show_ageing(
 ) -> None:
     """What an organization owes, by days overdue."""
     day = parse_day(on) if on else deployment_of(ctx).clock.now().date()
-    for found in ageing(receivables_of(ctx).statement(organization_of(organization)), day):
+    owner = organization_of(organization)
+    owed = ageing(receivables_of(ctx).statement(owner), day)
+    if not owed:
+        typer.echo(f"{owner} owes nothing", err=True)
+    for found in owed:
         for name, amount in zip(AGE_NAMES, found.buckets, strict=True):
             typer.echo(f"{name:<10}  {amount}")
         typer.echo(f"{'total':<10}  {found.total}")

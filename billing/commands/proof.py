@@ -85,6 +85,8 @@ def show_checkpoints(
     chain = store.chain(entity)
     for one in chain:
         typer.echo(f"{one.legal_entity}  {one.position}  {one.month}  {one.size} documents  root {one.root}")
+    if not chain:
+        typer.echo("there is no checkpoint yet; `byoc close` makes them", err=True)
     if out is not None:
         if len({one.legal_entity for one in chain}) != 1:
             found = ", ".join(sorted({one.legal_entity for one in chain})) or "no checkpoint"

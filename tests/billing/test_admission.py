@@ -100,7 +100,7 @@ def test_prepaid_credits_that_are_expired_are_not_booked(
     words = ("credit", "add", "bought-1", "acme", "5.00", "--currency", "USD", "--reference", "w")
     with pytest.raises(InvalidInput, match=f"--expires: found {day}; allowed: a day after today, 2026-11-03"):
         desk.invoke(*words, "--expires", day)
-    assert desk.say("credit", "list", "acme") == ""
+    assert desk.say("credit", "list", "acme") == "acme has no prepaid credits in USD\n"
 
 
 def test_prepaid_credits_expire_after_the_first_day_of_a_term(
