@@ -90,8 +90,7 @@ def _failed(
 ) -> set[tuple[str, int]]:
     """Of `missing`, those between two stored scrapes that have as many with `up` 0 between them.
 
-    Pages go by their order, not by when they were made: on a busy machine that is after the next scrape began. It
-    may be after the next page was handed out too, as a thread makes each: then the `up` 0 is one scrape earlier.
+    Pages go by their order, not by when they were made: on a busy machine that is after the next scrape began.
     """
     failed_at: dict[str, list[int]] = defaultdict(list)
     for labels, at_ms, value in rows:
@@ -105,14 +104,8 @@ def _failed(
     failed: set[tuple[str, int]] = set()
     for (instance, position), run in runs.items():
         times = [-math.inf, *(at_ms for _, at_ms in stored.get(instance, [])), math.inf]
-
-        def unmatched(place: int, besides: int, instance: str = instance, times: list[float] = times) -> int:
-            found = sum(times[place] < at_ms < times[place + 1] for at_ms in failed_at[instance])
-            return max(0, found - besides)
-
-        own = unmatched(position, 0)
-        earlier = unmatched(position - 1, len(runs.get((instance, position - 1), ()))) if position else 0
-        if len(run) <= own + earlier:
+        since_ms, until_ms = times[position], times[position + 1]
+        if len(run) <= sum(since_ms < at_ms < until_ms for at_ms in failed_at[instance]):
             failed.update(run)
     return failed
 

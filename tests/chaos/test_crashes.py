@@ -61,7 +61,7 @@ def test_a_vendor_killed_at_each_step_and_a_zombie(world: World) -> None:
     world.collector.send(signal.SIGCONT)
     world.drained()
     world.expect_clean(after="the zombie")
-    expect_no_hole(world)
+    assert world.look(info).missing_pushes == 0
 
 
 def test_a_collector_killed_at_any_moment(world: World) -> None:
@@ -78,7 +78,7 @@ def test_a_collector_killed_at_any_moment(world: World) -> None:
         world.collector.start()
     world.drained()
     world.expect_clean(after="five kills of the collector")
-    expect_no_hole(world)
+    assert world.look(info).missing_pushes == 0
 
 
 @pytest.mark.parametrize("storage", [SCALE_OUT], indirect=True)
@@ -110,11 +110,6 @@ def test_commits_whose_answers_are_lost(world: World) -> None:
     world.expect_clean(after="lost commits")
     assert world.vendor.pid == vendor
     assert "commit_outcome_unknown" in world.vendor.said()
-
-
-def expect_no_hole(world: World) -> None:
-    """No push is missing; a backlog that came up again on a busy machine comes first."""
-    until("every push to come", lambda: world.look(info).missing_pushes == 0)
 
 
 async def info(_: Vendor, lake: Lake) -> LakeInfo:

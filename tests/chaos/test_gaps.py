@@ -46,8 +46,6 @@ def by_boot(found: list[tuple[str, Gap]]) -> dict[tuple[str, int], Counter[str]]
 def check(world: World, reason: str) -> None:
     """What is lost is lost whole, stands in gap records, and the lake was told of exactly these numbers."""
     world.drained()  # holes never expire in it: that it returns shows that the vendor was told
-    # A collector without a turn for half a minute makes a backlog again, whose numbers are missing until they come.
-    until("what is on its way to come", lambda: world.look(on_their_way) == 0)
     _, verdict = world.judge()
     assert verdict.lost, "nothing was lost, so nothing was proved"
     assert not verdict.duplicated, verdict
@@ -76,11 +74,6 @@ def numbers_of(found: list[tuple[str, Gap]]) -> dict[tuple[str, int], set[int]]:
 
 async def info(_: Vendor, lake: Lake) -> LakeInfo:
     return await lake.info()
-
-
-async def on_their_way(_: Vendor, lake: Lake) -> int:
-    """Numbers below the last that neither came nor were given up."""
-    return sum(state.missing - len(expand(state.refused)) for state in (await epochs(lake)).values())
 
 
 async def told(_: Vendor, lake: Lake) -> dict[tuple[str, int], set[int]]:

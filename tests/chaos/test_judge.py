@@ -71,20 +71,6 @@ def test_of_scrapes_that_failed_in_a_row_as_many_pages_may_be_missing_and_no_mor
     assert judge([*without, *((attached(of), at_ms, 0.0) for of, at_ms in other)], PAGES, 6000).lost
 
 
-def test_a_page_that_was_made_after_the_next_one_is_told_from_a_lost_one(rows: list[Row]) -> None:
-    """Its scrape was given up before; a thread makes each page, and which is first hangs on the machine."""
-    gone = rows_of(PAGES[3])
-    without = [row for row in rows if row not in gone]
-    labels = gone[0][0]
-    failed = (labels, rows_of(PAGES[2])[0][1] - 1, 0.0)
-    assert judge([*without, failed], PAGES, 6000).is_clean
-    # It stands for one page, and only of its own neighbours.
-    both = [row for row in without if row not in rows_of(PAGES[2])]
-    assert judge([*both, failed], PAGES, 6000).lost == ["page ('one', 3)", "page ('one', 4)"]
-    later = [row for row in rows if row not in rows_of(PAGES[4])]
-    assert judge([*later, failed], PAGES, 6000).lost == ["page ('one', 5)"]
-
-
 def test_a_row_or_a_page_that_is_there_twice_is_seen(rows: list[Row]) -> None:
     assert len(judge([*rows, rows[5]], PAGES, 6000).duplicated) == 1
     later = [(labels, at_ms - 1, value) for labels, at_ms, value in rows_of(PAGES[2])]
