@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 from pyiceberg.table import Table
@@ -24,6 +23,7 @@ from metering.lake.faults import translated_errors
 from metering.lake.horizon import Horizon, Source, SourceState
 from metering.lake.horizon_store import HorizonStore
 from metering.lake.lineage import origins
+from metering.lake.manifests import DataFile
 from metering.lake.places import Places
 from metering.lake.positions import FileName, file_sha256
 from metering.lake.scan import ScanRequest, plan_files, scan_samples
@@ -211,10 +211,10 @@ class Lake:
         every = {one for each in ranges.values() for one in each}
         return ranges, await load_batches(self.objects, organization, every)
 
-    async def _lake_file(self, file: Any) -> LakeFile:
-        origin, sha256 = await origins(self.objects, file.file_path), file_sha256(file.file_path)
+    async def _lake_file(self, file: DataFile) -> LakeFile:
+        origin, sha256 = await origins(self.objects, file.location), file_sha256(file.location)
         assert sha256 is not None  # or there were no origins
-        return LakeFile(file.file_path, sha256, file.record_count, file.file_size_in_bytes, origin)
+        return LakeFile(file.location, sha256, file.rows, file.bytes, origin)
 
     async def snapshot_id(self) -> int | None:
         """The newest snapshot of the samples; None before the first commit."""

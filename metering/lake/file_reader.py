@@ -15,7 +15,7 @@ from metering.lake.errors import LakeDamaged
 from metering.lake.merging import id_bytes, run_starts
 from metering.lake.rows import Ids, Integers
 from metering.lake.runs import FileRuns
-from metering.lake.steady import Group, SteadyRuns, steady_of, steady_of_kernel
+from metering.lake.steady import Group, RowRanges, SteadyRuns, ranges_of, steady_of, steady_of_kernel
 from metering.lake.stored_values import StoredValues, read_columns
 
 
@@ -42,6 +42,19 @@ class FileReader:
         with self._io.new_input(location).open() as stream:
             parquet = pq.ParquetFile(stream)
             return self._runs(parquet, self._groups(parquet), location).within(self._reach)
+
+    def placed(self, location: str) -> tuple[FileRuns, RowRanges]:
+        """The rows, and where those of each series and hour stand. Raises LakeDamaged."""
+        found: list[FileRuns] = []
+        ranges: list[RowRanges] = []
+        with self._io.new_input(location).open() as stream:
+            parquet = pq.ParquetFile(stream)
+            for index in self._groups(parquet):
+                runs = self._runs(parquet, [index], location)
+                ranges.append(ranges_of(runs, Group(location, index), self._reach))
+                found.append(runs.within(self._reach))
+            runs = FileRuns.joined(found or [self._runs(parquet, [], location)])
+        return runs, RowRanges.joined(ranges)
 
     def steady(self, location: str, limit_ms: int) -> SteadyRuns:
         """The stretches of the rows; by the compiled kernel where the file was coded by the lake's writer."""

@@ -37,6 +37,18 @@ class FileRuns:
         kept = counts > 0
         return FileRuns(self.slots[kept], counts[kept], self.timestamps_ms[rows], self.values.take(rows))
 
+    @classmethod
+    def joined(cls, parts: Sequence[FileRuns]) -> FileRuns:
+        """One after the other, one at least."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            np.concatenate([part.slots for part in parts]),
+            np.concatenate([part.counts for part in parts]),
+            np.concatenate([part.timestamps_ms for part in parts]),
+            StoredValues.joined([part.values for part in parts]),
+        )
+
 
 def row_order(files: Sequence[FileRuns]) -> Integers | slice | None:
     """The order of all files' rows, one file after the other, by slot and time; None: rows must be sorted.

@@ -10,19 +10,18 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyiceberg import expressions
 
 from kernel.window import DAY_MS, Window
-from metering.lake.errors import LakeDamaged
 from metering.lake.faults import translated_errors
 from metering.lake.file_reader import FileReader
+from metering.lake.manifests import DataFile
 from metering.lake.merging import id_bytes
 from metering.lake.ordering import sort_order
 from metering.lake.rows import Bools, Floats, Integers
 from metering.lake.runs import FileRuns, row_order
 from metering.lake.scaled import Scales
 from metering.lake.series_table import read_series
-from metering.lake.steady import SteadySeries
+from metering.lake.steady import RowRanges, SteadySeries
 from metering.lake.tables import SamplesState, Tables
 
 T = TypeVar("T")
@@ -30,8 +29,6 @@ COLUMNS = ("organization", "project", "collector", "labels", "series_id", "times
 INTEGER_COLUMNS = ("integer", "scale")
 CONFLICTS = b"byoc.conflicts"
 SNAPSHOT = b"byoc.snapshot"
-# pyiceberg's predicates take (column, value) by place, which their own annotations do not say.
-_on: Any = expressions
 _THREADS = 2
 _SIGN = np.uint64(1 << 63)
 
@@ -86,26 +83,44 @@ class Samples:
         return cls(*columns)
 
 
+@dataclass(frozen=True, slots=True)
+class PlacedSamples:
+    """The rows of a scan, and where those of each series and hour stand; slots are rows of `series`."""
+
+    samples: pa.Table  # see `Lake.scan`
+    series: pa.Table  # see `Lake.series`
+    ranges: RowRanges
+
+
 def scan_samples(tables: Tables, state: SamplesState, request: ScanRequest) -> pa.Table:
     """The rows asked for; see `Lake.scan`. Blocks. Raises LakeUnavailable, LakeDamaged."""
     # Series are committed before their samples, so those read now name all samples of an earlier snapshot.
     series = read_series(tables, request.organization, request.names, request.project)
     with translated_errors("reading samples"):
-        found = _read_samples(state, series, request)
-    unique, conflicts = drop_duplicates(found)
-    kept = unique.take(_keep_carry_in(unique, request.window.start_ms))
-    return _table(kept, series, conflicts, state.snapshot_id)
+        reader = _reader(state, series, request)
+        files = _each(lambda file: reader.runs(file.location), plan_files(state, request))
+    return _scanned(files, series, request, state.snapshot_id)
 
 
-def plan_files(state: SamplesState, request: ScanRequest) -> list[Any]:
+def scan_placed(tables: Tables, state: SamplesState, request: ScanRequest) -> PlacedSamples:
+    """The same, with the places of the rows. Blocks and raises as above."""
+    series = read_series(tables, request.organization, request.names, request.project)
+    with translated_errors("reading samples"):
+        reader = _reader(state, series, request)
+        found = _each(lambda file: reader.placed(file.location), plan_files(state, request))
+    samples = _scanned([runs for runs, _ in found], series, request, state.snapshot_id)
+    return PlacedSamples(samples, series, RowRanges.joined([ranges for _, ranges in found]))
+
+
+def plan_files(state: SamplesState, request: ScanRequest) -> list[DataFile]:
     """The data files that may hold rows of the request, by partition and by the bounds of their times."""
     if state.snapshot_id is None:
         return []
-    scan = state.table.scan(row_filter=_samples_filter(request), snapshot_id=state.snapshot_id)
-    tasks = list(scan.plan_files())
-    if any(task.delete_files for task in tasks):
-        raise LakeDamaged("the samples table carries delete files, which byoc does not read: rewrite those files")
-    return [task.file for task in tasks]
+    reach, owner = request.reach, request.organization
+    days = reach.start_ms // DAY_MS, (reach.end_ms - 1) // DAY_MS
+    found = state.manifests.files(state.table, state.snapshot_id, owner, days)
+    mine = (file for file in found if request.project in (None, file.project))
+    return [file for file in mine if file.first_ms < reach.end_ms and file.last_ms >= reach.start_ms]
 
 
 def drop_duplicates(samples: Samples) -> tuple[Samples, int]:
@@ -132,29 +147,18 @@ def _value_order(values: Floats) -> npt.NDArray[np.uint64]:
     return np.where(np.isnan(values), bits | _SIGN, ordered)  # NaN of either sign above +Inf
 
 
-def _samples_filter(request: ScanRequest) -> Any:
-    reach = request.reach
-    tenant = _on.StartsWith("tenant", f"{request.organization}/")
-    if request.project is not None:
-        tenant = _on.EqualTo("tenant", f"{request.organization}/{request.project}")
-    first, last = (str(np.datetime64(at // DAY_MS, "D")) for at in (reach.start_ms, reach.end_ms - 1))
-    days = _on.GreaterThanOrEqual("day", first), _on.LessThanOrEqual("day", last)
-    times = _on.GreaterThanOrEqual("timestamp_ms", reach.start_ms), _on.LessThan("timestamp_ms", reach.end_ms)
-    return _on.And(tenant, *days, *times)
-
-
 def scan_steady(tables: Tables, state: SamplesState, request: ScanRequest, limit_ms: int) -> SteadySeries:
     """What a window holds, file by file, as stretches of equal values; see `SteadyRuns`. Raises as above."""
     series = read_series(tables, request.organization, request.names, request.project)
     with translated_errors("reading samples"):
         reader = _reader(state, series, request)
         planned = plan_files(state, request)
-        files = _each(lambda file: reader.steady(file.file_path, limit_ms), planned)
+        files = _each(lambda file: reader.steady(file.location, limit_ms), planned)
 
     def rows_of(slots: Integers) -> list[FileRuns]:
         with translated_errors("reading samples"):
             again = reader.of_slots(slots)
-            return _each(lambda file: again.runs(file.file_path), planned)
+            return _each(lambda file: again.runs(file.location), planned)
 
     return SteadySeries(series, files, rows_of)
 
@@ -169,9 +173,15 @@ def _reader(state: SamplesState, series: pa.Table, request: ScanRequest) -> File
     return FileReader(state.table.io, ids, request.reach, must_know_all=request.names is None)
 
 
-def _read_samples(state: SamplesState, series: pa.Table, request: ScanRequest) -> Samples:
-    reader = _reader(state, series, request)
-    files = _each(lambda file: reader.runs(file.file_path), plan_files(state, request))
+def _scanned(
+    files: Sequence[FileRuns], series: pa.Table, request: ScanRequest, snapshot_id: int | None
+) -> pa.Table:
+    unique, conflicts = drop_duplicates(_in_order(files, request))
+    kept = unique.take(_keep_carry_in(unique, request.window.start_ms))
+    return _table(kept, series, conflicts, snapshot_id)
+
+
+def _in_order(files: Sequence[FileRuns], request: ScanRequest) -> Samples:
     if not files:
         nothing = np.empty(0, np.int64)
         scaled = (nothing, nothing.astype(np.int8)) if request.as_integers else ()

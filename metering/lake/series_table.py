@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from pyiceberg import expressions
+from pyiceberg.table import Table
 
 from kernel.ids import CollectorId, OrganizationId, ProjectId, Tenant
 from metering.lake.faults import translated_errors
@@ -24,13 +25,20 @@ def read_series(
     tables: Tables, organization: str, names: Sequence[str] | None = None, project: str | None = None
 ) -> pa.Table:
     """Series of an organization, each once, ordered by id. Blocks. Raises LakeUnavailable."""
+    table = tables.load(SERIES)
+    snapshot = table.current_snapshot()
+    question = snapshot and snapshot.snapshot_id, organization, names and tuple(names), project
+    return tables.series.get(question, lambda: _read(table, organization, names, project))
+
+
+def _read(table: Table, organization: str, names: Sequence[str] | None, project: str | None) -> pa.Table:
     chosen = _on.EqualTo("organization", organization)
     if names is not None:
         chosen = _on.And(chosen, _on.In("name", list(names)))
     if project is not None:
         chosen = _on.And(chosen, _on.EqualTo("project", project))
     with translated_errors("reading series"):
-        found = tables.load(SERIES).scan(row_filter=chosen).to_arrow().combine_chunks()
+        found = table.scan(row_filter=chosen).to_arrow().combine_chunks()
     high, low = id_words(id_bytes(found.column("series_id")))
     order = np.lexsort((low, high))
     first = np.ones(len(order), np.bool_)

@@ -132,7 +132,7 @@ def steady_series(series: pa.Table, files: Sequence[FileRuns], limit_ms: int) ->
 
 def steady_of(file: FileRuns, group: Group, reach: Window, limit_ms: int) -> SteadyRuns:
     """The stretches of a row group's rows that are inside `reach` and were asked for."""
-    ranges = _ranges(file, group, reach)
+    ranges = ranges_of(file, group, reach)
     file = file.within(reach)
     times = file.timestamps_ms
     run_starts = np.cumsum(file.counts) - file.counts
@@ -170,7 +170,8 @@ def steady_of_kernel(slots: Integers, segments: bytes, ranges: bytes, group: Gro
     return SteadyRuns(slots[number], first, last, values, _named(slots[of], hours, firsts, counts, group))
 
 
-def _ranges(file: FileRuns, group: Group, reach: Window) -> RowRanges:
+def ranges_of(file: FileRuns, group: Group, reach: Window) -> RowRanges:
+    """Where the rows of a row group stand that are inside `reach` and were asked for."""
     times = file.timestamps_ms
     slots = np.repeat(file.slots, file.counts)
     rows = np.flatnonzero((times >= reach.start_ms) & (times < reach.end_ms) & (slots >= 0))

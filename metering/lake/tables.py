@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 import sqlalchemy.exc
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import CommitFailedException, NamespaceAlreadyExistsError, TableAlreadyExistsError
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -37,7 +38,9 @@ from kernel.log import TopicPartition
 from metering.lake.beside import BESIDE, NAMESPACE
 from metering.lake.errors import LakeUnavailable, UnknownSnapshot
 from metering.lake.faults import translated_errors
+from metering.lake.manifests import Manifests
 from metering.lake.positions import COMMIT, HORIZON, POSITIONS, REPLAY, Standing, parse_positions
+from metering.lake.series_cache import SeriesCache
 from metering.lake.storage import IMPLEMENTATION, LakeFileIO
 
 SAMPLES = (NAMESPACE, "samples")
@@ -95,6 +98,7 @@ class SamplesState:
     positions: Mapping[TopicPartition, int]
     replay_from: Mapping[TopicPartition, int]
     horizon_sha256: str | None
+    manifests: Manifests = field(default_factory=Manifests, compare=False, repr=False)
 
     def standing(self, source: TopicPartition) -> Standing:
         """Where a partition stands; at its beginning if the lake has nothing of it."""
@@ -112,6 +116,9 @@ class Tables:
         root = Path(warehouse).absolute().as_uri() if local else warehouse.rstrip("/")
         merged = {**properties, "uri": catalog_url, "warehouse": root, "py-io-impl": IMPLEMENTATION}
         self._folders: dict[tuple[str, str], str] = {}
+        self._loaded: dict[tuple[str, str], Table] = {}
+        self._manifests = Manifests()
+        self.series = SeriesCache()
         with translated_errors("opening the lake"):
             self.warehouse = LakeFileIO(merged)
             self.warehouse.check_owner(root)
@@ -123,9 +130,27 @@ class Tables:
                 _ensure(self.catalog, identifier, schema, spec)
 
     def load(self, identifier: tuple[str, str]) -> Table:
-        """The table as it is now. Raises LakeUnavailable."""
+        """The table as it is now. Raises LakeUnavailable.
+
+        Its metadata is a file that never changes: it is read again only when the catalog names another.
+        """
         with translated_errors(f"reading the table {'.'.join(identifier)}"):
-            return self.catalog.load_table(identifier)
+            known = self._loaded.get(identifier)
+            if known is None or known.metadata_location != self._metadata_location(identifier):
+                known = self._loaded[identifier] = self.catalog.load_table(identifier)
+            # Each caller has one of its own: a commit changes the table that it was made with.
+            return Table(identifier, known.metadata, known.metadata_location, known.io, self.catalog)
+
+    def _metadata_location(self, identifier: tuple[str, str]) -> str | None:
+        """By the catalog's row, as the JDBC catalogs of all Iceberg libraries keep it."""
+        namespace, name = identifier
+        query = sa.select(IcebergTables.metadata_location).where(
+            IcebergTables.catalog_name == CATALOG,
+            IcebergTables.table_namespace == namespace,
+            IcebergTables.table_name == name,
+        )
+        with self.catalog.engine.connect() as connection:
+            return connection.execute(query).scalar()
 
     def folder(self, identifier: tuple[str, str]) -> str:
         """Where a table's new data files go; asked for once."""
@@ -147,6 +172,7 @@ class Tables:
             parse_positions(summary.get(POSITIONS, "{}")),
             parse_positions(summary.get(REPLAY, "{}")),
             summary.get(HORIZON),
+            self._manifests,
         )
 
     def close(self) -> None:

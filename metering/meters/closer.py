@@ -14,8 +14,10 @@ from kernel.clock import Clock
 from kernel.crashpoints import crash_point
 from kernel.ids import OrganizationId
 from kernel.window import Window
+from metering.lake.scan import PlacedSamples
 from metering.meters.catalogue import Catalogue
 from metering.meters.hours import meter_hours
+from metering.meters.places import Placed
 from metering.meters.series import UP, series_of
 from metering.meters.store import MetersOfHour, MeterStore
 from metering.usage.closer import DueHours
@@ -26,8 +28,8 @@ class MeterSource(Protocol):
 
     async def scan(
         self, organization: OrganizationId, window: Window, names: Sequence[str], snapshot_id: int | None
-    ) -> pa.Table:
-        """Samples of these metrics in a snapshot of the lake, see `metering.lake`; None: it held nothing."""
+    ) -> PlacedSamples:
+        """Samples of these metrics in a snapshot of the lake, and where they stand; None: it held nothing."""
 
     async def starts(self, organization: OrganizationId, window: Window) -> pa.Table:
         """When counters began, see `metering.lake`."""
@@ -69,25 +71,26 @@ class MeterCloser:
     async def _seal(self, due: DueHours, run: Sequence[Window], checked: Mapping[int, str] | None) -> int:
         span = Window(run[0].start_ms, run[-1].end_ms)
         names = [*self.catalogue.metrics, UP]
-        table = await self.source.scan(due.organization, span, names, due.snapshot_id)
+        read = await self.source.scan(due.organization, span, names, due.snapshot_id)
         starts = await self.source.starts(due.organization, span)
-        return await asyncio.to_thread(self._compute, due, run, (table, starts), checked)
+        return await asyncio.to_thread(self._compute, due, run, (read, starts), checked)
 
     def _compute(
         self,
         due: DueHours,
         run: Sequence[Window],
-        read: tuple[pa.Table, pa.Table],
+        read: tuple[PlacedSamples, pa.Table],
         checked: Mapping[int, str] | None,
     ) -> int:
-        series = series_of(*read)
+        scanned, starts = read
+        series, placed = series_of(scanned.samples, starts), Placed.of(scanned.series, scanned.ranges)
         names = [meter.meter for meter in self.catalogue.meters]
         span = Window(run[0].start_ms, run[-1].end_ms)
         # After a change this closer itself made the store forget the check of the next day's first hour.
         expected = self.store.checked(due.organization, span) if checked is None else checked
         carried = self.store.state(due.organization, names, run[0].start_ms)
         found = {
-            meter.meter: meter_hours(meter, series, carried[meter.meter], run, self.limit_ms)
+            meter.meter: meter_hours(meter, series, carried[meter.meter], run, self.limit_ms, placed)
             for meter in self.catalogue.meters
         }
         to_seal = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from metering.meters.arithmetic import Int64, exact, increments, integral_by_pie
 from metering.meters.catalogue import Kind, Meter
 from metering.meters.held import Held, gaps, union
 from metering.meters.levels import Level, summed_levels
+from metering.meters.places import NOWHERE, Counted, Placed
 from metering.meters.series import Carry, MeterSeries, Seen, SeriesKey, see
 
 QUARTERS = HOUR_MS // QUARTER_MS
@@ -56,6 +57,7 @@ class RowHour:
     pieces: tuple[Piece, ...]
     points: tuple[Level, ...] = ()  # the row's summed level; for peak, percentile and latest
     values: Mapping[str, int] | None = None  # unique-count: value, and bits of the quarters it was seen in
+    places: str | None = field(default=None, compare=False)  # where its samples stand, see `metering.meters.places`
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class MeterHour:
 class _View:
     """One thing as one collector saw it."""
 
-    collector: str
+    keys: Sequence[SeriesKey]
     held: Held
     figures: Figures
     heard_ms: Int64  # by hour, the last sample or marker before its end; 0: none
@@ -106,10 +108,12 @@ def meter_hours(
     carried: Mapping[SeriesKey, Carry],
     hours: Sequence[Window],
     limit_ms: int,
+    placed: Placed = NOWHERE,
 ) -> list[MeterHour]:
     """What `meter` measured in consecutive `hours`, from samples in them and what was carried into the first.
 
-    Order, duplicates and chunking change nothing: `carried` is the state of the hour before the first.
+    Order, duplicates and chunking change nothing: `carried` is the state of the hour before the first. `placed`:
+    where the samples stand, which the rows then tell.
     """
     span = Window(hours[0].start_ms, hours[-1].end_ms)
     seen = see(meter, series, carried, span, limit_ms)
@@ -119,17 +123,18 @@ def meter_hours(
         things[key, each.identity][each.key[1]].append(each)
     by_key: dict[RowKey, list[_Thing]] = defaultdict(list)
     for (key, identity), by_collector in sorted(things.items()):
-        views = [_view(meter, collector, parts, span) for collector, parts in sorted(by_collector.items())]
+        views = [_view(meter, parts, span) for _, parts in sorted(by_collector.items())]
         by_key[key].append(_Thing.of(identity, views))
+    places = placed.of_rows([list(_counted(of_key)) for of_key in by_key.values()], span.start_ms)
     rows: list[list[RowHour]] = [[] for _ in hours]
-    for key, of_key in by_key.items():
+    for at, (key, of_key) in enumerate(by_key.items()):
         for number, row in _rows(meter, key, of_key, span):
-            rows[number].append(row)
+            rows[number].append(replace(row, places=places.get((at, number))))
     states = _states(seen, [hour.end_ms for hour in hours])
     return [MeterHour(tuple(found), state) for found, state in zip(rows, states, strict=True)]
 
 
-def _view(meter: Meter, collector: str, parts: Sequence[Seen], span: Window) -> _View:
+def _view(meter: Meter, parts: Sequence[Seen], span: Window) -> _View:
     edges = np.arange(span.start_ms, span.end_ms + 1, QUARTER_MS, dtype=np.int64)
     held = union([part.held for part in parts])
     ended, events = (_merged([getattr(part, name) for part in parts]) for name in ("ended_ms", "events_ms"))
@@ -148,7 +153,7 @@ def _view(meter: Meter, collector: str, parts: Sequence[Seen], span: Window) -> 
     lost = integral_by_piece(starts, ends, np.ones_like(starts), edges) if len(starts) else nothing
     figures = np.stack([quantity, held_on, observed, lost], axis=1).reshape(-1, QUARTERS, 4)
     heard = np.searchsorted(events, edges[QUARTERS::QUARTERS], side="left")
-    return _View(collector, held, figures, np.concatenate([[0], events])[heard])
+    return _View([part.key for part in parts], held, figures, np.concatenate([[0], events])[heard])
 
 
 def _merged(parts: Sequence[Int64]) -> Int64:
@@ -174,6 +179,13 @@ def _rows(meter: Meter, key: RowKey, things: Sequence[_Thing], span: Window) -> 
     for number in np.flatnonzero(present.any(axis=0)).tolist():
         values = _values(things, number) if meter.kind is Kind.UNIQUE_COUNT else None
         yield number, RowHour(key, tuple(Piece(*piece) for piece in figures[number]), points[number], values)
+
+
+def _counted(things: Sequence[_Thing]) -> Iterator[Counted]:
+    """The series whose samples are in the figures, and in which hours."""
+    for thing in things:
+        for at, view in enumerate(thing.views):
+            yield Counted(view.keys, thing.chosen == at)
 
 
 def _values(things: Sequence[_Thing], number: int) -> dict[str, int]:

@@ -45,6 +45,7 @@ meter_rows = sa.Table(
     sa.Column("observed_ms", sa.BigInteger, nullable=False),
     sa.Column("missing_ms", sa.BigInteger, nullable=False),
     sa.Column("figures", sa.Text, nullable=False),  # JSON: integers by quarter, levels, values; see `store`
+    sa.Column("places", sa.Text, nullable=True),  # where its samples stand, see `places`; none: sealed before it
 )
 
 # What the closer has seen of an hour's files: not part of a revision, only saves reading them again.

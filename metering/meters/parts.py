@@ -45,6 +45,7 @@ class SealedRow(NamedTuple):
     dimensions: str
     figures: str
     sources: tuple[str, ...]
+    places: str = ""  # no part of the leaf: merging moves rows and changes nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,8 @@ def render_figures(row: RowHour) -> str:
 
 def canonical_leaf(request: MeterRequest, row: SealedRow) -> bytes:
     """A row as tab-separated text that ends in a line feed; ids hold neither, and JSON escapes both."""
-    fields = (request.organization, request.meter, *row[:-1], ",".join(row.sources))
+    *stored, sources, _ = row
+    fields = (request.organization, request.meter, *stored, ",".join(sources))
     return ("\t".join(map(str, fields)) + "\n").encode()
 
 
@@ -234,6 +236,7 @@ def _stored(row: SealedRow, meter: Meter, window: Window, of_gaps: _Added) -> _S
         missing_ms=sum(each[3] for each in quarters),
         estimated_ms=sum(each[3] for at, each in zip(starts, quarters, strict=True) if at in added),
         sources=row.sources,
+        places=row.places,
     )
     return _Stored(found, counted, points, values)
 

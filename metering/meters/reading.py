@@ -36,6 +36,7 @@ def read_meter(connection: sa.Connection, request: MeterRequest, sealed_by_ms: i
         SealedRow(
             *(row.hour_ms, row.revision, row.number, row.project, row.cluster, row.dimensions, row.figures),
             sources[row.hour_ms],
+            row.places or "",
         )
         for row in connection.execute(rows)
     )

@@ -179,14 +179,14 @@ def _newest_rows(
 
 
 def _same(connection: sa.Connection, newest: Any, rows: Iterable[Mapping[str, Any]], state: bytes) -> bool:
-    """Whether the newest revision says the same: not which files it came from."""
+    """Whether the newest revision says the same: not which files it came from, nor where in them it stood."""
     if zlib.decompress(newest.state) != state:
         return False
     key = {name: getattr(newest, name) for name in ("organization", "meter", "hour_ms", "revision")}
     query = sa.select(meter_rows).filter_by(**key).order_by(meter_rows.c.number)
     names = ("project", "cluster", "dimensions", "observed_ms", "missing_ms", "figures")
     stored = [{name: row[name] for name in names} for row in connection.execute(query).mappings()]
-    return stored == list(rows)
+    return stored == [{name: row[name] for name in names} for row in rows]
 
 
 def _row(row: RowHour) -> dict[str, Any]:
@@ -197,6 +197,7 @@ def _row(row: RowHour) -> dict[str, Any]:
         "observed_ms": sum(piece.observed_ms for piece in row.pieces),
         "missing_ms": sum(piece.missing_ms for piece in row.pieces),
         "figures": render_figures(row),
+        "places": row.places,
     }
 
 

@@ -1,6 +1,6 @@
 """Usage as billing and console see it."""
 
-from metering.usage.closer import HourCloser, SampleFile, SampleFiles, SampleSource
+from metering.usage.closer import HourCloser, SampleSource
 from metering.usage.lake_source import LakeSource
 from metering.usage.model import (
     MeterPart,
@@ -12,6 +12,7 @@ from metering.usage.model import (
     digest_of,
 )
 from metering.usage.reconciler import Reconciler
+from metering.usage.sample_files import SampleFile, SampleFiles
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 

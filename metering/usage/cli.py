@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Protocol
 
@@ -14,15 +13,14 @@ from kernel.clock import Clock, to_ms
 from kernel.database import Database
 from kernel.errors import ByocError, InvalidInput, NotFound
 from kernel.ids import OrganizationId, parse_id
-from kernel.quantity import render_fraction, vcpu_hours
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window, month
-from metering.usage.filling import Filled, estimated_by_row, fill
-from metering.usage.gap_spans import GapSpan, gap_spans
+from metering.usage.filling import fill
+from metering.usage.gap_spans import gap_spans
+from metering.usage.lines import difference_lines, gap_lines, hour_lines, meter_lines
 from metering.usage.model import NOT_BILLED, GapRule, UsageMonth
-from metering.usage.places import ranges_of
 from metering.usage.reconciler import Reconciler
-from metering.usage.reconciliation import Reconciliation, is_reconciled
+from metering.usage.reconciliation import Reconciliation
 from metering.usage.reconciliation_store import ReconciliationStore
 from metering.usage.report import monthly_report, with_estimates
 from metering.usage.report_files import render_all, render_csv
@@ -95,16 +93,24 @@ def list_hours(
     files: Annotated[
         bool, typer.Option("--files", help="Below each row where in the lake its samples stand.")
     ] = False,
+    meter: Annotated[
+        str | None,
+        typer.Option(help="Of this meter of the catalogue (`byoc meters list`), not of the licence's vCPU."),
+    ] = None,
 ) -> None:
     """List the newest revision of each hour, component by component, and what of it is estimated (`*`)."""
     owner = OrganizationId(parse_id(organization, "organization"))
+    if meter is not None:
+        for line in _of_meter(ctx, owner, meter, parse_hours(start, end), as_csv=as_csv, files=files):
+            typer.echo(line)
+        return
     usage = _usage(ctx, owner, parse_hours(start, end))
     compared = _compared(ctx, owner, usage.window)
     filled = fill(usage, _gap_rule(ctx, owner, usage.window))
     if as_csv:
         typer.echo(render_csv(usage, compared, filled).decode(), nl=False)
         return
-    for line in _table(usage, compared, filled, files=files):
+    for line in hour_lines(usage, compared, filled, files=files):
         typer.echo(line)
 
 
@@ -117,7 +123,7 @@ def list_gaps(
 ) -> None:
     """List when components were not observed, and the level that each had before."""
     owner = OrganizationId(parse_id(organization, "organization"))
-    for line in _gaps(gap_spans(_usage(ctx, owner, parse_hours(start, end)).rows)):
+    for line in gap_lines(gap_spans(_usage(ctx, owner, parse_hours(start, end)).rows)):
         typer.echo(line)
 
 
@@ -134,7 +140,7 @@ def reconcile_hours(
     deployment: UsageDeployment = ctx.obj
     settings = deployment.section("usage", UsageSettings)
     found = Reconciler(deployment.database(), ctx.obj, settings, deployment.clock).reconcile(owner, window)
-    for line in _differences(found, settings):
+    for line in difference_lines(found, settings):
         typer.echo(line)
     closed = len(ReconciliationStore(deployment.database()).revisions(owner, window))
     hours = window.length_ms // HOUR_MS
@@ -164,6 +170,17 @@ def _parse_hour(text: str, option: str) -> int:
     if at_ms % HOUR_MS or not exact:
         raise InvalidInput.single("usage hours", option, repr(text), allowed)
     return at_ms
+
+
+def _of_meter(
+    ctx: typer.Context, organization: OrganizationId, meter: str, window: Window, *, as_csv: bool, files: bool
+) -> Iterator[str]:
+    if as_csv:
+        raise InvalidInput.single("usage hours", "--csv", f"with --meter {meter}", "a table, of a meter")
+    deployment: UsageDeployment = ctx.obj
+    rule = _gap_rule(ctx, organization, window)
+    usage = UsageStore(deployment.database()).meter(organization, meter, window, None, rule)
+    return meter_lines(usage, files=files)
 
 
 def _usage(ctx: typer.Context, organization: OrganizationId, window: Window) -> UsageMonth:
@@ -205,74 +222,3 @@ def _capacity(ctx: typer.Context, organization: OrganizationId) -> StepFunction 
 def _compared(ctx: typer.Context, organization: OrganizationId, window: Window) -> Reconciliation:
     deployment: UsageDeployment = ctx.obj
     return ReconciliationStore(deployment.database()).newest(organization, window)
-
-
-def _differences(found: Reconciliation, settings: UsageSettings) -> Iterator[str]:
-    layout = "{:<17} {:>5}  {:<40} {:<15} {:>14} {:>14} {:>14} {:>14}"
-    spans = found.spans()
-    if spans:
-        names = ("hours", "cluster", "is", "scraped", "declared least", "most vCPU-h", "outside")
-        yield layout.format("from (UTC)", *names)
-    for span in spans:
-        quantities = (
-            render_fraction(vcpu_hours(each), 4) for each in (span.scraped, span.least, span.most, span.outside)
-        )
-        name = f"{span.project}/{span.cluster}"
-        start = f"{span.window.start:%Y-%m-%d %H:%M}"
-        yield layout.format(start, span.hours, name, span.difference.value, *quantities)
-    for kind in sorted({span.difference for span in spans}):
-        yield f"{kind.value}: {kind.meaning}"
-    yield f"{found.compared} cluster-hours compared, {found.differing} differ"
-    if found.differing:
-        share = Fraction(str(settings.reconcile_ratio)) * 100
-        yield (
-            f"by more than {settings.reconcile_vcpu_minutes:g} vCPU-minutes and {render_fraction(share, 2)} % of "
-            "what was declared (usage.reconcile_vcpu_minutes, usage.reconcile_ratio)"
-        )
-
-
-def _gaps(found: list[GapSpan]) -> Iterator[str]:
-    layout = "{:<23} {:<23} {:<40} {:>12} {:>12}"
-    if found:
-        yield layout.format("from (UTC)", "to", "component", "missing s", "vCPU before")
-    for gap in found:
-        start, end = (
-            f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}" for at in (gap.window.start, gap.window.end)
-        )
-        level = "-" if gap.milli_vcpu is None else _thousandths(gap.milli_vcpu)
-        name = f"{gap.project}/{gap.cluster}/{gap.component}"
-        yield layout.format(start, end, name, _thousandths(gap.missing_ms), level)
-    yield f"{len(found)} gaps, {_thousandths(sum(gap.missing_ms for gap in found))} component-seconds without data"
-
-
-def _table(usage: UsageMonth, compared: Reconciliation, filled: Filled, *, files: bool) -> Iterator[str]:
-    layout = "{:<17} {:>3}  {:<40} {:>14} {:>10} {:>10} {:>10} {:>12} {:>10}"
-    names = ("hour (UTC)", "rev", "component", "vCPU-hours", "peak vCPU", "observed s", "missing s", "estimated s")
-    yield layout.format(*names, "reconciled")
-    flags = compared.flags()
-    for row, estimated_ms in zip(usage.rows, estimated_by_row(filled, usage.rows), strict=True):
-        yield layout.format(
-            f"{row.hour.start:%Y-%m-%d %H:%M}",
-            row.revision,
-            f"{row.project}/{row.cluster}/{row.component}",
-            render_fraction(vcpu_hours(row.milli_vcpu_ms), 6),
-            _thousandths(row.peak_milli_vcpu),
-            _thousandths(row.observed_ms),
-            _thousandths(row.missing_ms),
-            f"{_thousandths(estimated_ms)} *" if estimated_ms else "-",
-            {True: "yes", False: "no", None: "-"}[is_reconciled(row, flags)],
-        )
-        if files:
-            yield from (
-                f"    {each.source} row group {each.row_group} rows {each.first} to {each.last}"
-                for each in ranges_of(row)
-            )
-    if filled.stretches:
-        hours = render_fraction(Fraction(filled.estimated_ms, HOUR_MS), 3)
-        quantity = render_fraction(vcpu_hours(filled.milli_vcpu_ms), 6)
-        yield f"* {hours} component-hours are estimated by the contract's gap policy: {quantity} vCPU-hours more"
-    yield f"digest {usage.revision_digest}" + ("" if usage.sealed else "  (not every hour is closed)")
-
-
-def _thousandths(value: int) -> str:
-    return render_fraction(Fraction(value, 1000), 3)

@@ -8,10 +8,8 @@ the following hours, since what existed at the end of one hour may be missing in
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter
@@ -26,6 +24,7 @@ from metering.usage.hours import component_hours
 from metering.usage.meter import LICENCE_METER, GaugeMeter
 from metering.usage.read_ahead import GaugeSource, ReadAhead
 from metering.usage.reading import GaugeReading
+from metering.usage.sample_files import FilesByHour, SampleFiles
 from metering.usage.sealing import HourToSeal
 from metering.usage.settings import UsageSettings
 from metering.usage.store import HoursMoved, UsageStore
@@ -33,24 +32,6 @@ from metering.usage.store import HoursMoved, UsageStore
 _log = logger("usage")
 WINDOW_ATTEMPTS = 1000
 DAYS_AHEAD = 2  # that are read while one is computed
-
-
-@dataclass(frozen=True, slots=True)
-class SampleFile:
-    """An immutable lake file: its name, content hash and the times of its samples."""
-
-    name: str
-    sha256: str
-    first_ms: int
-    last_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class SampleFiles:
-    """The files that may hold samples of a window, in one snapshot of the lake; None: it holds nothing yet."""
-
-    snapshot_id: int | None
-    files: Sequence[SampleFile]
 
 
 class SampleSource(GaugeSource, Protocol):
@@ -108,6 +89,7 @@ class HourCloser:
         self._meter: GaugeMeter = LICENCE_METER
         self._meters = meters
         self._limit_ms = round(settings.staleness_limit_seconds * 1000)
+        self._sights: dict[OrganizationId, _Sight] = {}  # of looks that found nothing to do
         self._sealed = Counter("byoc_usage_revisions", "Hour revisions sealed", registry=registry)
 
     async def run(self) -> None:
@@ -133,9 +115,20 @@ class HourCloser:
         """
         now_ms = self._clock.now_ms()
         horizon_ms = now_ms - self._settings.revision_days * DAY_MS
-        return await self._close(
-            organization, Window(horizon_ms - horizon_ms % HOUR_MS, now_ms), from_first_file=True
-        )
+        reach = Window(horizon_ms - horizon_ms % HOUR_MS, now_ms)
+        known = self._sights.get(organization)
+        if known is not None and known == await self._sight(organization, reach):
+            return 0
+        return await self._close(organization, reach, from_first_file=True)
+
+    async def _sight(self, organization: OrganizationId, reach: Window) -> _Sight:
+        end_ms, _ = await self._due(organization, reach)
+        listed = await self._source.files(organization, self._before(reach))
+        return _Sight.of(reach, end_ms, listed)
+
+    def _before(self, reach: Window) -> Window:
+        """The reach, and whose samples may hold into it."""
+        return Window(reach.start_ms - self._limit_ms, reach.end_ms)
 
     async def close_window(self, organization: OrganizationId, window: Window) -> int:
         """Close every hour of a window that is due, say a month; returns the revisions that its last look wrote.
@@ -157,7 +150,7 @@ class HourCloser:
         of_meters = await self._meters.checked(organization, reach) if self._meters else {}
         # The watermark before the files: what it says is complete is in them.
         end_ms, watermark_ms = await self._due(organization, reach)
-        listed = await self._source.files(organization, Window(reach.start_ms - self._limit_ms, reach.end_ms))
+        listed = await self._source.files(organization, self._before(reach))
         start_ms = reach.start_ms
         if from_first_file:  # before its first sample an organization has no hours to close
             start_ms = max(
@@ -165,16 +158,19 @@ class HourCloser:
             )
         if end_ms <= start_ms:
             return 0
-        by_hour = _FilesByHour(listed.files, self._limit_ms)
+        by_hour = FilesByHour(listed.files, self._limit_ms)
         days = tuple(_by_day(Window(start_ms, end_ms)))
         written = await self._seal_days(
             _Due(organization, days, by_hour, listed.snapshot_id, checked, watermark_ms)
         )
+        metered = 0
         if self._meters:
             sources = {hour.start_ms: by_hour.sources(hour) for hours in days for hour in hours}
             due = DueHours(organization, days, sources, listed.snapshot_id, watermark_ms)
-            self._sealed.inc(await self._meters.close(due, of_meters))
-        self._sealed.inc(written)
+            metered = await self._meters.close(due, of_meters)
+        self._sealed.inc(written + metered)
+        if from_first_file and not written + metered:  # else a revision may make the next look find more
+            self._sights[organization] = _Sight.of(reach, end_ms, listed)
         return written
 
     async def _seal_days(self, due: _Due) -> int:
@@ -234,12 +230,25 @@ class HourCloser:
 
 
 @dataclass(frozen=True, slots=True)
+class _Sight:
+    """What a look depends on: as long as it is the same, all has been sealed that can be."""
+
+    start_ms: int
+    end_ms: int
+    files: int  # hash of their names
+
+    @classmethod
+    def of(cls, reach: Window, end_ms: int, listed: SampleFiles) -> _Sight:
+        return cls(reach.start_ms, end_ms, hash(tuple(file.name for file in listed.files)))
+
+
+@dataclass(frozen=True, slots=True)
 class _Due:
     """Hours that may be closed, by UTC day, and what is known of them."""
 
     organization: OrganizationId
     days: Sequence[Sequence[Window]]
-    files: _FilesByHour
+    files: FilesByHour
     snapshot_id: int | None
     checked: dict[int, str]
     watermark_ms: int
@@ -255,28 +264,6 @@ class _Due:
 
 def _span(hours: Sequence[Window]) -> Window:
     return Window(hours[0].start_ms, hours[-1].end_ms)
-
-
-class _FilesByHour:
-    """Which files an hour is computed from: with samples in it, or so shortly before that they hold into it."""
-
-    def __init__(self, files: Sequence[SampleFile], limit_ms: int) -> None:
-        self._files: dict[int, list[SampleFile]] = defaultdict(list)
-        for file in sorted(files, key=lambda file: file.name):
-            for hour in hours_in(Window(file.first_ms, file.last_ms + limit_ms + 1)):
-                self._files[hour.start_ms].append(file)
-
-    def of(self, hour: Window) -> Sequence[SampleFile]:
-        """By name."""
-        return self._files.get(hour.start_ms, ())
-
-    def sources(self, hour: Window) -> tuple[str, ...]:
-        """The same as "name sha256"."""
-        return tuple(f"{file.name} {file.sha256}" for file in self.of(hour))
-
-    def digest(self, hour: Window) -> str:
-        """Changes when, and only when, other files than before touch the hour."""
-        return sha256("\n".join(file.name for file in self.of(hour)).encode()).hexdigest()
 
 
 def _by_day(window: Window) -> Iterator[list[Window]]:

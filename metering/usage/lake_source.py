@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
-from pyiceberg.conversions import from_bytes
-from pyiceberg.types import LongType
 
 from kernel.ids import OrganizationId
 from kernel.window import Window
 from metering.lake.api import Lake
 from metering.lake.errors import UnknownSnapshot
 from metering.lake.faults import translated_errors
+from metering.lake.manifests import DataFile
 from metering.lake.positions import file_sha256
-from metering.lake.scan import ScanRequest, plan_files, scan_samples, scan_steady
+from metering.lake.scan import PlacedSamples, ScanRequest, plan_files, scan_placed, scan_steady
 from metering.lake.tables import SamplesState
-from metering.usage.closer import SampleFile, SampleFiles
 from metering.usage.meter import TARGET_UP, GaugeMeter
 from metering.usage.reading import GaugeReading, read_gauges
+from metering.usage.sample_files import SampleFile, SampleFiles
 from metering.usage.store import HoursMoved
 
 
@@ -57,9 +55,9 @@ class LakeSource:
 
     async def scan(
         self, organization: OrganizationId, window: Window, names: Sequence[str], snapshot_id: int | None
-    ) -> pa.Table:
+    ) -> PlacedSamples:
         request, tables = ScanRequest(organization, window, tuple(names)), self._lake.tables
-        return await asyncio.to_thread(lambda: scan_samples(tables, self._state(snapshot_id), request))
+        return await asyncio.to_thread(lambda: scan_placed(tables, self._state(snapshot_id), request))
 
     async def starts(self, organization: OrganizationId, window: Window) -> pa.Table:
         return await self._lake.starts(organization, window)
@@ -76,23 +74,14 @@ class LakeSource:
 
 
 def _files(state: SamplesState, request: ScanRequest) -> list[SampleFile]:
-    if state.snapshot_id is None:
-        return []
     with translated_errors("planning files"):
-        time = state.table.schema().find_field("timestamp_ms").field_id
-        return [_sample_file(file, time) for file in plan_files(state, request)]
+        return [_sample_file(file) for file in plan_files(state, request)]
 
 
-def _sample_file(file: Any, time_field: int) -> SampleFile:
-    location: str = file.file_path
+def _sample_file(file: DataFile) -> SampleFile:
     return SampleFile(
-        name=location.rsplit("/data/", maxsplit=1)[-1],
-        sha256=file_sha256(location) or "",
-        first_ms=_milliseconds(file.lower_bounds[time_field]),
-        last_ms=_milliseconds(file.upper_bounds[time_field]),
+        name=file.location.rsplit("/data/", maxsplit=1)[-1],
+        sha256=file_sha256(file.location) or "",
+        first_ms=file.first_ms,
+        last_ms=file.last_ms,
     )
-
-
-def _milliseconds(bound: bytes) -> int:
-    value: Any = from_bytes(LongType(), bound)
-    return int(value)

@@ -25,12 +25,13 @@ class UsageGap:
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
-    """Samples of one series that follow each other in a file."""
+    """Samples in a row group of a file: of one series, or of all that make a meter's row."""
 
     source: str  # "file-name sha256"
     row_group: int
     first: int  # row in the row group, from 0
     last: int
+    count: int  # of so many rows; more lie between where other series do
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class MeterRow:
     missing_ms: int
     estimated_ms: int  # of `missing_ms`, what a gap policy filled in; `quantity` holds it
     sources: tuple[str, ...]
+    places: str = field(default="", compare=False)  # as of a `UsageRow`, see `metering.meters.places`
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Where the samples of a component's hour stand: of each file its hash, row group, and rows in it. Pure, numpy.
 
-As text, one after the other: the first digits of the file's hash, the number of the row group, and the first and
-the last row, counted from 0 in the row group. The file's whole name and hash are among the sources of the hour.
+As text, one after the other: the first digits of the file's hash, the number of the row group, the first and the
+last row, counted from 0 in the row group, and where not all rows from one to the other are meant, how many:
+`hash:group:first-last/count`. The file's whole name and hash are among the sources of the hour.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from metering.lake.positions import file_sha256
 from metering.lake.steady import RowRanges
 from metering.usage.array_hours import HourTable, Views
 from metering.usage.levels import Int64
-from metering.usage.model import RowRange, UsageRow
+from metering.usage.model import MeterRow, RowRange, UsageRow
 
 _DIGITS = 12
 
@@ -40,19 +41,31 @@ def places_of(ranges: RowRanges, table: HourTable, views: Views, edges_ms: Int64
     rows, known = rows[order], known[order]
     firsts = ranges.firsts[known]
     columns = ranges.of_file[known], ranges.row_groups[known], firsts, firsts + ranges.counts[known] - 1
-    files = [(file_sha256(name) or "")[:_DIGITS] for name in ranges.files]
+    files = [file_digits(name) for name in ranges.files]
     found: dict[int, str] = {}
     for row, file, group, first, last in zip(rows.tolist(), *(each.tolist() for each in columns), strict=True):
-        text = f"{files[file]}:{group}:{first}-{last}"
+        text = render_place(files[file], group, first, last, last - first + 1)
         found[row] = f"{found[row]} {text}" if row in found else text
     return found
 
 
-def ranges_of(row: UsageRow) -> Iterator[RowRange]:
+def ranges_of(row: UsageRow | MeterRow) -> Iterator[RowRange]:
     """The places of a row with their files. Of hours sealed before they were kept there are none."""
     for place in row.places.split():
         digits, group, rows = place.split(":")
-        first, last = rows.split("-")
+        ends, _, told = rows.partition("/")
+        first, last = map(int, ends.split("-"))
         for source in row.sources:
             if source.rpartition(" ")[2].startswith(digits):
-                yield RowRange(source, int(group), int(first), int(last))
+                yield RowRange(source, int(group), first, last, int(told) if told else last - first + 1)
+
+
+def file_digits(location: str) -> str:
+    """By which places name a file of the lake."""
+    return (file_sha256(location) or "")[:_DIGITS]
+
+
+def render_place(digits: str, row_group: int, first: int, last: int, count: int) -> str:
+    """One place: of `count` rows, from `first` to `last`."""
+    scattered = "" if count == last - first + 1 else f"/{count}"
+    return f"{digits}:{row_group}:{first}-{last}{scattered}"

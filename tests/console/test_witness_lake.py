@@ -53,7 +53,7 @@ async def judge(lake: Lake) -> Verdict:
 
 async def double(lake: Lake, which: int) -> None:
     """Register a copy of a data file: what a writer that forgot its position would do."""
-    files = sorted(file.file_path for file in plan_files(lake.tables.samples(), ScanRequest("acme", DAY)))
+    files = sorted(file.location for file in plan_files(lake.tables.samples(), ScanRequest("acme", DAY)))
     original = files[which].removeprefix("file://")
     copy = original.replace(".parquet", "-again.parquet")
     shutil.copyfile(original, copy)

@@ -8,7 +8,6 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -19,10 +18,13 @@ from kernel.clock import VirtualClock, from_ms
 from kernel.database import Database, sqlite_url
 from kernel.ids import OrganizationId
 from kernel.window import DAY_MS, HOUR_MS, Window
-from metering.usage.closer import HourCloser, SampleFile, SampleFiles
+from metering.lake.scan import PlacedSamples
+from metering.lake.steady import RowRanges
+from metering.usage.closer import HourCloser
 from metering.usage.meter import GaugeMeter
 from metering.usage.model import UsageRow
 from metering.usage.reading import GaugeReading
+from metering.usage.sample_files import SampleFile, SampleFiles
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 from tests.effort import costly
@@ -74,9 +76,10 @@ class Lake:
 
     async def scan(
         self, organization: OrganizationId, window: Window, names: Sequence[str], snapshot_id: int | None
-    ) -> pa.Table:
+    ) -> PlacedSamples:
         rows = [row for _, listed in self.arrived[:snapshot_id] for row in listed if organization == ACME]
-        return lake_table(row for row in rows if row.at_ms in window and dict(row.labels)["__name__"] in names)
+        found = lake_table(row for row in rows if row.at_ms in window and dict(row.labels)["__name__"] in names)
+        return PlacedSamples(found, found.slice(0, 0), RowRanges.joined([]))
 
     async def watermark(self, organization: OrganizationId) -> int | None:
         return self.watermark_ms
@@ -242,3 +245,25 @@ async def test_late_equals_on_time(databases: Path, arriving: list[list[Row]], r
     assert await late.closer.close_window(ACME, SPAN) == 0
     assert late.figures() == on_time.figures()
     assert late.store.month(ACME, SPAN).step == on_time.store.month(ACME, SPAN).step
+
+
+async def test_a_look_where_nothing_came_asks_the_store_nothing(
+    databases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = vendor(databases)
+    acme.lake.add(minutes(0, 119))
+    assert await acme.closer.close_due(ACME) > 0
+    assert await acme.closer.close_due(ACME) == 0
+    asked: list[Window] = []
+    real = acme.store.checked
+
+    def checked(organization: OrganizationId, window: Window) -> dict[int, str]:
+        asked.append(window)
+        return real(organization, window)
+
+    monkeypatch.setattr(acme.store, "checked", checked)
+    assert await acme.closer.close_due(ACME) == 0
+    assert not asked
+    acme.lake.add(minutes(30, 31, cluster="search"))
+    assert await acme.closer.close_due(ACME) > 0
+    assert asked, "a file came"

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from billing.proof.behind import Behind
 from billing.proof.explain import explain_line
 from console.migrate import migrate
 from kernel.clock import VirtualClock, from_ms
@@ -75,6 +76,7 @@ def rows_in_files(folder: Path, row: UsageRow) -> list[tuple[int, float]]:
     """Times and values of what it names."""
     found: list[tuple[int, float]] = []
     for each in ranges_of(row):
+        assert each.count == each.last - each.first + 1
         name, sha256 = each.source.split(" ")
         (path,) = folder.glob(f"warehouse/**/data/{name}")
         assert file_sha256(path.name) == sha256
@@ -115,7 +117,7 @@ async def test_the_rows_that_an_hour_names_are_its_samples(tmp_path: Path) -> No
             "rounding": {"exact": "0"},
         },
     }
-    told = list(explain_line({"lines": [line], "currency": {"code": "USD"}, "number": "1"}, 1, month.rows))
+    told = list(explain_line("USD", line, Behind(month.rows), None))
     assert [row.places for row in month.rows if any(f"rows {row.places}" in each for each in told)] == [
         row.places for row in month.rows
     ]
