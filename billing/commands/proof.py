@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,10 +11,11 @@ import typer
 
 from billing.commands.context import ACTOR, Number, deployment_of, run_of, signer_of, write_file
 from billing.proof.assemble import Assembly
+from billing.proof.behind import behind
 from billing.proof.bundle import write_bundle
 from billing.proof.checkpoint_store import CheckpointStore
-from billing.proof.evidence import render_evidence
-from billing.proof.explain import explain_line
+from billing.proof.evidence import Evidence, Sourced, render_evidence
+from billing.proof.explain import explain_line, line_of
 from kernel.errors import InvalidInput
 from kernel.window import month as month_window
 
@@ -26,11 +28,16 @@ def explain_invoice(
     number: Number,
     line: Annotated[int, typer.Option(help="Which line, from 1.")] = 1,
 ) -> None:
-    """One line: its parts, rate, rounding, hours, gaps and the lake files read, as they were billed."""
+    """One line: its parts, rate, rounding, hours, gaps, files of the lake and pushes, as they were billed."""
     invoice = run_of(ctx).invoice(number)
-    usage = _assembly_of(ctx).usage_of(invoice)
-    for text in explain_line(invoice.document, line, usage.rows if usage else ()):
+    document = invoice.document
+    chosen = line_of(document, line)
+    found = behind(chosen, _assembly_of(ctx).parts(invoice))
+    known, unknown = _evidence_of(ctx, invoice, {"": found.rows} if found.rows else {})
+    for text in explain_line(document["currency"]["code"], chosen, found, known.get("")):
         typer.echo(text)
+    for why in unknown.values():
+        typer.echo(f"pushes are not told: {why}", err=True)
 
 
 def bundle_invoice(
@@ -47,12 +54,12 @@ def bundle_invoice(
 
 def _evidence(ctx: typer.Context, invoice: Invoice, assembly: Assembly) -> dict[str, bytes]:
     """Which pushes the rows were made from, where the deployment has the lake that knows it."""
-    load, signer = getattr(deployment_of(ctx), "evidence_of", None), assembly.checkpoints.signer
-    if load is None or signer is None:
+    signer = assembly.checkpoints.signer
+    if signer is None:
         return {}
     files: dict[str, bytes] = {}
     parts = {folder: (rows, definitions) for folder, rows, definitions in assembly.sourced(invoice)}
-    found, unknown = load(invoice.organization, {folder: rows for folder, (rows, _) in parts.items()})
+    found, unknown = _evidence_of(ctx, invoice, {folder: rows for folder, (rows, _) in parts.items()})
     for folder, evidence in found.items():
         told = replace(evidence, definitions=parts[folder][1])
         files |= render_evidence(told, invoice.json, signer, folder)
@@ -60,6 +67,17 @@ def _evidence(ctx: typer.Context, invoice: Invoice, assembly: Assembly) -> dict[
         place = f" (rows of {folder})" if folder else ""
         typer.echo(f"the bundle can't be held against what collectors kept{place}: {why}", err=True)
     return files
+
+
+def _evidence_of(
+    ctx: typer.Context, invoice: Invoice, parts: Mapping[str, Sequence[Sourced]]
+) -> tuple[Mapping[str, Evidence], Mapping[str, str]]:
+    """By part, what its rows were made from, and why the lake does not know it; nothing where there is no lake."""
+    load = getattr(deployment_of(ctx), "evidence_of", None)
+    found: tuple[Mapping[str, Evidence], Mapping[str, str]] = (
+        load(invoice.organization, parts) if load else ({}, {})
+    )
+    return found
 
 
 def _assembly_of(ctx: typer.Context) -> Assembly:

@@ -16,6 +16,7 @@ from billing.invoices import Invoice, load_events, load_invoice, load_invoices
 from billing.life import Event
 from billing.marketplace.store import load_told
 from billing.marketplace.terms import subscription_of
+from billing.proof.behind import Part
 from billing.proof.booked import load_booked
 from billing.proof.bundle import render_bundle
 from billing.proof.checkpoint_store import CheckpointStore
@@ -82,8 +83,16 @@ class Assembly:
             files |= self._billed(self._invoice(number), f"{CORRECTED}/{number}")
         return files
 
-    def usage_of(self, invoice: Invoice) -> UsageMonth | None:
-        """The usage that a document was made from; None where it was made from none. Raises Conflict."""
+    def parts(self, invoice: Invoice) -> Iterator[Part]:
+        """The parts of a document that were rated from hours, with those hours. Raises Conflict."""
+        document, made_ms = invoice.document, invoice.issued_ms
+        for section in sections_of(document, lambda number: _window(self._document(number)["period"])):
+            rated = self._document(section.number) if section.number else document
+            usage = self._usage(section.period, rated, section.stated["revision_digest"], made_ms)
+            groups = {each.charge: each.group_by for each in agreed_on(rated).contract.charges}
+            yield Part(section, usage, tuple(self._measured(rated, section.stated, made_ms)), groups)
+
+    def _usage_of(self, invoice: Invoice) -> UsageMonth | None:
         document = invoice.document
         if document["usage"] is None:
             return None
@@ -92,17 +101,14 @@ class Assembly:
 
     def sourced(self, invoice: Invoice) -> Iterator[tuple[str, list[Sourced], Definitions]]:
         """By the folder of its evidence, the rows of each part of a document, and definitions of its meters."""
-        document, made_ms = invoice.document, invoice.issued_ms
-        for part in sections_of(document, lambda number: _window(self._document(number)["period"])):
-            rated = self._document(part.number) if part.number else document
-            usage = self._usage(part.period, rated, part.stated["revision_digest"], made_ms)
-            rows: list[Sourced] = [row for row in usage.rows if row.hour.intersection(part.window)]
+        for part in self.parts(invoice):
+            rows: list[Sourced] = [row for row in part.usage.rows if row.hour.intersection(part.section.window)]
             definitions = {}
-            for number, (_, measured) in enumerate(self._measured(rated, part.stated, made_ms), start=1):
+            for number, (_, measured) in enumerate(part.meters, start=1):
                 rows += measured.rows
                 if measured.definitions:
                     definitions[f"{METERS}/{number}.tsv"] = measured.definitions
-            yield part.evidence, rows, definitions
+            yield part.section.evidence, rows, definitions
 
     def _prepaid(self, invoice: Invoice) -> dict[str, bytes]:
         """The grants that a document could draw on, signed now, and the documents that drew on them before it."""
@@ -132,7 +138,7 @@ class Assembly:
                 tied |= self._signed(f"{THRESHOLDS}/{one.number}", one)
         return render_bundle(
             invoice.json,
-            self.usage_of(invoice),
+            self._usage_of(invoice),
             partial(self._signature, invoice),
             corrected_steps=steps,
             tied=tied,

@@ -1,32 +1,43 @@
-"""One line of an invoice, told from its derivation down to the files that its usage was read from."""
+"""One line of an invoice, told from its derivation down to the pushes that its usage came with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
-from billing.document import utc_ms, utc_text
+from billing.document import utc_text
+from billing.proof.behind import Behind
+from billing.proof.evidence import Evidence, SourceFile
 from kernel.errors import NotFound
-from kernel.window import Window
-from metering.usage.model import UsageRow
+from metering.batches import StoredBatch
+from metering.usage.model import MeterRow, UsageRow
 
 
-def explain_line(document: Mapping[str, Any], position: int, rows: Sequence[UsageRow]) -> Iterator[str]:
-    """The explanation of line `position`, from 1, as text lines. Raises NotFound.
-
-    Rows of an hour are told as `metering.usage.places` has them: file by its hash, row group, first and last row.
-
-    `rows` are those of the document's period, or none where the document rests on no usage.
-    """
+def line_of(document: Mapping[str, Any], position: int) -> Mapping[str, Any]:
+    """Line `position`, from 1. Raises NotFound."""
     lines = document["lines"]
     if not 1 <= position <= len(lines):
         raise NotFound(f"{document['number']} has lines 1 to {len(lines)}, no {position}")
-    line = lines[position - 1]
-    yield f"{line['amount']} {document['currency']['code']}  {line['kind']}  {line['description']}"
+    line: Mapping[str, Any] = lines[position - 1]
+    return line
+
+
+def explain_line(currency: str, line: Mapping[str, Any], found: Behind, evidence: Evidence | None) -> Iterator[str]:
+    """The explanation of a line, as text lines: its arithmetic, hours with their gaps, files with their pushes.
+
+    Rows of an hour are told as `metering.usage.places` has them: file by its hash, row group, first and last row.
+    Without evidence no pushes are told.
+    """
+    yield f"{line['amount']} {currency}  {line['kind']}  {line['description']}"
     yield f"period  {line['period']['start']} to {line['period']['end']}"
     yield from _arithmetic(line["derivation"])
-    window = Window(utc_ms(line["period"]["start"]), utc_ms(line["period"]["end"]))
-    yield from _hours([row for row in rows if row.hour.intersection(window)])
+    for hour in sorted(found.hours, key=lambda one: (one.hour.start_ms, one.project, one.cluster, one.component)):
+        yield from _hour(hour)
+    for row in sorted(found.metered, key=lambda one: (one.hour.start_ms, one.project, one.cluster, one.dimensions)):
+        yield _metered(row, found)
+    yield from _files({source for row in found.rows for source in row.sources}, evidence)
 
 
 def _arithmetic(made: Mapping[str, Any]) -> Iterator[str]:
@@ -44,15 +55,63 @@ def _arithmetic(made: Mapping[str, Any]) -> Iterator[str]:
     yield f"rounding  {made['rounding']['exact']}"
 
 
-def _hours(rows: Iterable[UsageRow]) -> Iterator[str]:
-    files: set[str] = set()
-    for row in sorted(rows, key=lambda one: (one.hour.start_ms, one.project, one.cluster, one.component)):
-        gap = f", {row.missing_ms} ms not observed" if row.missing_ms else ""
-        rows_read = f"  rows {row.places}" if row.places else ""
-        yield (
-            f"hour  {utc_text(row.hour.start_ms)} revision {row.revision}  {row.project}/{row.cluster} "
-            f"{row.component}: {row.milli_vcpu_ms} milli-vCPU-ms, peak {row.peak_milli_vcpu}{gap}{rows_read}"
-        )
-        files.update(row.sources)
-    for source in sorted(files):
+def _hour(row: UsageRow) -> Iterator[str]:
+    yield (
+        f"hour  {utc_text(row.hour.start_ms)} revision {row.revision}  {row.project}/{row.cluster} "
+        f"{row.component}: {row.milli_vcpu_ms} milli-vCPU-ms, peak {row.peak_milli_vcpu}{_unseen(row)}"
+    )
+    for gap in row.gaps:
+        level = "not known" if gap.milli_vcpu is None else f"{gap.milli_vcpu} milli-vCPU"
+        times = f"{utc_text(gap.window.start_ms)} to {utc_text(gap.window.end_ms)}"
+        yield f"gap   {times}  {row.component}, level before it {level}"
+
+
+def _metered(row: MeterRow, found: Behind) -> str:
+    labels = "".join(f" {name}={value}" for name, value in row.dimensions)
+    filled = f", {row.estimated_ms} ms of them estimated" if row.estimated_ms else ""
+    return (
+        f"hour  {utc_text(row.hour.start_ms)} revision {row.revision}  {row.project}/{row.cluster}{labels} "
+        f"{found.meter}: {row.quantity}{_unseen(row, filled)}"
+    )
+
+
+def _unseen(row: UsageRow | MeterRow, filled: str = "") -> str:
+    missing = f", {row.missing_ms} ms not observed{filled}" if row.missing_ms else ""
+    return missing + (f"  rows {row.places}" if row.places else "")
+
+
+def _files(sources: set[str], evidence: Evidence | None) -> Iterator[str]:
+    known = {f"{file.name} {file.sha256}": file for file in evidence.files} if evidence else {}
+    for source in sorted(sources):
         yield f"file  {source}"
+        if evidence and source in known:
+            yield from _pushes(_of_file(evidence.batches, known[source]))
+
+
+def _of_file(batches: Iterable[StoredBatch], file: SourceFile) -> Iterator[StoredBatch]:
+    for one in batches:
+        if any(one[:2] == each[:2] and each.first <= one.offset <= each.last for each in file.offsets):
+            yield one
+
+
+def _pushes(batches: Iterable[StoredBatch]) -> Iterator[str]:
+    """A line for each sender and epoch: which numbers of its pushes."""
+    senders: dict[tuple[str, str, str, int], set[int]] = defaultdict(set)
+    unnumbered: dict[tuple[str, str], int] = defaultdict(int)
+    for one in batches:
+        if one.epoch is None or one.number is None:
+            unnumbered[one.project, one.collector] += 1
+        else:
+            senders[one.project, one.collector, one.lane, one.epoch].add(one.number)
+    for (project, collector, lane, epoch), numbers in sorted(senders.items()):
+        told = ", ".join(_ranges(sorted(numbers)))
+        yield f"push  {project}/{collector} {lane} epoch {epoch}: {told}"
+    for (project, collector), count in sorted(unnumbered.items()):
+        yield f"push  {project}/{collector}: {count} without a number"
+
+
+def _ranges(numbers: list[int]) -> Iterator[str]:
+    """Neighbours as one: `1-40`, `42`."""
+    for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
+        found = [number for _, number in run]
+        yield str(found[0]) if len(found) == 1 else f"{found[0]}-{found[-1]}"

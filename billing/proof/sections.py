@@ -40,6 +40,11 @@ class Section:
         """The document's own period."""
         return self.place == USAGE_PLACE
 
+    @property
+    def is_capacity(self) -> bool:
+        """A period that a capacity true-up looks at."""
+        return f".{CAPACITY}[" in self.place
+
     def texts(self, found: list[str]) -> list[str]:
         """`subject: statement` lines that say of what they are, where it is not the document's own period."""
         if self.is_own:

@@ -17,10 +17,10 @@ async def prove(stage: Stage) -> None:
     explained = await succeed(stage.config, "invoice", "explain", number, "--line", str(line))
     (stage.out / "explained.txt").write_text(explained + "\n", encoding="utf-8")
     lines = explained.splitlines()
-    reasons = [text for text in lines if not text.startswith(("hour ", "file "))]
+    reasons = [text for text in lines if not text.startswith(("hour ", "gap ", "file ", "push "))]
     for text in reasons:
         stage.say(text)
-    stage.say(f"and {len(lines) - len(reasons)} lines of hours and files: explained.txt")
+    stage.say(f"and {len(lines) - len(reasons)} lines of hours, gaps, files and pushes: explained.txt")
     await succeed(stage.config, "invoice", "checkpoint", "--out", str(stage.out / "checkpoint.json"))
     await succeed(stage.config, "invoice", "bundle", number, "--out", str(stage.out / "bundle"))
     verified = await succeed(None, *_verification(stage))
