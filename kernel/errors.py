@@ -17,8 +17,9 @@ Components derive from these and draw their own part of the tree in their own `e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 FOREIGN_TEXT_LIMIT = 300
 _URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s@]*@")
@@ -26,6 +27,17 @@ _URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s@]*@")
 
 class ByocError(Exception):
     """Root of the tree; the message says what happened and what to do next."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From another process it comes as it was: `Exception` would call the class with the message alone."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[ByocError], args: tuple[Any, ...], state: Mapping[str, Any]) -> ByocError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class Retry(ByocError):
