@@ -36,6 +36,7 @@ from tests.billing.deals import Office, contract_text
 
 MONTH = "2026-10"
 TARGET_CUSTOMERS = 10_000
+TERM = ("2026-10-01", "2027-10-01")
 BUDGET = Budget(30.0)
 
 
@@ -139,7 +140,7 @@ def _run(customers: int) -> _Found:
         database = Database(sqlite_url(Path(folder) / "byoc.sqlite"))
         migrate(database)
         office = Office(database)
-        _store_contracts(office, organizations)
+        store_contracts(office, organizations, _charges())
         signer = InvoiceSigner(Ed25519PrivateKey.generate(), b"")
         run = MonthRun(database, open_levels, office.clock, office.audit, signer=signer)
         started = time.perf_counter()
@@ -163,16 +164,21 @@ def _run(customers: int) -> _Found:
     return _Found(after_drafts - started, finalizing, lines, is_same and is_whole)
 
 
-def _store_contracts(office: Office, organizations: Sequence[OrganizationId]) -> None:
-    """The first is read and checked as any; the others are its rows under other names, as that takes minutes."""
+def store_contracts(
+    office: Office, organizations: Sequence[OrganizationId], more: str, term: tuple[str, str] = TERM
+) -> None:
+    """The first is read and checked as any; the others are its rows under other names, as that takes minutes.
+
+    `more`: YAML at the end of each.
+    """
     first = organizations[0]
-    office.book.add_contract(contract_text(first, more=_charges()), "contract.yaml", "bench")
+    office.book.add_contract(contract_text(first, term=term, more=more), "contract.yaml", "bench")
 
     def copy(connection: sa.Connection) -> None:
         row = connection.execute(sa.select(contracts)).mappings().one()
         rows = []
         for organization in organizations[1:]:
-            text = contract_text(organization, more=_charges())
+            text = contract_text(organization, term=term, more=more)
             renamed = {
                 name: row[name].replace(first.title(), organization.title()).replace(first, organization)
                 for name in ("contract", "organization", "content")

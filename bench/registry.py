@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from bench import (
+    close,
     collecting,
     documents,
     freshness,
@@ -47,6 +48,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "ingest-kafka": ingest.kafka,
     "ingest-rw1": ingest.rw1,
     "usage": usage.measure,
+    "close": close.measure,
     "invoices": invoices.measure,
     "numbers": numbers.measure,
     "documents": documents.measure,

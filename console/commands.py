@@ -92,7 +92,7 @@ def close(
         str | None,
         typer.Option(help="Of one organization: time zone of its report. Default: its contract's."),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Of everybody: processes that make drafts.")] = 2,
+    processes: Annotated[int, typer.Option(min=1, help="Of everybody: how many close hours and make drafts.")] = 2,
     *,
     pdf: Annotated[bool, typer.Option(help="Of everybody: render PDFs too.")] = True,
 ) -> None:

@@ -23,22 +23,20 @@ from billing.api import (
     open_signer,
 )
 from billing.errors import NoContract
-from console.up import open_lake, open_meters
+from console.hours import close_hours
 from console.wiring import Vendor
 from kernel.crashpoints import crash_point
-from kernel.errors import ByocError
 from kernel.ids import OrganizationId
 from kernel.money import Money, currency
 from kernel.window import Window, hull, month
-from metering.lake.settings import LakeSettings
-from metering.usage.api import HourCloser, LakeSource, Reconciler, UsageSettings, UsageStore
+from metering.usage.api import UsageStore
 
 Progress = Callable[[str, int, int], None]  # stage, done, of how many
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What to write. `processes` make drafts."""
+    """What to write. `processes` close hours and make drafts."""
 
     pdf: bool = True
     processes: int = 1
@@ -82,7 +80,13 @@ async def close_everyone(vendor: Vendor, name: str, out: Path, choice: Choice, p
     """
     summary = Summary(name)
     owners = await asyncio.to_thread(_owners, vendor, name)
-    await _close_hours(vendor, owners, summary, progress)
+    count = 0
+    async for done in close_hours(vendor, owners, choice.processes):
+        summary.revisions += done.revisions
+        summary.differing += done.differing
+        summary.refused += done.refused
+        count += done.organizations
+        progress("hours", count, len(owners))
     await asyncio.to_thread(_invoice, vendor, sorted(owners), summary, choice, progress)
     await asyncio.to_thread(_write, vendor, summary, out, choice, progress)
     return summary
@@ -100,28 +104,6 @@ def _owners(vendor: Vendor, name: str) -> dict[OrganizationId, Window]:
     if not owners:
         raise NoContract(f"no contract covers {name}; `byoc contract list` shows the terms")
     return owners
-
-
-async def _close_hours(
-    vendor: Vendor, owners: dict[OrganizationId, Window], summary: Summary, progress: Progress
-) -> None:
-    lake = await open_lake(vendor)
-    try:
-        source = LakeSource(lake, vendor.section("lake", LakeSettings).watermark_hold_seconds)
-        settings = vendor.section("usage", UsageSettings)
-        meters = open_meters(vendor, source, settings)
-        closer = HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock, meters=meters)
-        reconciler = Reconciler(vendor.database(), vendor, settings, vendor.clock)
-        for number, (owner, window) in enumerate(sorted(owners.items()), start=1):
-            try:
-                summary.revisions += await closer.close_window(owner, window)
-                compared = await asyncio.to_thread(reconciler.reconcile, owner, window)
-                summary.differing += compared.differing
-            except ByocError as error:
-                summary.refused.append(Refused(owner, error))
-            progress("hours", number, len(owners))
-    finally:
-        await lake.close()
 
 
 def _invoice(

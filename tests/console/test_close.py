@@ -17,6 +17,7 @@ from console.wiring import Vendor, open_vendor
 from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.window import month
+from metering.usage.store import UsageStore
 from tests.billing.deals import contract_text
 
 
@@ -61,6 +62,24 @@ def test_everybody_is_closed_and_again_the_same(vendor: Vendor, tmp_path: Path) 
     for path, content in written.items():
         if path.name != "summary.json":
             assert (out / path).read_bytes() == content, path
+
+
+@pytest.mark.slow
+def test_several_processes_close_what_one_does(tmp_path: Path) -> None:
+    """More organizations than a process takes at once, one of them refused with a finding of its own."""
+    found = []
+    for processes in ("1", "3"):
+        vendor = open_vendor(tmp_path / f"vendor-{processes}", None)
+        add(vendor, *(contract_text(f"customer-{number}") for number in range(9)))
+        add(vendor, contract_text("waiting").replace("grace_hours: 48", "grace_hours: 2000"))
+        code, summary = close(vendor, tmp_path / f"out-{processes}", "--processes", processes, "--no-pdf")
+        found.append((code, {**summary, "checkpoints": None}))
+        usage = UsageStore(vendor.database())
+        for number in range(9):
+            assert usage.month(OrganizationId(f"customer-{number}"), month("2026-10")).sealed
+    assert found[0] == found[1]
+    assert found[0][1]["hour_revisions"] == str(10 * 31 * 24)
+    assert found[0][1]["documents"]["usage"] == "9"
 
 
 def test_nobody_to_close_is_said(vendor: Vendor, tmp_path: Path) -> None:
