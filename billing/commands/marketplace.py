@@ -15,18 +15,21 @@ from billing.commands.context import ACTOR, OneContract, Organization, book_of, 
 from billing.document import utc_text
 from billing.errors import AmbiguousContract
 from billing.marketplace.reading import subscriptions, usage_to_tell
+from billing.marketplace.records import is_late
 from billing.marketplace.sender import MarketplaceSender, metering_client
 from billing.marketplace.store import MarketplaceLog, load_rows
 from billing.marketplace.terms import Subscription
-from billing.marketplace.told import Hour, hours_of
+from billing.marketplace.told import Hour, Status, hours_of
 from kernel.clock import to_ms
 from kernel.errors import ByocError, InvalidInput, NotFound, truncate
 from kernel.ids import OrganizationId
-from kernel.window import HOUR_MS, Window
+from kernel.window import DAY_MS, HOUR_MS, Window
 from kernel.window import month as month_window
 
 if TYPE_CHECKING:
     from metering.usage.api import UsageStore
+
+_REMINDED_MS = 62 * DAY_MS
 
 marketplace_app = typer.Typer(no_args_is_help=True, help="Charges that AWS Marketplace bills.")
 
@@ -38,7 +41,8 @@ def send_usage(
 ) -> None:
     """Tell AWS Marketplace the sealed hours of the last six, each once. Run it every hour.
 
-    Credentials and region are boto3's own. What AWS does not take is billed by the month's invoice.
+    Credentials and region are boto3's own. What AWS does not take is billed by the month's invoice. The exit status
+    is 1 when an organization was refused, and while hours wait for `resolve`.
     """
     from metering.usage.api import UsageStore  # its lake libraries take two seconds to load
 
@@ -51,6 +55,10 @@ def send_usage(
                 typer.echo(line)
         except ByocError as error:  # holds up no other
             typer.echo(f"{owner}: {error}", err=True)
+            failed += 1
+        if hours := _unresolved(ctx, contracts):
+            told = f"of {hours} hours nobody knows what AWS Marketplace took, and sending again will not tell"
+            typer.echo(f"{owner}: {told}; see `byoc marketplace list {owner} --unknown`", err=True)
             failed += 1
     if failed:
         raise typer.Exit(1)
@@ -115,6 +123,17 @@ def _send(
         counts = Counter(now[hour.hour_ms].status.value for hour in plan.hours)
         answers = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "nothing new"
         yield f"{owner}  {subscription}  {answers}; left to the invoice: {len(plan.late)} hours"
+
+
+def _unresolved(ctx: typer.Context, contracts: Sequence[AgreedContract]) -> int:
+    """Hours of this month and the last for which a person has to ask AWS: sending again will not tell."""
+    now_ms = deployment_of(ctx).clock.now_ms()
+    window = Window(now_ms - _REMINDED_MS, now_ms)
+    hours = (hour for each in subscriptions(contracts) for hour in _hours(ctx, each, window))
+    return sum(
+        hour.is_unknown and (hour.status is Status.OTHER_QUANTITY or is_late(hour.hour_ms, now_ms))
+        for hour in hours
+    )
 
 
 def _around(hours: Sequence[Hour]) -> Window:
