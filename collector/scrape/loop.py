@@ -72,7 +72,7 @@ class TargetLoop:
                 break
             await self.scrape()
             late = clock.monotonic() - due
-            due += interval * max(1, math.ceil(late / interval))
+            due += interval * max(1, math.floor(late / interval))  # one that was just missed is made up for
         await self._end()
 
     async def scrape(self) -> None:
