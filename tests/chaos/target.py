@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -43,7 +44,10 @@ def make_page(instance: str, number: int, served_ms: int) -> Page:
 
 
 class Target:
-    """An HTTP server on a free loopback port; every GET is another page."""
+    """An HTTP server on a free loopback port; every GET is another page, unless who asked has hung up by then.
+
+    So pages are numbered in the order of the scrapes: a handler that comes late makes none after the next one's.
+    """
 
     def __init__(self, clock: Clock | None = None) -> None:
         self.pages: list[Page] = []
@@ -61,8 +65,10 @@ class Target:
         self._server.server_close()
         self._thread.join()
 
-    def _next(self) -> Page:
+    def _next(self, connection: socket.socket) -> Page | None:
         with self._lock:
+            if _is_gone(connection):
+                return None
             page = make_page(self.instance, len(self.pages) + 1, self._clock.now_ms())
             self.pages.append(page)
             return page
@@ -72,7 +78,11 @@ class Target:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                body = target._next().render()
+                page = target._next(self.connection)
+                if page is None:
+                    self.close_connection = True
+                    return
+                body = page.render()
                 with suppress(OSError):  # the scraper was killed
                     self.send_response(200)
                     self.send_header("Content-Type", "text/plain; version=0.0.4")
@@ -84,6 +94,15 @@ class Target:
                 pass
 
         return Handler
+
+
+def _is_gone(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
 
 
 def _named(name: str, /, **labels: str) -> Labels:
