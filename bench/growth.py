@@ -38,8 +38,8 @@ from collector.scrape.state import Scrape, TargetState
 REPLACED = 1_000
 SIZES = (10_000, 100_000, 1_000_000)
 INTERVALS_SECONDS = {10_000: 1, 100_000: 1, 1_000_000: 5}
-ROUNDS = 4
-COUNTED = {10_000: 6, 100_000: 6, 1_000_000: 3}  # pages of each part; a cell's keyframes are six pages apart
+ROUNDS = 8
+COUNTED = 6  # pages of each part; a cell's keyframes are six pages apart
 PEER_COUNTED = 12
 GATEWAY_SAMPLES = 10_000_000
 LAKE_SAMPLES = 12_000_000
@@ -115,8 +115,7 @@ def _table(rounds: Sequence[Mapping[int, _Grown]]) -> dict[str, dict[str, float 
 
 def _round(target: _Target, size: int) -> _Grown:
     quiet, replacing = (
-        [target.scrape(replaces=replaces) for _ in range(SETTLE + COUNTED[size])][SETTLE:]
-        for replaces in (False, True)
+        [target.scrape(replaces=replaces) for _ in range(SETTLE + COUNTED)][SETTLE:] for replaces in (False, True)
     )
     grown = _Grown(fmean(quiet), fmean(replacing))
     note(f"collector, {size} series: {grown}, {REPLACED} replaced: {grown.added_ms:.1f} ms more")
