@@ -8,7 +8,7 @@ FAST := not acceptance and not slow and not services
 # Tests start processes by the hundred, each of which would compile all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo focus test test-fast chaos check style types house collect sanitize bench docs up lock clean
+.PHONY: help demo focus test test-fast durations chaos check style types house collect sanitize bench docs up lock clean
 
 help:
 	@echo "make demo   the whole product in three minutes: a real Milvus, metered, billed, paged; see demo-out/"
@@ -38,6 +38,10 @@ test: $(VENV)/.dev
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n 2 -m "$(FAST)" tests
+
+# Which of the fast tests take long, on a quiet machine: they are slow ones from then on.
+durations: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n 2 -m "$(FAST)" --write-durations tests
 
 chaos: $(VENV)/.dev
 	CHAOS=long $(BIN)/python -m pytest -q tests/chaos

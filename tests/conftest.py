@@ -17,7 +17,7 @@ settings.register_profile("byoc", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("byoc")
 engine.MAX_SHRINKING_SECONDS = 60  # not 300: a law that fails says with what before its time is over
 
-pytest_plugins = ["tests.services.fixtures", "tests.databases"]
+pytest_plugins = ["tests.services.fixtures", "tests.databases", "tests.durations"]
 
 
 def pytest_configure() -> None:

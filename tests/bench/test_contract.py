@@ -17,7 +17,7 @@ from tests.services.errors import ServiceUnavailable
 NAMES = {
     "collector-quiet", "collector", "collector-churn", "egress", "memory", "ingest", "ingest-rw1", "gateway",
     "neighbour", "lake", "usage", "invoices", "verify", "promql", "rules", "pages", "freshness", "growth",
-    "growth-vendor", "targets", "milvus", "ingest-kafka", "queryable", "numbers", "documents", "tenants",
+    "growth-vendor", "targets", "milvus", "ingest-kafka", "queryable", "numbers", "documents", "tenants", "close",
 }  # fmt: skip
 KEYS = ["name", "unit", "ours", "peer", "ratio", "budget", "holds", "machine", "runs", "details"]
 

@@ -85,6 +85,14 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
 
 
+def test_a_licence_that_outlasts_every_contract_is_said_to(desk: Desk) -> None:
+    desk.say("contract", "add", desk.file("contract.yaml", contract_text(term=TERM)))
+    longer = licence_text(valid=("2026-10-01", "2028-01-01"))
+    said = desk.say("licence", "add", desk.file("licence.yaml", longer))
+    assert "no contract of acme covers 2026-10-01T00:00:00.000Z to 2026-10-30T00:00:00.000Z" in said
+    assert "no contract of acme covers 2027-10-30T00:00:00.000Z to 2028-01-01T00:00:00.000Z" in said
+
+
 def test_from_price_book_to_pdf(desk: Desk) -> None:
     contract = contract_text(term=TERM).replace(*FROM_BOOK)
     assert desk.say("price", "add", desk.file("prices.yaml", PRICES)) == "price book standard version 1: 3 prices\n"

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from kernel.clock import from_ms, to_ms
 from kernel.errors import InvalidInput
-from kernel.window import DAY_MS, HOUR_MS, Window, day_of, hour_of, hours_in, month, month_name, previous_month
+from kernel.window import (
+    DAY_MS,
+    HOUR_MS,
+    Window,
+    day_of,
+    hour_of,
+    hours_in,
+    month,
+    month_name,
+    previous_month,
+    uncovered,
+)
 
 MOMENTS = st.integers(min_value=-(10**12), max_value=10**13)
 ZONES = ["Etc/UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia"]
@@ -121,3 +132,14 @@ def test_any_text_is_a_month_or_refused(text: str) -> None:
 def test_an_unknown_zone_is_refused(zone: str) -> None:
     with pytest.raises(InvalidInput, match="time zone"):
         month("2026-01", zone)
+
+
+SPANS = st.tuples(st.integers(0, 20), st.integers(1, 9)).map(lambda pair: Window(pair[0], pair[0] + pair[1]))
+
+
+@given(SPANS, st.lists(SPANS, max_size=5))
+def test_what_others_leave_of_a_window(window: Window, others: list[Window]) -> None:
+    parts = list(uncovered(window, others))
+    left = {at for at in range(window.start_ms, window.end_ms) if not any(at in other for other in others)}
+    assert {at for part in parts for at in range(part.start_ms, part.end_ms)} == left
+    assert all(first.end_ms < second.start_ms for first, second in pairwise(parts))
