@@ -51,7 +51,7 @@ MONTH = f"{FIRST:%Y-%m}"
 TERM = f"{MONTH}-01", f"{FIRST.year + 1}-{FIRST:%m}-01"
 PERIOD = month(MONTH)
 STEP_MS = 240_000  # below the staleness limit
-ORGANIZATIONS, QUICK = 400, 80
+ORGANIZATIONS, QUICK = 80, 12
 BUDGET = Budget(1.5)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -89,6 +89,17 @@ def hull(first: Window, *others: Window) -> Window:
     """The shortest window that holds all of these."""
     every = (first, *others)
     return Window(min(one.start_ms for one in every), max(one.end_ms for one in every))
+
+
+def uncovered(window: Window, others: Iterable[Window]) -> Iterator[Window]:
+    """The parts of a window that none of the others covers, in order."""
+    start_ms = window.start_ms
+    for other in sorted(others, key=lambda one: one.start_ms):
+        if start_ms < (end_ms := min(other.start_ms, window.end_ms)):
+            yield Window(start_ms, end_ms)
+        start_ms = max(start_ms, other.end_ms)
+    if start_ms < window.end_ms:
+        yield Window(start_ms, window.end_ms)
 
 
 def whole_hours(window: Window) -> Window:

@@ -26,17 +26,23 @@ from billing.licence_state import FORECAST_DAYS, licence_state
 from billing.rating.fact import render_vcpu
 from kernel.errors import NotFound, Refuse
 from kernel.identity.receipt_key import open_licence_key
+from kernel.ids import OrganizationId
 from kernel.settings import read_text
-from kernel.window import DAY_MS, Window, hour_of
+from kernel.window import DAY_MS, Window, hour_of, uncovered
 
 licence_app = typer.Typer(no_args_is_help=True, help="Licences: capacity and validity.")
 
 
 @licence_app.command("add")
 def add_licence(ctx: typer.Context, file: File) -> None:
-    """Store a licence, or an amendment as its next version."""
-    licence = book_of(ctx).add_licence(read_text(file), str(file), ACTOR)
+    """Store a licence, or an amendment as its next version. Says so when it is valid while no contract is."""
+    book = book_of(ctx)
+    licence = book.add_licence(read_text(file), str(file), ACTOR)
     typer.echo(f"licence {licence.licence} version {licence.version} of {licence.organization}")
+    contracts = [agreed.contract for agreed in book.contracts(OrganizationId(licence.organization))]
+    for part in uncovered(licence.window, [contract.window for contract in contracts]) if contracts else ():
+        times = f"{utc_text(part.start_ms)} to {utc_text(part.end_ms)}"
+        typer.echo(f"no contract of {licence.organization} covers {times}, when it is valid", err=True)
 
 
 @licence_app.command("sign")
