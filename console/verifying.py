@@ -77,7 +77,7 @@ def _verify(
     from metering.usage.meter import LICENCE_METER, TARGET_UP
 
     spools, keys, lake = given
-    authority = _read(ca, "--ca", "the authority's certificate, ca.pem")
+    authority = _read_certificate(ca)
     for folder in spools:
         if not folder.is_dir():
             raise InvalidInput.single(
@@ -93,6 +93,18 @@ def _verify(
 
     kept = _read(checkpoint, "--checkpoint", "a checkpoint that was kept") if checkpoint else None
     return verify_bundle(bundle, authority, Held(open_spools if spools else None, lake, kept))
+
+
+def _read_certificate(path: Path) -> bytes:
+    from cryptography import x509
+
+    allowed = "the authority's certificate, ca.pem"
+    content = _read(path, "--ca", allowed)
+    try:
+        x509.load_pem_x509_certificate(content)
+    except ValueError as error:
+        raise InvalidInput.single("--ca", str(path), "no certificate in PEM", allowed) from error
+    return content
 
 
 def _read(path: Path, option: str, allowed: str) -> bytes:

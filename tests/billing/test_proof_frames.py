@@ -95,6 +95,10 @@ def test_the_command_says_what_is_proved(original: Billed, tmp_path: Path) -> No
     assert [one["subject"] for one in told["unproved"]] == ["checkpoint"]
     nowhere = CliRunner().invoke(app, [*words, "--json", "--lake", str(tmp_path / "nowhere")])
     assert json.loads(nowhere.output)["findings"][0]["file"] == "--lake"
+    (tmp_path / "ca.pem").write_text("a token, not a certificate")
+    other = CliRunner().invoke(app, [*words, "--json"])
+    assert json.loads(other.output)["findings"][0]["file"] == "--ca"
+    assert other.exit_code == 2
     (tmp_path / "ca.pem").unlink()
     wrong = CliRunner().invoke(app, [*words, "--json"])
     assert wrong.exit_code == 2
