@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from kernel.settings import Section, Settings
+from tests.durations import is_there, known
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("alerts", "billing", "collector", "console", "kernel", "metering", "provisioner")
@@ -160,3 +161,9 @@ def test_the_readme_names_the_commands_that_exist() -> None:
 def test_every_component_has_a_typed_marker() -> None:
     for package in PACKAGES:
         assert (ROOT / package / "py.typed").exists(), package
+
+
+def test_tests_that_are_listed_as_long_exist() -> None:
+    """A name that was left behind would make a new test of that name slow."""
+    gone = sorted(name for name in known() if not is_there(name))
+    assert not gone, gone
