@@ -39,6 +39,7 @@ SOURCES = (
     "metering/usage",
     "metering/meters",
     "kernel/database",
+    "console/hours.py",
     "console/month.py",
     "console/months.py",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from kernel.ids import ClusterId, CollectorId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
@@ -128,4 +129,5 @@ def seen_at(hour: Window, held: Sequence[tuple[int, int, int]], cluster: str = "
 def to_seal(hour: Window, *components: Seen, files: str = "a") -> HourToSeal:
     step = StepFunction.sum_of(StepFunction.of(each.points) for each in components).points
     rows = [each.row for each in components]
-    return HourToSeal(ACME, hour, rows, step, (f"{files}.parquet {'0' * 64}",), files * 64, 7, "watermark")
+    digest = sha256(files.encode()).hexdigest()
+    return HourToSeal(ACME, hour, rows, step, (f"{files}.parquet {'0' * 64}",), digest, 7, "watermark")
