@@ -16,6 +16,7 @@ from kernel.clock import SystemClock
 from kernel.errors import ByocError
 from kernel.ids import OrganizationId
 from kernel.window import Window
+from metering.lake.api import Lake
 from metering.lake.settings import LakeSettings
 from metering.usage.api import HourCloser, LakeSource, Reconciler, UsageSettings, UsageStore
 
@@ -40,12 +41,17 @@ async def close_hours(
     batches = list(_batches(sorted(owners.items())))
     # Another process has the clock of the machine.
     if processes <= 1 or len(batches) <= 1 or not isinstance(vendor.clock, SystemClock):
-        for batch in batches:
-            yield await close_batch(vendor, batch)
+        lake = await open_lake(vendor)
+        try:
+            for batch in batches:
+                yield await close_batch(vendor, lake, batch)
+        finally:
+            await lake.close()
         return
     loop, context = asyncio.get_running_loop(), multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(batches)), context) as pool:
-        waiting = [loop.run_in_executor(pool, _elsewhere, vendor.source, vendor.folder, one) for one in batches]
+    opened = vendor.source, vendor.folder
+    with ProcessPoolExecutor(min(processes, len(batches)), context, _open, opened) as pool:
+        waiting = [loop.run_in_executor(pool, _close_elsewhere, batch) for batch in batches]
         try:
             for done in asyncio.as_completed(waiting):
                 yield await done
@@ -54,37 +60,49 @@ async def close_hours(
                 one.cancel()
 
 
-async def close_batch(vendor: Vendor, batch: Batch) -> ClosedHours:
+async def close_batch(vendor: Vendor, lake: Lake, batch: Batch) -> ClosedHours:
     """The same in this process. What one organization is refused for holds up no other."""
-    lake = await open_lake(vendor)
+    closer = hour_closer(vendor, lake)
+    reconciler = Reconciler(vendor.database(), vendor, vendor.section("usage", UsageSettings), vendor.clock)
     revisions = differing = 0
     refused: list[Refused] = []
-    try:
-        source = LakeSource(lake, vendor.section("lake", LakeSettings).watermark_hold_seconds)
-        settings = vendor.section("usage", UsageSettings)
-        meters = open_meters(vendor, source, settings)
-        closer = HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock, meters=meters)
-        reconciler = Reconciler(vendor.database(), vendor, settings, vendor.clock)
-        for owner, window in batch:
-            try:
-                revisions += await closer.close_window(owner, window)
-                differing += (await asyncio.to_thread(reconciler.reconcile, owner, window)).differing
-            except ByocError as error:
-                refused.append(Refused(owner, error))
-    finally:
-        await lake.close()
+    for owner, window in batch:
+        try:
+            revisions += await closer.close_window(owner, window)
+            differing += (await asyncio.to_thread(reconciler.reconcile, owner, window)).differing
+        except ByocError as error:
+            refused.append(Refused(owner, error))
     return ClosedHours(len(batch), revisions, differing, tuple(refused))
 
 
-def _elsewhere(source: Path | None, folder: Path, batch: Batch) -> ClosedHours:
-    async def close() -> ClosedHours:
-        vendor = open_vendor(None if source else folder, source)
-        try:
-            return await close_batch(vendor, batch)
-        finally:
-            await vendor.close()
+def hour_closer(vendor: Vendor, lake: Lake) -> HourCloser:
+    """Of the licence's hours and those of the catalogue's meters."""
+    source = LakeSource(lake, vendor.section("lake", LakeSettings).watermark_hold_seconds)
+    settings = vendor.section("usage", UsageSettings)
+    meters = open_meters(vendor, source, settings)
+    return HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock, meters=meters)
 
-    return asyncio.run(close())
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What a process of the pool works with from its beginning to its end: a lake remembers what it has read."""
+
+    runner: asyncio.Runner
+    vendor: Vendor
+    lake: Lake
+
+
+_opened: list[_Opened] = []
+
+
+def _open(source: Path | None, folder: Path) -> None:
+    runner, vendor = asyncio.Runner(), open_vendor(None if source else folder, source)
+    _opened.append(_Opened(runner, vendor, runner.run(open_lake(vendor))))
+
+
+def _close_elsewhere(batch: Batch) -> ClosedHours:
+    [mine] = _opened
+    return mine.runner.run(close_batch(mine.vendor, mine.lake, batch))
 
 
 def _batches(owners: Batch) -> Iterator[Batch]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from billing.api import CheckpointStore, Closed, InvoiceRun, invoice_pdf, open_signer
-from console.up import open_lake, open_meters
+from console.hours import hour_closer
+from console.up import open_lake
 from console.wiring import Vendor
 from kernel.ids import OrganizationId
 from kernel.window import Window, hull, month
-from metering.lake.settings import LakeSettings
-from metering.usage.api import HourCloser, LakeSource, Reconciler, UsageMonth, UsageSettings, UsageStore
+from metering.usage.api import Reconciler, UsageMonth, UsageSettings, UsageStore
 from metering.usage.report import MonthlyReport, monthly_report, with_estimates
 from metering.usage.report_files import render_all
 
@@ -63,11 +63,7 @@ async def _close_hours(vendor: Vendor, organization: OrganizationId, window: Win
     """Seal every hour of the window that is due; returns the revisions written."""
     lake = await open_lake(vendor)
     try:
-        source = LakeSource(lake, vendor.section("lake", LakeSettings).watermark_hold_seconds)
-        settings = vendor.section("usage", UsageSettings)
-        meters = open_meters(vendor, source, settings)
-        closer = HourCloser(source, UsageStore(vendor.database()), settings, vendor.clock, meters=meters)
-        return await closer.close_window(organization, window)
+        return await hour_closer(vendor, lake).close_window(organization, window)
     finally:
         await lake.close()
 
