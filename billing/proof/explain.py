@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -88,10 +89,15 @@ def _files(sources: set[str], evidence: Evidence | None) -> Iterator[str]:
             yield from _pushes(_of_file(evidence.batches, known[source]))
 
 
-def _of_file(batches: Iterable[StoredBatch], file: SourceFile) -> Iterator[StoredBatch]:
-    for one in batches:
-        if any(one[:2] == each[:2] and each.first <= one.offset <= each.last for each in file.offsets):
-            yield one
+def _of_file(batches: Sequence[StoredBatch], file: SourceFile) -> Iterator[StoredBatch]:
+    """Those that it was made from; `batches` are in the order of the log, and a month has many."""
+    for topic, partition, first, last in file.offsets:
+        start = bisect_left(batches, (topic, partition, first), key=_place)
+        yield from batches[start : bisect_right(batches, (topic, partition, last), lo=start, key=_place)]
+
+
+def _place(batch: StoredBatch) -> tuple[str, int, int]:
+    return batch.topic, batch.partition, batch.offset
 
 
 def _pushes(batches: Iterable[StoredBatch]) -> Iterator[str]:

@@ -20,13 +20,19 @@ ROW = re.compile(r"^hour .* (?P<meter>\S+): (?P<quantity>\d+)(?P<rest>.*)$")
 PLACES = re.compile(r"  rows( [0-9a-f]{12}:\d+:\d+-\d+(/\d+)?)+$")
 
 
+def vendor_of(billed: Billed) -> Vendor:
+    vendor = Vendor.embedded(billed.folder, VirtualClock(from_ms(billed.period.end_ms + 90 * DAY_MS)))
+    assert isinstance(vendor, Vendor)
+    return vendor
+
+
 def explained(billed: Billed, kind: str) -> tuple[dict[str, Any], list[str]]:
     """The first line of that kind, and what is said of it."""
     document = json.loads((billed.folder / "bundle" / INVOICE).read_text())
     position, line = next((at, one) for at, one in enumerate(document["lines"], 1) if one["kind"] == kind)
-    vendor = Vendor.embedded(billed.folder, VirtualClock(from_ms(billed.period.end_ms + 90 * DAY_MS)))
-    assert isinstance(vendor, Vendor)
-    return line, say(vendor, "invoice", "explain", document["number"], "--line", str(position)).splitlines()
+    return line, say(
+        vendor_of(billed), "invoice", "explain", document["number"], "--line", str(position)
+    ).splitlines()
 
 
 def numbers(text: str) -> set[int]:
@@ -96,7 +102,13 @@ def test_a_true_up_names_the_hours_of_its_periods(original_corrected: Billed) ->
 
 
 def test_a_line_without_usage_names_no_hours(original: Billed) -> None:
-    _, said = explained(original, "commitment-information")
-    assert said
-    document = json.loads((original.folder / "bundle" / INVOICE).read_text())
-    assert document["usage"]["sealed"]
+    """The first invoice is the commitment's."""
+    said = say(vendor_of(original), "invoice", "explain", f"{_number(original)[:-1]}1").splitlines()
+    assert " commitment " in said[0]
+    assert not [text for text in said if text.startswith(("hour ", "gap ", "file ", "push "))]
+
+
+def _number(billed: Billed) -> str:
+    number: str = json.loads((billed.folder / "bundle" / INVOICE).read_text())["number"]
+    assert number.endswith("000002")
+    return number
