@@ -21,7 +21,7 @@ import numpy as np
 from bench.invoices import store_contracts
 from bench.machine import note
 from bench.outcome import Budget, Outcome
-from bench.usage import COMPONENTS
+from bench.usage import COMPONENTS, labels_of
 from console.migrate import migrate
 from console.months import Choice, close_everyone
 from console.up import open_lake
@@ -40,7 +40,6 @@ from metering.record import (
     Lane,
     SampleBatch,
     Sequence,
-    canonical_labels,
     encode_record,
 )
 from metering.usage.api import HourCloser, LakeSource, UsageSettings, UsageStore
@@ -140,7 +139,7 @@ async def _fill(lake: Lake, owners: Listed[OrganizationId]) -> None:
     await log.ensure_topics({LIVE_TOPIC: 1, HISTORY_TOPIC: 1})
     writer = await log.writer()
     times = np.arange(PERIOD.start_ms, PERIOD.end_ms, STEP_MS)
-    series = tuple(_labels(component) for component in COMPONENTS)
+    series = tuple(labels_of(number) for number in range(len(COMPONENTS)))
     index = np.repeat(np.arange(len(series), dtype=np.int32), len(times))
     generator = np.random.default_rng(5)
     for owner in owners:
@@ -151,14 +150,3 @@ async def _fill(lake: Lake, owners: Listed[OrganizationId]) -> None:
         header = BatchHeader(tenant, CollectorId("col-a"), Lane.HISTORY, PERIOD.end_ms, "0" * 64, Sequence(1, 1))
         await writer.append(HISTORY_TOPIC, [encode_record(header, batch)])
     await LakeWriter(lake, log, LakeSettings(commit_samples=2_000_000)).drain()
-
-
-def _labels(component: str) -> bytes:
-    pairs = {
-        "__name__": "byoc_component_allocated_vcpu",
-        "cluster": "cluster-1",
-        "component": component,
-        "instance": "127.0.0.1:9000",
-        "job": "byoc",
-    }
-    return canonical_labels(pairs.items())

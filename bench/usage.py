@@ -170,7 +170,7 @@ async def _fill(folder: Path, size: _Size) -> Lake:
     log = MemoryLog()
     await log.ensure_topics({LIVE_TOPIC: 1, HISTORY_TOPIC: 1})
     writer = await log.writer()
-    series = [_labels(number) for number in range(size.series)]
+    series = [labels_of(number) for number in range(size.series)]
     generator = np.random.default_rng(11)
     levels = generator.integers(1, 64, size.series)
     step = PUSH_SCRAPES * INTERVAL_MS
@@ -191,7 +191,8 @@ async def _fill(folder: Path, size: _Size) -> Lake:
     return lake
 
 
-def _labels(number: int) -> bytes:
+def labels_of(number: int) -> bytes:
+    """Of a gauge: three components of each cluster, one cluster after the other."""
     cluster, component = divmod(number, len(COMPONENTS))
     pairs = {
         "__name__": "byoc_component_allocated_vcpu",
@@ -235,7 +236,7 @@ def _peer(files: list[str], size: _Size) -> tuple[Spent, Figures]:
 def _identities(size: _Size) -> list[tuple[bytes, str, str]]:
     return [
         (
-            series_id(TENANT, CollectorId("col-a"), _labels(number)),
+            series_id(TENANT, CollectorId("col-a"), labels_of(number)),
             f"cluster-{number // len(COMPONENTS)}",
             COMPONENTS[number % len(COMPONENTS)],
         )
