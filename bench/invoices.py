@@ -31,7 +31,7 @@ from kernel.database import Database, sqlite_url
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
-from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterUsage, UsageMonth, digest_of
+from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterUsage, UsageMonth, UsageRows, digest_of
 from tests.billing.deals import Office, contract_text
 
 MONTH = "2026-10"
@@ -70,7 +70,16 @@ class Levels:
         for morning in range(window.start_ms + 9 * HOUR_MS, window.end_ms, 24 * HOUR_MS):
             points += [(morning, 16_000 + extra), (morning + 8 * HOUR_MS, 16_000)]
         step = StepFunction.of([(window.start_ms, 16_000), *points, (window.end_ms, 0)])
-        return UsageMonth(organization, window, (), step, window.length_ms, 0, digest_of(()), sealed=True)
+        return UsageMonth(
+            organization,
+            window,
+            UsageRows.of(organization, ()),
+            step,
+            window.length_ms,
+            0,
+            digest_of(()),
+            sealed=True,
+        )
 
 
 def open_levels(_database: Database) -> Levels:
@@ -78,7 +87,8 @@ def open_levels(_database: Database) -> Levels:
     return Levels()
 
 
-def _charges() -> str:
+def charges() -> str:
+    """YAML of ten graduated charges, each for a meter of its own."""
     tiers = '[{up_to: "1000", unit: "0.10"}, {up_to: null, unit: "0.05"}]'
     step = f"{{start: 2026-10-01, model: {{kind: graduated, tiers: {tiers}}}}}"
     rows = (
@@ -140,7 +150,7 @@ def _run(customers: int) -> _Found:
         database = Database(sqlite_url(Path(folder) / "byoc.sqlite"))
         migrate(database)
         office = Office(database)
-        store_contracts(office, organizations, _charges())
+        store_contracts(office, organizations, charges())
         signer = InvoiceSigner(Ed25519PrivateKey.generate(), b"")
         run = MonthRun(database, open_levels, office.clock, office.audit, signer=signer)
         started = time.perf_counter()

@@ -39,7 +39,7 @@ from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import DAY_MS, HOUR_MS, Window, hours_in
 from metering.usage.meter import LICENCE_METER, TARGET_UP
-from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth, UsageRow, digest_of
+from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth, UsageRow, UsageRows
 from tests.billing.deals import Office, contract_text
 
 MONTH = "2026-10"
@@ -68,7 +68,8 @@ class Rows:
             rows += [_row(organization, number, hour, level, file) for number, level in enumerate(levels)]
         step = StepFunction.of([*points, (window.end_ms, 0)])
         observed = sum(row.observed_ms for row in rows)
-        return UsageMonth(organization, window, tuple(rows), step, observed, 0, digest_of(rows), sealed=True)
+        kept = UsageRows.of(organization, rows)
+        return UsageMonth(organization, window, kept, step, observed, 0, kept.digest, sealed=True)
 
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
         return False

@@ -21,7 +21,7 @@ from kernel.clock import from_ms, to_ms
 from kernel.money import Money
 from kernel.quantity import render_ratio
 from kernel.window import Window
-from metering.usage.model import MeterUsage, canonical_line, tree_root
+from metering.usage.model import MeterUsage, tree_root
 
 if TYPE_CHECKING:
     from billing.corrections import Correction
@@ -179,7 +179,7 @@ def _usage(draft: Draft) -> dict[str, Any] | None:
     return {
         "revision_digest": usage.revision_digest,
         "rows": str(len(usage.rows)),
-        "merkle_root": tree_root(canonical_line(row) for row in usage.rows).hex(),
+        "merkle_root": tree_root(usage.rows.leaves).hex(),
         "observed_ms": str(usage.observed_ms),
         "missing_ms": str(usage.missing_ms),
         **({"gaps": render_gaps(usage.rows)} if _fills_gaps(contract) else {}),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 from billing.fields import midnight_ms
 from kernel.quantity import render_fraction, vcpu_hours
 from kernel.steps import StepFunction
 from kernel.window import Window, parse_zone
-from metering.usage.model import UsageMonth, UsageRow
+from metering.usage.model import UsageMonth, UsageRows
 
 _SHOWN_PLACES = 3
 
@@ -28,23 +29,25 @@ def usage_by_day(usage: UsageMonth, commitment: StepFunction, period: Window, zo
     ]
 
 
-def usage_by_cluster(rows: Sequence[UsageRow]) -> list[dict[str, Any]]:
+def usage_by_cluster(rows: UsageRows) -> list[dict[str, Any]]:
     """Usage, observed and missing time of each cluster; the rows of one cluster add up exactly."""
-    found = []
-    for (project, cluster), group in groupby(sorted(rows, key=_cluster_key), key=_cluster_key):
-        ours = list(group)
-        quantity = sum(row.milli_vcpu_ms for row in ours)
-        found.append(
-            {
-                "project": project,
-                "cluster": cluster,
-                "milli_vcpu_ms": str(quantity),
-                "vcpu_hours": render_fraction(vcpu_hours(quantity), _SHOWN_PLACES),
-                "observed_ms": str(sum(row.observed_ms for row in ours)),
-                "missing_ms": str(sum(row.missing_ms for row in ours)),
-            }
-        )
-    return found
+    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for row in rows.canonical:
+        of_cluster = sums[row.project, row.cluster]
+        of_cluster[0] += row.milli_vcpu_ms
+        of_cluster[1] += row.observed_ms
+        of_cluster[2] += row.missing_ms
+    return [
+        {
+            "project": project,
+            "cluster": cluster,
+            "milli_vcpu_ms": str(quantity),
+            "vcpu_hours": render_fraction(vcpu_hours(quantity), _SHOWN_PLACES),
+            "observed_ms": str(observed_ms),
+            "missing_ms": str(missing_ms),
+        }
+        for (project, cluster), (quantity, observed_ms, missing_ms) in sorted(sums.items())
+    ]
 
 
 def integrals(step: StepFunction, edges: Sequence[int]) -> list[int]:
@@ -61,10 +64,6 @@ def integrals(step: StepFunction, edges: Sequence[int]) -> list[int]:
             following = next(points)
         found.append(total + level * (end - at))
     return found
-
-
-def _cluster_key(row: UsageRow) -> tuple[str, str]:
-    return row.project, row.cluster
 
 
 @lru_cache(maxsize=64)

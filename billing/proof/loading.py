@@ -16,7 +16,7 @@ from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import Window, hours_in
-from metering.usage.model import UsageMonth, UsageRow
+from metering.usage.model import UsageMonth, UsageRow, UsageRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def load_usage(
     return UsageMonth(
         organization=organization,
         window=period,
-        rows=rows,
+        rows=UsageRows.of(organization, rows),
         step=step,
         observed_ms=sum(row.observed_ms for row in rows),
         missing_ms=sum(row.missing_ms for row in rows),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 
 from kernel.errors import InvalidInput
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import Window
-from metering.usage.model import UsageMonth, UsageRow, canonical_line
+from metering.usage.model import UsageMonth, UsageRow, UsageRows, canonical_line
 
 INVOICE, ROWS, STEPS, SIGNATURE = "invoice.json", "rows.tsv", "steps.json", "signature.json"  # of a bundle
 CORRECTED, BILLED, NOW, COUNTED = "corrects", "billed", "now", "counted"  # folders of a bundle
@@ -18,9 +17,9 @@ MARKETPLACE = "marketplace"  # folder of what AWS Marketplace was told
 _FIELDS = 12
 
 
-def render_rows(rows: Iterable[UsageRow]) -> bytes:
+def render_rows(rows: UsageRows) -> bytes:
     """The canonical lines, sorted: the leaves in their order."""
-    return b"".join(sorted(canonical_line(row) for row in rows))
+    return b"".join(rows.leaves)
 
 
 def render_steps(usage: UsageMonth) -> bytes:

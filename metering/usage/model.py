@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from hashlib import sha256
-from typing import Literal, Protocol
+from operator import itemgetter
+from typing import Literal, NamedTuple, Protocol, overload
 
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.merkle import root_of
@@ -59,13 +61,90 @@ class UsageRow:
     places: str = field(default="", compare=False)
 
 
+class CanonicalRow(NamedTuple):
+    """All that is billed and proved of a `UsageRow`: the fields of its canonical line, the organization apart."""
+
+    project: str
+    cluster: str
+    component: str
+    start_ms: int
+    end_ms: int
+    revision: int
+    milli_vcpu_ms: int
+    observed_ms: int
+    missing_ms: int
+    peak_milli_vcpu: int
+    sources: str  # joined by commas
+
+
+class UsageRows(Sequence[UsageRow]):
+    """The rows of a month. An object for each is made only when one is looked at: drafting needs none.
+
+    `make` gives the rows, as many and in the same order as `canonical`.
+    """
+
+    def __init__(
+        self,
+        organization: OrganizationId,
+        canonical: Sequence[CanonicalRow],
+        make: Callable[[], tuple[UsageRow, ...]],
+    ) -> None:
+        self.canonical = canonical
+        self._organization = organization
+        self._make = make
+
+    @classmethod
+    def of(cls, organization: OrganizationId, rows: Iterable[UsageRow]) -> UsageRows:
+        """From rows that are there."""
+        every = tuple(rows)
+        return cls(organization, [canonical_of(row) for row in every], lambda: every)
+
+    @cached_property
+    def leaves(self) -> list[bytes]:
+        """The canonical lines of the rows, sorted."""
+        # Sorted by component and then by line: the same, and few lines are compared that begin alike.
+        in_order = sorted(self.canonical, key=_component)
+        return sorted(_line(self._organization, each) for each in in_order)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all rows, see `digest_of`."""
+        return sha256(b"".join(self.leaves)).hexdigest()
+
+    @cached_property
+    def _rows(self) -> tuple[UsageRow, ...]:
+        return self._make()
+
+    @overload
+    def __getitem__(self, place: int) -> UsageRow: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[UsageRow, ...]: ...
+    def __getitem__(self, place: int | slice) -> UsageRow | tuple[UsageRow, ...]:
+        return self._rows[place]
+
+    def __iter__(self) -> Iterator[UsageRow]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self.canonical)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UsageRows) and self._rows == other._rows
+
+    def __hash__(self) -> int:
+        return hash(self._rows)
+
+    def __repr__(self) -> str:
+        return f"UsageRows({self._rows!r})"
+
+
 @dataclass(frozen=True, slots=True)
 class UsageMonth:
     """An organization's usage of a window, from the newest revision of each of its hours."""
 
     organization: OrganizationId
     window: Window
-    rows: tuple[UsageRow, ...]
+    rows: UsageRows
     step: StepFunction  # the organization's summed milli-vCPU over all clusters, from sealed rows
     observed_ms: int
     missing_ms: int
@@ -166,10 +245,7 @@ class UsageReader(Protocol):
 
 def digest_of(rows: Iterable[UsageRow]) -> str:
     """The sha256 of the rows' canonical lines, in canonical order: the same rows give the same digest."""
-    digest = sha256()
-    for line in sorted(canonical_line(row) for row in rows):
-        digest.update(line)
-    return digest.hexdigest()
+    return sha256(b"".join(sorted(canonical_line(row) for row in rows))).hexdigest()
 
 
 def tree_root(lines: Iterable[bytes]) -> bytes:
@@ -179,8 +255,12 @@ def tree_root(lines: Iterable[bytes]) -> bytes:
 
 def canonical_line(row: UsageRow) -> bytes:
     """One row as tab-separated text that ends in a line feed; ids hold neither."""
-    fields = (
-        row.organization,
+    return _line(row.organization, canonical_of(row))
+
+
+def canonical_of(row: UsageRow) -> CanonicalRow:
+    """What is billed and proved of a row."""
+    return CanonicalRow(
         row.project,
         row.cluster,
         row.component,
@@ -193,4 +273,14 @@ def canonical_line(row: UsageRow) -> bytes:
         row.peak_milli_vcpu,
         ",".join(row.sources),
     )
-    return ("\t".join(map(str, fields)) + "\n").encode()
+
+
+_component = itemgetter(0, 1, 2)
+
+
+def _line(organization: str, row: CanonicalRow) -> bytes:
+    project, cluster, component, start, end, revision, quantity, observed, missing, peak, sources = row
+    return (
+        f"{organization}\t{project}\t{cluster}\t{component}\t{start}\t{end}\t{revision}"
+        f"\t{quantity}\t{observed}\t{missing}\t{peak}\t{sources}\n"
+    ).encode()

@@ -15,9 +15,10 @@ from kernel.window import HOUR_MS, Window
 from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
 from metering.usage.models import usage_checks, usage_hours, usage_rows
-from metering.usage.month import figures_of, newest_revisions
+from metering.usage.month import newest_revisions
 from metering.usage.pieces import (
     Before,
+    Figures,
     Pieces,
     beginnings_after,
     is_one_level,
@@ -201,6 +202,6 @@ def _stored_beginnings(
         component = Component(ProjectId(row.project), ClusterId(row.cluster), row.component)
         if row.pieces is not None:
             found[component] = parse_pieces(row.pieces).before(earlier)
-        elif is_one_level(figures_of(row)):
+        elif is_one_level(Figures(row.milli_vcpu_ms, row.observed_ms, row.missing_ms, row.peak_milli_vcpu)):
             found[component] = Before(row.peak_milli_vcpu, start_ms)
     return found

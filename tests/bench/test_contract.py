@@ -18,6 +18,7 @@ NAMES = {
     "collector-quiet", "collector", "collector-churn", "egress", "memory", "ingest", "ingest-rw1", "gateway",
     "neighbour", "lake", "usage", "invoices", "verify", "promql", "rules", "pages", "freshness", "growth",
     "growth-vendor", "targets", "milvus", "ingest-kafka", "queryable", "numbers", "documents", "tenants", "close",
+    "drafts",
 }  # fmt: skip
 KEYS = ["name", "unit", "ours", "peer", "ratio", "budget", "holds", "machine", "runs", "details"]
 

@@ -20,7 +20,16 @@ from kernel.errors import NotFound
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import Window, hours_in
-from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterUsage, UsageMonth, UsageRow, digest_of
+from metering.usage.model import (
+    NOT_BILLED,
+    GapRule,
+    MeterPart,
+    MeterUsage,
+    UsageMonth,
+    UsageRow,
+    UsageRows,
+    digest_of,
+)
 
 ACME = OrganizationId("acme")
 NOVEMBER_3 = datetime(2026, 11, 3, 9, 30, tzinfo=UTC)
@@ -123,7 +132,7 @@ class RecordedUsage:
         return UsageMonth(
             organization=organization,
             window=window,
-            rows=self.rows,
+            rows=UsageRows.of(organization, self.rows),
             step=StepFunction.of(self.levels).within(window),
             observed_ms=window.length_ms - self.missing_ms,
             missing_ms=self.missing_ms,

@@ -20,7 +20,7 @@ from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
 from kernel.steps import StepFunction
 from metering.usage.meter import LICENCE_METER, TARGET_UP
-from metering.usage.model import UsageMonth, UsageRow
+from metering.usage.model import UsageMonth, UsageRow, UsageRows
 from tests.billing.billed_world import Billed
 
 Points = Sequence[tuple[int, int]]  # ms, milli-vCPU
@@ -50,7 +50,16 @@ def given(
     evidence = load_evidence(billed.bundle, encoded, sourced, billed.authority_pem)
     assert evidence is not None
     rows = change(rows)
-    usage = UsageMonth(rows[0].organization, billed.period, rows, steps_of(billed), 0, 0, "", sealed=True)
+    usage = UsageMonth(
+        rows[0].organization,
+        billed.period,
+        UsageRows.of(rows[0].organization, rows),
+        steps_of(billed),
+        0,
+        0,
+        "",
+        sealed=True,
+    )
     return Given(usage, evidence, SystemClock().now_ms() + 10**9, str(billed.bundle))
 
 

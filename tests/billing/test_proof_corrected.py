@@ -32,7 +32,7 @@ from console.commands import register
 from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
 from kernel.window import DAY_MS, HOUR_MS, QUARTER_MS, Window, hours_in
-from metering.usage.model import UsageRow
+from metering.usage.model import UsageRow, UsageRows
 from tests.billing.billed_world import Billed
 from tests.billing.corrected_world import HELD_BACK, PART_MS
 from tests.billing.proof_world import flip, lane, refusal, reissue
@@ -68,10 +68,16 @@ def part(billed: Billed, place: str, change: Callable[[Rows], Rows] = lambda row
     usage, folder = load_section(bundle, section), billed.bundle / section.folder
     meters = stated_meters(folder, section.stated, usage.organization)
     evidence = load_evidence(
-        billed.bundle, encoded, _sourced(usage.rows, section, meters), billed.authority_pem, section.evidence
+        billed.bundle, encoded, _sourced(tuple(usage.rows), section, meters), billed.authority_pem, section.evidence
     )
     assert evidence is not None
-    return given_of(bundle, section, replace(usage, rows=change(usage.rows)), evidence, meters)
+    return given_of(
+        bundle,
+        section,
+        replace(usage, rows=UsageRows.of(usage.organization, change(tuple(usage.rows)))),
+        evidence,
+        meters,
+    )
 
 
 def _sourced(rows: Rows, section: Section, meters: Any) -> list[Any]:

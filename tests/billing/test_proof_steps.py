@@ -16,7 +16,7 @@ from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
-from metering.usage.model import UsageGap, UsageMonth, UsageRow, canonical_line
+from metering.usage.model import UsageGap, UsageMonth, UsageRow, UsageRows, canonical_line
 from metering.usage.store import UsageStore
 from tests.billing.billed_world import Billed
 from tests.billing.proof_world import flip, given, lane, refusal, reissue, steps_of
@@ -194,7 +194,7 @@ def test_a_gap_that_began_before_the_period_is_held_too(original_filled: Billed)
     first = usage.rows[0]
     assert first.gaps[0].since_ms == hour_at(original_filled, SILENT).start_ms + MINUTE_MS
     lie = replace(first, gaps=(replace(first.gaps[0], since_ms=middle_ms),))
-    base = replace(base, usage=replace(usage, rows=(lie, *usage.rows[1:])))
+    base = replace(base, usage=replace(usage, rows=UsageRows.of(usage.organization, (lie, *usage.rows[1:]))))
     with pytest.raises(InvalidInput, match=rf"usage\.gaps of c2 .* since {middle_ms}, "):
         recompute(base, [lane(original_filled, name) for name in BOTH])
 

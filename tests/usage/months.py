@@ -11,7 +11,7 @@ from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window, hours_in, month
 from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
-from metering.usage.model import UsageMonth, UsageRow, digest_of
+from metering.usage.model import UsageMonth, UsageRow, UsageRows, digest_of
 from metering.usage.sealing import HourToSeal
 from metering.usage.shapes import Shape
 
@@ -32,7 +32,7 @@ def usage_month(name: str, zone: str, series: Mapping[tuple[str, str], Sequence[
     return UsageMonth(
         organization=ACME,
         window=window,
-        rows=tuple(rows),
+        rows=UsageRows.of(ACME, rows),
         step=StepFunction.sum_of(steps),
         observed_ms=sum(row.observed_ms for row in rows),
         missing_ms=sum(row.missing_ms for row in rows),

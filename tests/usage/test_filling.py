@@ -17,7 +17,7 @@ from kernel.ids import ClusterId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window, hours_in, month
 from metering.usage.filling import fill
-from metering.usage.model import NOT_BILLED, GapRule, UsageGap, UsageMonth, UsageRow, digest_of
+from metering.usage.model import NOT_BILLED, GapRule, UsageGap, UsageMonth, UsageRow, UsageRows, digest_of
 from metering.usage.report import monthly_report, with_estimates
 from metering.usage.report_files import render_json
 from metering.usage.report_pdf import render_pdf
@@ -56,7 +56,9 @@ def usage_of(components: dict[str, Sequence[Level]], before: Level = None) -> Us
             ]
             missing = sum(gap.window.length_ms for gap in gaps)
             rows.append(_row(name, hour, held, missing, tuple(gaps)))
-    return UsageMonth(ACME, SIX_HOURS, tuple(rows), StepFunction.sum_of(steps), 0, 0, digest_of(rows), sealed=True)
+    return UsageMonth(
+        ACME, SIX_HOURS, UsageRows.of(ACME, rows), StepFunction.sum_of(steps), 0, 0, digest_of(rows), sealed=True
+    )
 
 
 def _row(name: str, hour: Window, held: StepFunction, missing: int, gaps: tuple[UsageGap, ...]) -> UsageRow:
@@ -142,7 +144,13 @@ def test_every_quarter_is_what_a_walk_says(
     for at, quarter in enumerate(quarters):
         assert filled.step.integral(quarter) == sum(each[at] for each in walked) * quarter.length_ms
     assert filled.milli_vcpu_ms == filled.step.integral(SIX_HOURS) - usage.step.integral(SIX_HOURS)
-    assert fill(UsageMonth(ACME, SIX_HOURS, usage.rows[::-1], usage.step, 0, 0, "", sealed=True), rule) == filled
+    assert (
+        fill(
+            UsageMonth(ACME, SIX_HOURS, UsageRows.of(ACME, usage.rows[::-1]), usage.step, 0, 0, "", sealed=True),
+            rule,
+        )
+        == filled
+    )
 
 
 def _walk(levels: Sequence[Level], before: Level, policy: str, most: int) -> list[int]:
@@ -184,7 +192,10 @@ def test_telescoping_of_what_is_held(policy: str) -> None:
         )
         for row in usage.rows
     )
-    filled = fill(UsageMonth(ACME, SIX_HOURS, rows, usage.step, 0, 0, "", sealed=True), GapRule(policy, DAY))  # type: ignore[arg-type]
+    filled = fill(
+        UsageMonth(ACME, SIX_HOURS, UsageRows.of(ACME, rows), usage.step, 0, 0, "", sealed=True),
+        GapRule(policy, DAY),  # type: ignore[arg-type]
+    )
     assert filled.estimated_ms == 4 * HOUR_MS
 
 

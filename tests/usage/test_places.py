@@ -117,7 +117,7 @@ async def test_the_rows_that_an_hour_names_are_its_samples(tmp_path: Path) -> No
             "rounding": {"exact": "0"},
         },
     }
-    told = list(explain_line("USD", line, Behind(month.rows), None))
+    told = list(explain_line("USD", line, Behind(tuple(month.rows)), None))
     assert [row.places for row in month.rows if any(f"rows {row.places}" in each for each in told)] == [
         row.places for row in month.rows
     ]

@@ -15,7 +15,7 @@ from kernel.clock import from_ms, to_ms
 from kernel.errors import InvalidInput, Stop
 from kernel.steps import StepFunction
 from kernel.window import DAY_MS, HOUR_MS, Window
-from metering.usage.model import UsageMonth
+from metering.usage.model import UsageMonth, UsageRows
 from metering.usage.report import MonthlyReport, monthly_report
 from tests.effort import costly
 from tests.usage.months import Change, usage_month
@@ -127,7 +127,9 @@ def test_usage_of_another_month_is_refused() -> None:
 def test_rows_that_do_not_agree_with_the_step_function_stop_the_report() -> None:
     usage = usage_month("2026-06", "Etc/UTC", SERIES)
     with pytest.raises(Stop, match="do not bill it"):
-        monthly_report(replace(usage, rows=usage.rows[1:]), None, "2026-06", "Etc/UTC")
+        monthly_report(
+            replace(usage, rows=UsageRows.of(usage.organization, usage.rows[1:])), None, "2026-06", "Etc/UTC"
+        )
 
 
 changes = st.lists(

@@ -101,7 +101,7 @@ def test_another_organization_sees_nothing(store: UsageStore) -> None:
     store.seal([to_seal(HOURS[0], seen(HOURS[0]))], T0)
     other = OrganizationId("other-org")
     usage = store.month(other, SPAN)
-    assert (usage.rows, usage.step, usage.sealed) == ((), StepFunction(), False)
+    assert (tuple(usage.rows), usage.step, usage.sealed) == ((), StepFunction(), False)
     assert store.last_closed_ms(other) is None
     assert store.open_components(other, HOURS[0].end_ms) == frozenset()
 
