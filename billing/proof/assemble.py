@@ -49,7 +49,7 @@ from kernel.database import Database
 from kernel.errors import Conflict, NotFound
 from kernel.ids import OrganizationId
 from kernel.window import Window
-from metering.meters.parts import MeterRequest
+from metering.meters.sealed import MeterRequest
 from metering.usage.model import MeterUsage, UsageMonth
 
 

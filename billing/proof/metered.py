@@ -16,7 +16,8 @@ from kernel.errors import InvalidInput, truncate
 from kernel.ids import OrganizationId
 from kernel.window import HOUR_MS, Window, whole_hours
 from metering.meters.catalogue import Meter
-from metering.meters.parts import MeterRequest, SealedRow, parse_leaves, usage_of
+from metering.meters.parts import usage_of
+from metering.meters.sealed import MeterRequest, SealedRow, parse_leaves
 from metering.usage.model import MeterUsage, tree_root
 
 Meters = dict[tuple[str, Window], MeterUsage]  # by charge and part of the period

@@ -15,7 +15,7 @@ from kernel.window import DAY_MS, HOUR_MS, Window, hour_of
 from metering.meters.arithmetic import Starts
 from metering.meters.catalogue import Meter
 from metering.meters.hours import FORGOTTEN_MS, MeterHour, RowHour, meter_hours
-from metering.meters.parts import SealedRow, render_dimensions, render_figures
+from metering.meters.sealed import SealedRow, render_dimensions, render_figures
 from metering.meters.series import Carry, SeriesKey, series_of_samples
 
 _Key = tuple[int, str, str, str]  # start of the hour, project, cluster, dimensions

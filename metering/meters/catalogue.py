@@ -153,7 +153,7 @@ class Meter(Section):
 
     def in_units(self, quantity: Fraction | int) -> Fraction:
         """Integers kept as the meter's unit, exactly."""
-        return Fraction(quantity) / self.divisor
+        return Fraction(quantity, self.divisor)
 
 
 class Catalogue(Section):

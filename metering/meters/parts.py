@@ -4,56 +4,37 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import cache, partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from kernel.errors import InvalidInput
-from kernel.ids import ClusterId, OrganizationId, ProjectId
+from kernel.ids import ClusterId, ProjectId
+from kernel.lazy import LazySequence
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, QUARTER_MS, Window, whole_hours
 from metering.meters.arithmetic import SLOT_MS, nearest_rank, slot_integrals
 from metering.meters.catalogue import Denominator, Kind, Meter
 from metering.meters.filling import added_by_quarter
-from metering.meters.hours import Piece, RowHour
-from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterRow, MeterUsage
+from metering.meters.hours import Piece
+from metering.meters.sealed import MeterRequest, SealedRow, canonical_leaf
+from metering.usage.model import MeterPart, MeterRow, MeterUsage
 
-_FIELDS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class MeterRequest:
-    """What is asked for. `group_by`: cluster, project or None; `gaps`: what missing time of a gauge counts as."""
-
-    organization: OrganizationId
-    meter: str
-    window: Window
-    group_by: str | None
-    gaps: GapRule = NOT_BILLED
+_NO_VALUES = frozenset[str]()
 
 
-class SealedRow(NamedTuple):
-    """A row of an hour as it is stored. `dimensions` and `figures` are JSON: `render_figures`."""
+class _Piece(NamedTuple):
+    """The part of a row that lies in the window, of which nothing is made an object before it is looked at."""
 
-    hour_ms: int
-    revision: int
-    number: int
-    project: str
-    cluster: str
-    dimensions: str
-    figures: str
-    sources: tuple[str, ...]
-    places: str = ""  # no part of the leaf: merging moves rows and changes nothing
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A row of an hour, and the quarters of it that lie in the window."""
-
-    row: MeterRow
-    quarters: Sequence[tuple[int, int]]  # start ms, quantity
+    row: SealedRow
+    start_ms: int
+    end_ms: int
+    quarters: Sequence[int]  # the quantity of each quarter of it, with what was filled in
+    quantity: int
+    observed_ms: int
+    missing_ms: int
+    estimated_ms: int
     points: Sequence[tuple[int, int | None]]
     values: frozenset[str]
 
@@ -71,79 +52,28 @@ def usage_of(
 ) -> MeterUsage:
     """What `sealed`, the rows of `reach_of`, give; `hours` of those that touch the window are closed."""
     window, kept = request.window, list(sealed)
-    added = _added(kept, meter, request)
-    inside = (row for row in kept if Window(row.hour_ms, row.hour_ms + HOUR_MS).intersection(window))
-    stored = [_stored(row, meter, window, added) for row in inside]
-    rows = tuple(each.row for each in stored)
+    pieces = list(_pieces(kept, meter, request))
     return MeterUsage(
         organization=request.organization,
         meter=meter.meter,
         catalogue=catalogue,
         unit=meter.unit,
         window=window,
-        parts=tuple(_parts(meter, stored, request)),
-        rows=rows,
-        observed_ms=sum(row.observed_ms for row in rows),
-        missing_ms=sum(row.missing_ms for row in rows),
-        estimated_ms=sum(row.estimated_ms for row in rows),
-        revision_digest=_digest(request, catalogue, rows),
+        parts=tuple(_parts(meter, pieces, request)),
+        rows=LazySequence(len(pieces), lambda: tuple(map(_meter_row, pieces))),
+        observed_ms=sum(piece.observed_ms for piece in pieces),
+        missing_ms=sum(piece.missing_ms for piece in pieces),
+        estimated_ms=sum(piece.estimated_ms for piece in pieces),
+        revision_digest=_digest(request, catalogue, pieces),
         sealed=hours * HOUR_MS == whole_hours(window).length_ms,
         definition=meter.model_dump_json(),
-        leaves=tuple(sorted(canonical_leaf(request, row) for row in kept)),
+        leaves=sorted([canonical_leaf(request, row) for row in kept]),
     )
 
 
-def render_dimensions(row: RowHour) -> str:
-    """`SealedRow.dimensions` of a row."""
-    return json.dumps(row.key.dimensions)
-
-
-def render_figures(row: RowHour) -> str:
-    """`SealedRow.figures` of a row: quarters, levels and values where its kind has them."""
-    quarters = [[each.quantity, each.held_on, each.observed_ms, each.missing_ms] for each in row.pieces]
-    figures: dict[str, Any] = {"quarters": quarters}
-    if row.points:
-        figures["points"] = row.points
-    if row.values is not None:
-        figures["values"] = row.values
-    return json.dumps(figures, separators=(",", ":"), sort_keys=True)
-
-
-def canonical_leaf(request: MeterRequest, row: SealedRow) -> bytes:
-    """A row as tab-separated text that ends in a line feed; ids hold neither, and JSON escapes both."""
-    *stored, sources, _ = row
-    fields = (request.organization, request.meter, *stored, ",".join(sources))
-    return ("\t".join(map(str, fields)) + "\n").encode()
-
-
-def parse_leaves(content: bytes, request: MeterRequest, source: str) -> tuple[SealedRow, ...]:
-    """The rows of sorted leaves, each after the one before. Raises InvalidInput with the line."""
-    rows, before = [], b""
-    for number, line in enumerate(content.splitlines(keepends=True), 1):
-        where = f"line {number}"
-        try:
-            fields = line.decode().removesuffix("\n").split("\t")
-            if len(fields) != _FIELDS:
-                raise ValueError(f"{len(fields)} fields")
-            hour_ms, revision, count = map(int, fields[2:5])
-            project, cluster, dimensions, figures, named = fields[5:]
-            sources = tuple(named.split(",")) if named else ()
-            row = SealedRow(hour_ms, revision, count, project, cluster, dimensions, figures, sources)
-        except ValueError as error:
-            allowed = f"a row of a meter, of {_FIELDS} fields"
-            raise InvalidInput.single(source, where, str(error), allowed) from error
-        if canonical_leaf(request, row) != line:
-            raise InvalidInput.single(source, where, "another row or spelling", f"a row of {request.meter}")
-        if line <= before:
-            raise InvalidInput.single(source, where, "a line that is not after the one before", "sorted lines")
-        rows.append(row)
-        before = line
-    return tuple(sorted(rows))
-
-
-def _parts(meter: Meter, stored: Sequence[_Stored], request: MeterRequest) -> Iterable[MeterPart]:
-    groups: dict[str, list[_Stored]] = defaultdict(list)
-    for each in stored:
+def _parts(meter: Meter, pieces: Sequence[_Piece], request: MeterRequest) -> Iterable[MeterPart]:
+    groups: dict[str, list[_Piece]] = defaultdict(list)
+    for each in pieces:
         group = {"cluster": each.row.cluster, "project": each.row.project}.get(request.group_by or "", "")
         groups[group].append(each)
     for group, rows in sorted(groups.items()):
@@ -151,23 +81,28 @@ def _parts(meter: Meter, stored: Sequence[_Stored], request: MeterRequest) -> It
         yield MeterPart(group, meter.in_units(_quantity(meter, rows, request.window)), hourly)
 
 
-def _hourly(meter: Meter, rows: Sequence[_Stored], window: Window) -> tuple[Fraction, ...]:
+def _hourly(meter: Meter, pieces: Sequence[_Piece], window: Window) -> tuple[Fraction, ...]:
     """Hours of the window: they begin where it begins."""
     if not meter.kind.adds_up:
         return ()
     sums = [0] * -(-window.length_ms // HOUR_MS)
-    for each in rows:
-        for at_ms, quantity in each.quarters:
-            sums[(at_ms - window.start_ms) // HOUR_MS] += quantity
-    return tuple(meter.in_units(each) for each in sums)
+    for each in pieces:
+        first, behind_ms = divmod(each.start_ms - window.start_ms, HOUR_MS)
+        if not behind_ms:  # all of it lies in one of them
+            sums[first] += each.quantity
+            continue
+        for number, quantity in enumerate(each.quarters):
+            sums[(each.start_ms + number * QUARTER_MS - window.start_ms) // HOUR_MS] += quantity
+    in_units = {each: meter.in_units(each) for each in set(sums)}
+    return tuple(in_units[each] for each in sums)
 
 
-def _quantity(meter: Meter, rows: Sequence[_Stored], window: Window) -> Fraction | int:
+def _quantity(meter: Meter, pieces: Sequence[_Piece], window: Window) -> Fraction | int:
     if meter.kind.adds_up:
-        return sum(quantity for each in rows for _, quantity in each.quarters)
+        return sum(each.quantity for each in pieces)
     if meter.kind is Kind.UNIQUE_COUNT:
-        return len(frozenset[str]().union(*(each.values for each in rows)))
-    step, seen = _summed(rows, window)
+        return len(frozenset[str]().union(*(each.values for each in pieces)))
+    step, seen = _summed(pieces, window)
     if meter.kind is Kind.PEAK:
         return step.maximum(window)
     if meter.kind is Kind.LATEST:
@@ -180,16 +115,16 @@ def _quantity(meter: Meter, rows: Sequence[_Stored], window: Window) -> Fraction
     return Fraction(nearest_rank(means, meter.percentile or 100), SLOT_MS)
 
 
-def _summed(rows: Sequence[_Stored], window: Window) -> tuple[StepFunction, StepFunction]:
+def _summed(pieces: Sequence[_Piece], window: Window) -> tuple[StepFunction, StepFunction]:
     """The sum of the rows' levels inside the window, and of how many of them something was observed."""
-    by_row: dict[object, list[_Stored]] = defaultdict(list)
-    for each in rows:
+    by_row: dict[object, list[_Piece]] = defaultdict(list)
+    for each in pieces:
         by_row[each.row.project, each.row.cluster, each.row.dimensions].append(each)
     steps, seen = [], []
     for listed in by_row.values():
         levels: dict[int, int | None] = {}
         for each in listed:
-            start_ms = each.row.hour.start_ms - each.row.hour.start_ms % HOUR_MS
+            start_ms = each.row.hour_ms
             levels.setdefault(start_ms + HOUR_MS, None)  # an hour says nothing of the one after it
             levels.update({start_ms: None} | dict(each.points))
         steps.append(StepFunction.of((at, level or 0) for at, level in levels.items()))
@@ -212,45 +147,70 @@ def _added(rows: Iterable[SealedRow], meter: Meter, request: MeterRequest) -> _A
     return {key: added_by_quarter(found, request.window, request.gaps) for key, found in quarters.items()}
 
 
-def _stored(row: SealedRow, meter: Meter, window: Window, of_gaps: _Added) -> _Stored:
-    figures = json.loads(row.figures)
-    hour = Window(row.hour_ms, row.hour_ms + HOUR_MS)
-    inside = hour.intersection(window)
-    assert inside is not None  # the query asks for hours that touch the window
-    first, end = ((at - row.hour_ms) // QUARTER_MS for at in (inside.start_ms, inside.end_ms))
-    starts = range(inside.start_ms, inside.end_ms, QUARTER_MS)
-    added = of_gaps.get((row.project, row.cluster, row.dimensions), {})
+def _pieces(kept: Sequence[SealedRow], meter: Meter, request: MeterRequest) -> Iterator[_Piece]:
+    window, added = request.window, _added(kept, meter, request)
+    is_simple = meter.kind.adds_up and not added
+    before_ms, last_ms = window.start_ms - HOUR_MS, window.end_ms - HOUR_MS
+    inside = [row for row in kept if before_ms < row.hour_ms < window.end_ms]
+    figures = json.loads(f"[{','.join([row.figures for row in inside])}]")
+    for row, each in zip(inside, figures, strict=True):
+        start_ms = row.hour_ms
+        if is_simple and window.start_ms <= start_ms <= last_ms:  # nearly all: no more than is needed
+            quantities, _, observed, missing = zip(*each["quarters"], strict=True)
+            figures_of_hour = sum(quantities), sum(observed), sum(missing), 0
+            yield _Piece(row, start_ms, start_ms + HOUR_MS, quantities, *figures_of_hour, (), _NO_VALUES)
+        else:
+            yield _piece(row, each, meter, window, added.get((row.project, row.cluster, row.dimensions), {}))
+
+
+def _piece(
+    row: SealedRow, figures: Mapping[str, Any], meter: Meter, window: Window, added: Mapping[int, int]
+) -> _Piece:
+    start_ms, end_ms = max(row.hour_ms, window.start_ms), min(row.hour_ms + HOUR_MS, window.end_ms)
+    first, end = (start_ms - row.hour_ms) // QUARTER_MS, (end_ms - row.hour_ms) // QUARTER_MS
+    starts = range(start_ms, end_ms, QUARTER_MS)
     quarters = figures["quarters"][first:end]
-    counted = [(at, each[0] + added.get(at, 0)) for at, each in zip(starts, quarters, strict=True)]
+    quantities = [each[0] + added.get(at, 0) for at, each in zip(starts, quarters, strict=True)]
     bits = (1 << end) - (1 << first)
     values = frozenset(value for value, seen in figures.get("values", {}).items() if seen & bits)
     points = [(at, level) for at, level in figures.get("points", ())]
-    found = MeterRow(
-        project=ProjectId(row.project),
-        cluster=ClusterId(row.cluster),
-        dimensions=tuple((name, value) for name, value in json.loads(row.dimensions)),
-        hour=inside,
-        revision=row.revision,
-        quantity=_of_hour(meter, counted, points, values, inside),
+    return _Piece(
+        row,
+        start_ms,
+        end_ms,
+        quantities,
+        quantity=sum(quantities)
+        if meter.kind.adds_up
+        else _of_hour(meter, points, values, Window(start_ms, end_ms)),
         observed_ms=sum(each[2] for each in quarters),
         missing_ms=sum(each[3] for each in quarters),
         estimated_ms=sum(each[3] for at, each in zip(starts, quarters, strict=True) if at in added),
+        points=points,
+        values=values,
+    )
+
+
+def _meter_row(piece: _Piece) -> MeterRow:
+    row = piece.row
+    return MeterRow(
+        project=ProjectId(row.project),
+        cluster=ClusterId(row.cluster),
+        dimensions=tuple((name, value) for name, value in json.loads(row.dimensions)),
+        hour=Window(piece.start_ms, piece.end_ms),
+        revision=row.revision,
+        quantity=piece.quantity,
+        observed_ms=piece.observed_ms,
+        missing_ms=piece.missing_ms,
+        estimated_ms=piece.estimated_ms,
         sources=row.sources,
         places=row.places,
     )
-    return _Stored(found, counted, points, values)
 
 
-def _of_hour(
-    meter: Meter,
-    quarters: Sequence[tuple[int, int]],
-    points: Sequence[tuple[int, int | None]],
-    values: frozenset[str],
-    inside: Window,
-) -> int:
-    """The row's integer: the sum, the count, the peak, for latest the last level, for a percentile the integral."""
-    if meter.kind.adds_up:
-        return sum(quantity for _, quantity in quarters)
+def _of_hour(meter: Meter, points: Sequence[tuple[int, int | None]], values: frozenset[str], inside: Window) -> int:
+    """The row's integer where hours don't add up: the count, the peak, for latest the last level, for a percentile
+    the integral.
+    """
     if meter.kind is Kind.UNIQUE_COUNT:
         return len(values)
     step = StepFunction.of((at, level or 0) for at, level in points).within(inside)
@@ -262,24 +222,21 @@ def _of_hour(
     return known[-1] if known else 0
 
 
-def _digest(request: MeterRequest, catalogue: str, rows: Iterable[MeterRow]) -> str:
+def _digest(request: MeterRequest, catalogue: str, pieces: Iterable[_Piece]) -> str:
     """Of the rows' canonical lines, in canonical order."""
-    digest = sha256(f"{request.organization}\t{request.meter}\t{catalogue}\n".encode())
-    for line in sorted(json.dumps(_canonical(row), separators=(",", ":")) for row in rows):
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()
+    compact = cache(partial(json.dumps, separators=(",", ":")))  # of few texts, each in many rows
+    again = cache(lambda text: compact(tuple(map(tuple, json.loads(text)))))
+    lines = sorted([_line(piece, compact, again) for piece in pieces])
+    head = f"{request.organization}\t{request.meter}\t{catalogue}\n"
+    return sha256("".join([head, *lines]).encode()).hexdigest()
 
 
-def _canonical(row: MeterRow) -> Mapping[str, Any]:
-    return {
-        "project": row.project,
-        "cluster": row.cluster,
-        "dimensions": row.dimensions,
-        "hour": [row.hour.start_ms, row.hour.end_ms],
-        "revision": row.revision,
-        "quantity": str(row.quantity),
-        "observed_ms": row.observed_ms,
-        "missing_ms": row.missing_ms,
-        "estimated_ms": row.estimated_ms,
-        "sources": row.sources,
-    }
+def _line(piece: _Piece, compact: Callable[[object], str], again: Callable[[str], str]) -> str:
+    """A row as JSON without spaces."""
+    row = piece.row
+    return (
+        f'{{"project":{compact(row.project)},"cluster":{compact(row.cluster)},'
+        f'"dimensions":{again(row.dimensions)},"hour":[{piece.start_ms},{piece.end_ms}],'
+        f'"revision":{row.revision},"quantity":"{piece.quantity}","observed_ms":{piece.observed_ms},'
+        f'"missing_ms":{piece.missing_ms},"estimated_ms":{piece.estimated_ms},"sources":{compact(row.sources)}}}\n'
+    )

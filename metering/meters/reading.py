@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -13,7 +15,8 @@ from kernel.window import DAY_MS, QUARTER_MS, Window, whole_hours
 from metering.meters.catalogue import Catalogue, Meter
 from metering.meters.hours import FORGOTTEN_MS
 from metering.meters.models import meter_catalogues, meter_hours, meter_rows
-from metering.meters.parts import MeterRequest, SealedRow, reach_of, usage_of
+from metering.meters.parts import reach_of, usage_of
+from metering.meters.sealed import MeterRequest, SealedRow
 from metering.usage.model import MeterUsage
 
 
@@ -25,28 +28,53 @@ def read_meter(connection: sa.Connection, request: MeterRequest, sealed_by_ms: i
     window = request.window
     if window.start_ms % QUARTER_MS or window.end_ms % QUARTER_MS:
         raise InvalidInput.single("usage", "window", str(window), "edges at whole quarters of an hour")
-    told = (meter_hours.c.hour_ms, meter_hours.c.catalogue, meter_hours.c.sources)
-    closed = connection.execute(_of_newest(meter_hours, request, sealed_by_ms).with_only_columns(*told)).all()
-    meter, catalogue = _definition(connection, request, {hour.catalogue for hour in closed})
+    hours = _newest_hours(connection, request, sealed_by_ms)
+    meter, catalogue = _definition(connection, request, {hour.catalogue for hour in hours.values()})
     reach = replace(request, window=reach_of(meter, request))
-    hours = connection.execute(_of_newest(meter_hours, reach, sealed_by_ms).with_only_columns(*told)).all()
-    sources = {hour.hour_ms: tuple(json.loads(hour.sources)) for hour in hours}
-    rows = _of_newest(meter_rows, reach, sealed_by_ms).order_by(meter_rows.c.hour_ms, meter_rows.c.number)
-    sealed = (
-        SealedRow(
-            *(row.hour_ms, row.revision, row.number, row.project, row.cluster, row.dimensions, row.figures),
-            sources[row.hour_ms],
-            row.places or "",
-        )
-        for row in connection.execute(rows)
+    within = hours if reach == request else _newest_hours(connection, reach, sealed_by_ms)
+    return usage_of(meter, catalogue, request, _newest_rows(connection, reach, within), len(hours))
+
+
+class _Hour(NamedTuple):
+    """The newest revision of an hour; `sources` are JSON."""
+
+    revision: int
+    catalogue: str
+    sources: str
+
+
+def _newest_hours(connection: sa.Connection, request: MeterRequest, sealed_by_ms: int | None) -> dict[int, _Hour]:
+    """By start, in order of time."""
+    columns = meter_hours.c
+    query = (
+        sa.select(columns.hour_ms, columns.revision, columns.catalogue, columns.sources)
+        .where(*_mine(meter_hours, request))
+        .order_by(columns.hour_ms, columns.revision)
     )
-    return usage_of(meter, catalogue, request, sealed, len(closed))
+    if sealed_by_ms is not None:
+        query = query.where(columns.sealed_ms <= sealed_by_ms)
+    found = connection.execute(query).all()
+    return {at_ms: _Hour(*newest) for at_ms, *newest in found}  # of the revisions of an hour the last stays
 
 
-def _of_newest(table: sa.Table, request: MeterRequest, sealed_by_ms: int | None) -> sa.Select[Any]:
-    newest = _newest(request, sealed_by_ms).subquery()
-    same = (table.c.hour_ms == newest.c.hour_ms) & (table.c.revision == newest.c.revision)
-    return sa.select(table).join(newest, same).where(*_mine(table, request))
+def _newest_rows(
+    connection: sa.Connection, request: MeterRequest, hours: Mapping[int, _Hour]
+) -> Iterator[SealedRow]:
+    """The rows of those hours, in order of hour and number."""
+    columns = meter_rows.c
+    stored = (
+        *(columns.hour_ms, columns.revision, columns.number),
+        *(columns.project, columns.cluster, columns.dimensions, columns.figures, columns.places),
+    )
+    query = sa.select(*stored).where(*_mine(meter_rows, request))
+    distinct = {text: tuple(json.loads(text)) for text in {hour.sources for hour in hours.values()}}
+    revisions = {at_ms: (hour.revision, distinct[hour.sources]) for at_ms, hour in hours.items()}
+    for row in connection.execute(query.order_by(*stored[:3])).all():
+        hour_ms, revision, number, project, cluster, dimensions, figures, places = row
+        newest, sources = revisions.get(hour_ms, (None, ()))
+        if revision == newest:
+            of_row = number, project, cluster, dimensions, figures, sources, places or ""
+            yield SealedRow(hour_ms, revision, *of_row)
 
 
 def _definition(connection: sa.Connection, request: MeterRequest, used: set[str]) -> tuple[Meter, str]:
@@ -54,7 +82,7 @@ def _definition(connection: sa.Connection, request: MeterRequest, used: set[str]
     query = sa.select(meter_catalogues).order_by(meter_catalogues.c.added_ms.desc(), meter_catalogues.c.name.desc())
     found: list[tuple[Meter, str]] = []
     for row in connection.execute(query):
-        catalogue = Catalogue.model_validate_json(row.content)
+        catalogue = _catalogue(row.content)
         meter = next((each for each in catalogue.meters if each.meter == request.meter), None)
         if meter is not None and (not used or row.name in used):
             found.append((meter, row.name))
@@ -69,6 +97,11 @@ def _definition(connection: sa.Connection, request: MeterRequest, used: set[str]
     return meter, name
 
 
+@lru_cache(maxsize=64)  # the same few, for every meter of every organization
+def _catalogue(content: str) -> Catalogue:
+    return Catalogue.model_validate_json(content)
+
+
 def read_definitions(
     connection: sa.Connection, request: MeterRequest, sealed_by_ms: int
 ) -> tuple[tuple[int, str], ...]:
@@ -77,21 +110,19 @@ def read_definitions(
     From so long before the window as its first hour remembers.
     """
     window = Window(request.window.start_ms - FORGOTTEN_MS - DAY_MS, request.window.end_ms)
-    told = (meter_hours.c.hour_ms, meter_hours.c.catalogue)
-    query = _of_newest(meter_hours, replace(request, window=window), sealed_by_ms).with_only_columns(*told)
-    hours = connection.execute(query.order_by(meter_hours.c.hour_ms)).all()
-    named = {hour.catalogue for hour in hours}
+    hours = _newest_hours(connection, replace(request, window=window), sealed_by_ms)
+    named = {hour.catalogue for hour in hours.values()}
     stored = connection.execute(sa.select(meter_catalogues).where(meter_catalogues.c.name.in_(sorted(named))))
     meant = {
         row.name: meter.model_dump_json()
         for row in stored
-        for meter in Catalogue.model_validate_json(row.content).meters
+        for meter in _catalogue(row.content).meters
         if meter.meter == request.meter
     }
     found: list[tuple[int, str]] = []
-    for hour in hours:
+    for hour_ms, hour in hours.items():
         if not found or found[-1][1] != meant[hour.catalogue]:
-            found.append((hour.hour_ms, meant[hour.catalogue]))
+            found.append((hour_ms, meant[hour.catalogue]))
     return tuple(found) if len(found) > 1 else ()
 
 
@@ -103,15 +134,6 @@ def sealing_moments(request: MeterRequest, until_ms: int) -> sa.Select[Any]:
         .where(*_mine(meter_hours, request), meter_hours.c.sealed_ms <= until_ms)
         .order_by(meter_hours.c.sealed_ms.desc())
     )
-
-
-def _newest(request: MeterRequest, sealed_by_ms: int | None) -> sa.Select[Any]:
-    query = (
-        sa.select(meter_hours.c.hour_ms, sa.func.max(meter_hours.c.revision).label("revision"))
-        .where(*_mine(meter_hours, request))
-        .group_by(meter_hours.c.hour_ms)
-    )
-    return query if sealed_by_ms is None else query.where(meter_hours.c.sealed_ms <= sealed_by_ms)
 
 
 def _mine(table: sa.Table, request: MeterRequest) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from kernel.window import HOUR_MS, Window
 from metering.meters.catalogue import Catalogue
 from metering.meters.hours import MeterHour, RowHour
 from metering.meters.models import meter_catalogues, meter_checks, meter_hours, meter_rows
-from metering.meters.parts import render_dimensions, render_figures
+from metering.meters.sealed import render_dimensions, render_figures
 from metering.meters.series import Carry, SeriesKey
 from metering.usage.store import HoursMoved
 

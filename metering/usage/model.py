@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 from hashlib import sha256
 from operator import itemgetter
-from typing import Literal, NamedTuple, Protocol, overload
+from typing import Literal, NamedTuple, Protocol
 
 from kernel.ids import ClusterId, OrganizationId, ProjectId
+from kernel.lazy import LazySequence
 from kernel.merkle import root_of
 from kernel.steps import StepFunction
 from kernel.window import Window
@@ -77,7 +78,7 @@ class CanonicalRow(NamedTuple):
     sources: str  # joined by commas
 
 
-class UsageRows(Sequence[UsageRow]):
+class UsageRows(LazySequence[UsageRow]):
     """The rows of a month. An object for each is made only when one is looked at: drafting needs none.
 
     `make` gives the rows, as many and in the same order as `canonical`.
@@ -89,9 +90,9 @@ class UsageRows(Sequence[UsageRow]):
         canonical: Sequence[CanonicalRow],
         make: Callable[[], tuple[UsageRow, ...]],
     ) -> None:
+        super().__init__(len(canonical), make)
         self.canonical = canonical
         self._organization = organization
-        self._make = make
 
     @classmethod
     def of(cls, organization: OrganizationId, rows: Iterable[UsageRow]) -> UsageRows:
@@ -110,32 +111,6 @@ class UsageRows(Sequence[UsageRow]):
     def digest(self) -> str:
         """Of all rows, see `digest_of`."""
         return sha256(b"".join(self.leaves)).hexdigest()
-
-    @cached_property
-    def _rows(self) -> tuple[UsageRow, ...]:
-        return self._make()
-
-    @overload
-    def __getitem__(self, place: int) -> UsageRow: ...
-    @overload
-    def __getitem__(self, place: slice) -> tuple[UsageRow, ...]: ...
-    def __getitem__(self, place: int | slice) -> UsageRow | tuple[UsageRow, ...]:
-        return self._rows[place]
-
-    def __iter__(self) -> Iterator[UsageRow]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self.canonical)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, UsageRows) and self._rows == other._rows
-
-    def __hash__(self) -> int:
-        return hash(self._rows)
-
-    def __repr__(self) -> str:
-        return f"UsageRows({self._rows!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +165,7 @@ class MeterUsage:
     unit: str
     window: Window
     parts: tuple[MeterPart, ...]
-    rows: tuple[MeterRow, ...]
+    rows: Sequence[MeterRow]
     observed_ms: int
     missing_ms: int
     estimated_ms: int
@@ -199,7 +174,7 @@ class MeterUsage:
     definition: str = ""  # JSON of the meter in that catalogue
     # Where hours were computed by other definitions (`meter_of` alone says): from which hour (ms) on by which JSON.
     definitions: tuple[tuple[int, str], ...] = ()
-    leaves: tuple[bytes, ...] = ()  # the stored rows as canonical lines, sorted: all that `parts` were made from
+    leaves: Sequence[bytes] = ()  # the stored rows as canonical lines, sorted: all that `parts` were made from
 
 
 GapPolicy = Literal["not-billed", "hold-last", "estimate"]

@@ -14,8 +14,8 @@ from kernel.errors import NotFound, Retry, truncate
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import HOUR_MS, Window
 from metering.meters.models import meter_hours
-from metering.meters.parts import MeterRequest
 from metering.meters.reading import read_definitions, read_meter, sealing_moments
+from metering.meters.sealed import MeterRequest
 from metering.usage.meter import Component
 from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth
 from metering.usage.models import usage_checks, usage_hours, usage_rows

@@ -85,7 +85,7 @@ class Deployment:
 
 def rows_of(store: UsageStore, meter: str) -> tuple[MeterRow, ...]:
     found: MeterUsage = store.meter(ACME.organization, meter, SPAN, None)
-    return found.rows
+    return tuple(found.rows)
 
 
 def times_in_files(folder: Path, row: MeterRow) -> dict[bytes, list[int]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from hashlib import sha256
 from itertools import count
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from metering.meters.models import meter_catalogues, meter_hours, meter_rows
 from metering.meters.store import MeterStore
 from metering.record import canonical_labels, series_id
 from metering.usage.closer import HourCloser
-from metering.usage.model import NOT_BILLED, GapRule, MeterUsage
+from metering.usage.model import NOT_BILLED, GapRule, MeterRow, MeterUsage
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 from tests.effort import costly
@@ -143,6 +145,35 @@ async def test_a_counter_counts_across_hours_gaps_and_resets_and_hours_telescope
     (part,) = acme.usage("searches").parts
     assert [int(each) for each in part.hourly[:4]] == [50, 0, 25, 0]
     assert part.quantity == 75 == sum(part.hourly)
+
+
+async def test_the_digest_is_over_the_rows_as_sorted_json(empty: Path) -> None:
+    """Written by hand for speed; what issued invoices state must not change."""
+    per_user = CATALOGUE.replace("{metric: searches_total}]", "{metric: searches_total}], group_by: [user]")
+    acme = vendor(empty, parse_catalogue(per_user, "test"))
+    calls = [counted((10, 1), (50 + 60 * hour, 5), user=user) for hour, user in enumerate(('quo"te', "größe", "b"))]
+    acme.lake.add([row for each in calls for row in each])
+    await acme.closer.close_window(ACME, SPAN)
+    usage = acme.usage("searches")
+    assert len(usage.rows) >= 3
+    lines = sorted(json.dumps(_as_digested(row), separators=(",", ":")) for row in usage.rows)
+    text = f"acme\tsearches\t{usage.catalogue}\n" + "".join(f"{line}\n" for line in lines)
+    assert usage.revision_digest == sha256(text.encode()).hexdigest()
+
+
+def _as_digested(row: MeterRow) -> dict[str, object]:
+    return {
+        "project": row.project,
+        "cluster": row.cluster,
+        "dimensions": row.dimensions,
+        "hour": [row.hour.start_ms, row.hour.end_ms],
+        "revision": row.revision,
+        "quantity": str(row.quantity),
+        "observed_ms": row.observed_ms,
+        "missing_ms": row.missing_ms,
+        "estimated_ms": row.estimated_ms,
+        "sources": row.sources,
+    }
 
 
 @pytest.mark.services
