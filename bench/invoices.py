@@ -31,7 +31,8 @@ from kernel.database import Database, sqlite_url
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
-from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterUsage, UsageMonth, UsageRows, digest_of
+from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterUsage, UsageMonth
+from metering.usage.rows import UsageRows, digest_of
 from tests.billing.deals import Office, contract_text
 
 MONTH = "2026-10"

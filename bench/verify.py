@@ -39,7 +39,8 @@ from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import DAY_MS, HOUR_MS, Window, hours_in
 from metering.usage.meter import LICENCE_METER, TARGET_UP
-from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth, UsageRow, UsageRows
+from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth
+from metering.usage.rows import UsageRow, UsageRows
 from tests.billing.deals import Office, contract_text
 
 MONTH = "2026-10"
@@ -69,7 +70,7 @@ class Rows:
         step = StepFunction.of([*points, (window.end_ms, 0)])
         observed = sum(row.observed_ms for row in rows)
         kept = UsageRows.of(organization, rows)
-        return UsageMonth(organization, window, kept, step, observed, 0, kept.digest, sealed=True)
+        return UsageMonth(organization, window, kept, step, observed, 0, kept.sums.digest, sealed=True)
 
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
         return False

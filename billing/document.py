@@ -21,7 +21,8 @@ from kernel.clock import from_ms, to_ms
 from kernel.money import Money
 from kernel.quantity import render_ratio
 from kernel.window import Window
-from metering.usage.model import MeterUsage, tree_root
+from metering.usage.model import MeterUsage
+from metering.usage.rows import tree_root
 
 if TYPE_CHECKING:
     from billing.corrections import Correction
@@ -179,7 +180,7 @@ def _usage(draft: Draft) -> dict[str, Any] | None:
     return {
         "revision_digest": usage.revision_digest,
         "rows": str(len(usage.rows)),
-        "merkle_root": tree_root(usage.rows.leaves).hex(),
+        "merkle_root": usage.rows.root,
         "observed_ms": str(usage.observed_ms),
         "missing_ms": str(usage.missing_ms),
         **({"gaps": render_gaps(usage.rows)} if _fills_gaps(contract) else {}),
@@ -228,7 +229,7 @@ def _meter(charge: str, measured: MeterUsage) -> dict[str, str]:
         "definition": measured.definition,
         **_window(measured.window),
         "rows": str(len(measured.leaves)),
-        "merkle_root": tree_root(measured.leaves).hex(),
+        "merkle_root": measured.leaves.root,
         "revision_digest": measured.revision_digest,
     }
 

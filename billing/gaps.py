@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from kernel.errors import InvalidInput
 from kernel.window import Window
-from metering.usage.model import UsageGap, UsageRow
+from metering.usage.rows import UsageGap, UsageRow
 
 _Key = tuple[str, str, str]
 

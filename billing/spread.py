@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
@@ -13,7 +12,8 @@ from billing.fields import midnight_ms
 from kernel.quantity import render_fraction, vcpu_hours
 from kernel.steps import StepFunction
 from kernel.window import Window, parse_zone
-from metering.usage.model import UsageMonth, UsageRows
+from metering.usage.model import UsageMonth
+from metering.usage.rows import UsageRows
 
 _SHOWN_PLACES = 3
 
@@ -31,22 +31,16 @@ def usage_by_day(usage: UsageMonth, commitment: StepFunction, period: Window, zo
 
 def usage_by_cluster(rows: UsageRows) -> list[dict[str, Any]]:
     """Usage, observed and missing time of each cluster; the rows of one cluster add up exactly."""
-    sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for row in rows.canonical:
-        of_cluster = sums[row.project, row.cluster]
-        of_cluster[0] += row.milli_vcpu_ms
-        of_cluster[1] += row.observed_ms
-        of_cluster[2] += row.missing_ms
     return [
         {
-            "project": project,
-            "cluster": cluster,
-            "milli_vcpu_ms": str(quantity),
-            "vcpu_hours": render_fraction(vcpu_hours(quantity), _SHOWN_PLACES),
-            "observed_ms": str(observed_ms),
-            "missing_ms": str(missing_ms),
+            "project": each.project,
+            "cluster": each.cluster,
+            "milli_vcpu_ms": str(each.milli_vcpu_ms),
+            "vcpu_hours": render_fraction(vcpu_hours(each.milli_vcpu_ms), _SHOWN_PLACES),
+            "observed_ms": str(each.observed_ms),
+            "missing_ms": str(each.missing_ms),
         }
-        for (project, cluster), (quantity, observed_ms, missing_ms) in sorted(sums.items())
+        for each in rows.sums.clusters
     ]
 
 

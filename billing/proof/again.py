@@ -35,7 +35,8 @@ from billing.thresholds import THRESHOLD
 from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.money import Money
-from metering.usage.model import UsageMonth, digest_of
+from metering.usage.model import UsageMonth
+from metering.usage.rows import digest_of
 
 OF_THE_NUMBER = frozenset({"status", "number", "issued_at", "issue_date", "issue", "payment"})  # no draft has them
 _REASON = "contract, usage and documents of the bundle"

@@ -13,7 +13,8 @@ from billing.proof.sections import Section
 from billing.rating.charges import CHARGE
 from billing.rating.marketplace import MARKETPLACE
 from billing.rating.true_up import CAPACITY_TRUE_UP
-from metering.usage.model import MeterRow, MeterUsage, UsageMonth, UsageRow
+from metering.usage.model import MeterRow, MeterUsage, UsageMonth
+from metering.usage.rows import UsageRow
 
 _OF_LICENCE = frozenset({"commitment", "commitment-information", "overage", CAPACITY_TRUE_UP})
 _OF_CHARGE = frozenset({CHARGE, MARKETPLACE})

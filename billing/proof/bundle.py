@@ -10,7 +10,7 @@ from pathlib import Path
 from billing.proof.checkpoint import CHECKPOINTS
 from billing.proof.rows import INVOICE, ROWS, SIGNATURE, STEPS, render_rows, render_steps
 from kernel.errors import ByocError, Conflict, truncate
-from metering.usage.model import UsageMonth, tree_root
+from metering.usage.model import UsageMonth
 
 Sign = Callable[[Mapping[str, str]], bytes]  # from the sha256 of files by name to `signature.json`
 
@@ -34,7 +34,7 @@ def render_bundle(
     signed = dict(corrected_steps or {})
     stated = json.loads(encoded)["usage"]
     if stated is not None:
-        root = tree_root(usage.rows.leaves).hex() if usage else None
+        root = usage.rows.root if usage else None
         if usage is None or root != stated.get("merkle_root"):
             raise Conflict("the usage is not that of the invoice: no bundle of what was billed")
         files[ROWS] = render_rows(usage.rows)

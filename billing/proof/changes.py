@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from billing.proof.compared import Given
 from kernel.window import Window
-from metering.usage.model import UsageRow
+from metering.usage.rows import UsageRow
 
 _Key = tuple[str, str, str, Window]  # project, cluster, component, hour
 

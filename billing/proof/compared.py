@@ -18,7 +18,8 @@ from kernel.errors import InvalidInput
 from kernel.window import DAY_MS, HOUR_MS, Window
 from metering.batches import StoredBatch
 from metering.meters.hours import FORGOTTEN_MS
-from metering.usage.model import UsageMonth, UsageRow
+from metering.usage.model import UsageMonth
+from metering.usage.rows import UsageRow
 
 LOOK_BACK_MS = 2 * DAY_MS  # before the period: whether a component existed when it began
 KEPT_LANE, HISTORY_LANE = "billing", "history"  # of the second there may be no bodies

@@ -13,7 +13,8 @@ from billing.proof.behind import Behind
 from billing.proof.evidence import Evidence, SourceFile
 from kernel.errors import NotFound
 from metering.batches import StoredBatch
-from metering.usage.model import MeterRow, UsageRow
+from metering.usage.model import MeterRow
+from metering.usage.rows import UsageRow
 
 
 def line_of(document: Mapping[str, Any], position: int) -> Mapping[str, Any]:

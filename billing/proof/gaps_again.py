@@ -10,8 +10,8 @@ from billing.proof.compared import Given
 from kernel.window import Window
 from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
-from metering.usage.model import UsageGap, UsageRow
 from metering.usage.pieces import Before, Pieces, beginnings_after, pieces_of
+from metering.usage.rows import UsageGap, UsageRow
 
 _UNKNOWN = "no kept frame of two days before shows the level before them"
 _UNSTATED = "their place is not stated, so nothing is filled there"

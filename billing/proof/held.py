@@ -18,7 +18,8 @@ from billing.proof.sections import Section, sections_of
 from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.window import Window
-from metering.usage.model import UsageMonth, UsageRow
+from metering.usage.model import UsageMonth
+from metering.usage.rows import UsageRow
 
 if TYPE_CHECKING:
     from billing.proof.compared import Given, Kept

@@ -16,7 +16,8 @@ from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import Window, hours_in
-from metering.usage.model import UsageMonth, UsageRow, UsageRows
+from metering.usage.model import UsageMonth
+from metering.usage.rows import UsageRow, UsageRows
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from billing.proof.loading import read_file, window_of
 from billing.proof.rows import INVOICE, MARKETPLACE
 from kernel.errors import InvalidInput
 from kernel.window import Window
-from metering.usage.model import tree_root
+from metering.usage.rows import tree_root
 
 
 def load_marketplace(

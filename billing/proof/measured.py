@@ -20,7 +20,8 @@ from billing.rating.line import CapacityPeak
 from billing.rating.true_up import due_periods
 from billing.spent import spent_before
 from kernel.errors import InvalidInput
-from metering.usage.model import UsageMonth, digest_of
+from metering.usage.model import UsageMonth
+from metering.usage.rows import digest_of
 
 
 @dataclass(frozen=True, slots=True)

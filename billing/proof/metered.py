@@ -18,7 +18,8 @@ from kernel.window import HOUR_MS, Window, whole_hours
 from metering.meters.catalogue import Meter
 from metering.meters.parts import usage_of
 from metering.meters.sealed import MeterRequest, SealedRow, parse_leaves
-from metering.usage.model import MeterUsage, tree_root
+from metering.usage.model import MeterUsage
+from metering.usage.rows import tree_root
 
 Meters = dict[tuple[str, Window], MeterUsage]  # by charge and part of the period
 

@@ -7,7 +7,8 @@ import json
 from kernel.errors import InvalidInput
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import Window
-from metering.usage.model import UsageMonth, UsageRow, UsageRows, canonical_line
+from metering.usage.model import UsageMonth
+from metering.usage.rows import UsageRow, UsageRows, canonical_line
 
 INVOICE, ROWS, STEPS, SIGNATURE = "invoice.json", "rows.tsv", "steps.json", "signature.json"  # of a bundle
 CORRECTED, BILLED, NOW, COUNTED = "corrects", "billed", "now", "counted"  # folders of a bundle

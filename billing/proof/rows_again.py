@@ -13,8 +13,8 @@ from billing.proof.rows import ROWS
 from kernel.window import Window, hour_of
 from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
-from metering.usage.model import UsageRow
 from metering.usage.pieces import Figures, cut, pieces_of
+from metering.usage.rows import UsageRow
 
 
 class ComparedRows:

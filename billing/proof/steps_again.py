@@ -13,7 +13,7 @@ from kernel.errors import InvalidInput
 from kernel.steps import StepFunction
 from kernel.window import Window
 from metering.usage.hours import UsageHour
-from metering.usage.model import UsageRow
+from metering.usage.rows import UsageRow
 
 _FRAMES = "by the kept frames"
 _MOST_SPANS = 3

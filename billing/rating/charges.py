@@ -7,8 +7,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 from billing.charges import ChargePiece, pieces
-from billing.pricing import Measured, PricedPart, amount_of
+from billing.pricing import Measured, PricedPart, PriceModel, amount_of
 from billing.pricing.part import shown
+from billing.pricing.percentage import Percentage
+from billing.pricing.windowed import WindowedCommitment
 from billing.rating.fact import Fact, hours_fact, text_fact
 from billing.rating.line import Derivation, Line, RatingInput
 from billing.rating.marketplace import remaining_parts, taken_line
@@ -37,7 +39,7 @@ def charge_lines(rated: RatingInput) -> Iterator[Line]:
 
 
 def _line(rated: RatingInput, piece: ChargePiece, usage: MeterUsage, part: MeterPart) -> Line:
-    parts = tuple(_risen(each, piece) for each in piece.model.price(_measured(usage, part)))
+    parts = tuple(_risen(each, piece) for each in piece.model.price(_measured(usage, part, piece.model)))
     quantity, of = part.quantity, f" ({piece.charge.group_by} {part.group})" if part.group else ""
     if piece.charge.marketplace is not None:
         parts, of = remaining_parts(rated, piece, *parts), " (what AWS Marketplace did not take)"
@@ -72,9 +74,11 @@ def _risen(part: PricedPart, piece: ChargePiece) -> PricedPart:
     return replace(part, rate=part.rate * piece.factor, basis=basis)
 
 
-def _measured(usage: MeterUsage, part: MeterPart) -> Measured:
+def _measured(usage: MeterUsage, part: MeterPart, model: PriceModel) -> Measured:
+    if not isinstance(model, Percentage | WindowedCommitment):  # the others look at the sum alone
+        return Measured(part.quantity, usage.unit)
     hours = usage.window.length_ms // HOUR_MS
-    hourly = part.hourly or ((Fraction(0),) * hours if not part.quantity else (part.quantity,))
+    hourly = tuple(part.hourly) or ((Fraction(0),) * hours if not part.quantity else (part.quantity,))
     return Measured(part.quantity, usage.unit, windows=hourly, events=tuple(value for value in hourly if value))
 
 

@@ -14,7 +14,7 @@ from metering.usage.filling import Filled
 def coverage_facts(rated: RatingInput, filled: Filled) -> tuple[Fact, ...]:
     """Time in the period, observed, missing and estimated, and which revisions were read."""
     usage = rated.usage
-    hours_with_rows = str(len({row.start_ms for row in usage.rows.canonical}))
+    hours_with_rows = str(usage.rows.sums.hours)
     return (
         hours_fact("period_ms", "Length of the period", rated.period.length_ms),
         text_fact("hours_with_usage_rows", "Hours with usage", hours_with_rows),

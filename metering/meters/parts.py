@@ -20,6 +20,7 @@ from metering.meters.filling import added_by_quarter
 from metering.meters.hours import Piece
 from metering.meters.sealed import MeterRequest, SealedRow, canonical_leaf
 from metering.usage.model import MeterPart, MeterRow, MeterUsage
+from metering.usage.rows import Leaves
 
 _NO_VALUES = frozenset[str]()
 
@@ -67,7 +68,7 @@ def usage_of(
         revision_digest=_digest(request, catalogue, pieces),
         sealed=hours * HOUR_MS == whole_hours(window).length_ms,
         definition=meter.model_dump_json(),
-        leaves=sorted([canonical_leaf(request, row) for row in kept]),
+        leaves=Leaves(len(kept), lambda: tuple(sorted([canonical_leaf(request, row) for row in kept]))),
     )
 
 

@@ -28,11 +28,20 @@ def read_meter(connection: sa.Connection, request: MeterRequest, sealed_by_ms: i
     window = request.window
     if window.start_ms % QUARTER_MS or window.end_ms % QUARTER_MS:
         raise InvalidInput.single("usage", "window", str(window), "edges at whole quarters of an hour")
-    hours = _newest_hours(connection, request, sealed_by_ms)
+    return read_counted(connection, request, sealed_by_ms)[0]
+
+
+def read_counted(
+    connection: sa.Connection, request: MeterRequest, sealed_by_ms: int | None = None
+) -> tuple[MeterUsage, Window, int]:
+    """The same, the window whose hours were read, and how many revisions they have: one more, and it is another."""
+    hours, revisions = _newest_hours(connection, request, sealed_by_ms)
     meter, catalogue = _definition(connection, request, {hour.catalogue for hour in hours.values()})
-    reach = replace(request, window=reach_of(meter, request))
-    within = hours if reach == request else _newest_hours(connection, reach, sealed_by_ms)
-    return usage_of(meter, catalogue, request, _newest_rows(connection, reach, within), len(hours))
+    reach, within = replace(request, window=reach_of(meter, request)), hours
+    if reach != request:
+        within, revisions = _newest_hours(connection, reach, sealed_by_ms)
+    rows = _newest_rows(connection, reach, within)
+    return usage_of(meter, catalogue, request, rows, len(hours)), whole_hours(reach.window), revisions
 
 
 class _Hour(NamedTuple):
@@ -43,8 +52,10 @@ class _Hour(NamedTuple):
     sources: str
 
 
-def _newest_hours(connection: sa.Connection, request: MeterRequest, sealed_by_ms: int | None) -> dict[int, _Hour]:
-    """By start, in order of time."""
+def _newest_hours(
+    connection: sa.Connection, request: MeterRequest, sealed_by_ms: int | None
+) -> tuple[dict[int, _Hour], int]:
+    """By start, in order of time; and how many revisions they have."""
     columns = meter_hours.c
     query = (
         sa.select(columns.hour_ms, columns.revision, columns.catalogue, columns.sources)
@@ -54,7 +65,8 @@ def _newest_hours(connection: sa.Connection, request: MeterRequest, sealed_by_ms
     if sealed_by_ms is not None:
         query = query.where(columns.sealed_ms <= sealed_by_ms)
     found = connection.execute(query).all()
-    return {at_ms: _Hour(*newest) for at_ms, *newest in found}  # of the revisions of an hour the last stays
+    newest = {at_ms: _Hour(*revision) for at_ms, *revision in found}  # of the revisions of an hour the last stays
+    return newest, len(found)
 
 
 def _newest_rows(
@@ -110,7 +122,7 @@ def read_definitions(
     From so long before the window as its first hour remembers.
     """
     window = Window(request.window.start_ms - FORGOTTEN_MS - DAY_MS, request.window.end_ms)
-    hours = _newest_hours(connection, replace(request, window=window), sealed_by_ms)
+    hours, _ = _newest_hours(connection, replace(request, window=window), sealed_by_ms)
     named = {hour.catalogue for hour in hours.values()}
     stored = connection.execute(sa.select(meter_catalogues).where(meter_catalogues.c.name.in_(sorted(named))))
     meant = {

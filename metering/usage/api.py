@@ -2,16 +2,9 @@
 
 from metering.usage.closer import HourCloser, SampleSource
 from metering.usage.lake_source import LakeSource
-from metering.usage.model import (
-    MeterPart,
-    MeterRow,
-    MeterUsage,
-    UsageMonth,
-    UsageReader,
-    UsageRow,
-    digest_of,
-)
+from metering.usage.model import MeterPart, MeterRow, MeterUsage, UsageMonth, UsageReader
 from metering.usage.reconciler import Reconciler
+from metering.usage.rows import UsageRow, digest_of
 from metering.usage.sample_files import SampleFile, SampleFiles
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore

@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from kernel.ids import ClusterId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import Window
-from metering.usage.model import GapRule, UsageMonth, UsageRow
+from metering.usage.model import GapRule, UsageMonth
+from metering.usage.rows import UsageRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from kernel.window import Window
-from metering.usage.model import UsageRow
+from metering.usage.rows import UsageRow
 
 
 @dataclass(frozen=True, slots=True)

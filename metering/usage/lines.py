@@ -10,9 +10,10 @@ from kernel.window import HOUR_MS
 from metering.meters.catalogue import Kind, Meter
 from metering.usage.filling import Filled, estimated_by_row
 from metering.usage.gap_spans import GapSpan
-from metering.usage.model import MeterRow, MeterUsage, UsageMonth, UsageRow
+from metering.usage.model import MeterRow, MeterUsage, UsageMonth
 from metering.usage.places import ranges_of
 from metering.usage.reconciliation import Reconciliation, is_reconciled
+from metering.usage.rows import UsageRow
 from metering.usage.settings import UsageSettings
 
 _PLACES = 6

@@ -2,115 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
-from hashlib import sha256
-from operator import itemgetter
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 from kernel.ids import ClusterId, OrganizationId, ProjectId
-from kernel.lazy import LazySequence
-from kernel.merkle import root_of
 from kernel.steps import StepFunction
 from kernel.window import Window
-
-
-@dataclass(frozen=True, slots=True)
-class UsageGap:
-    """A part of an hour in which a component existed, as far as is known, and was not observed."""
-
-    window: Window
-    since_ms: int  # when the whole gap began, perhaps hours before
-    milli_vcpu: int | None  # its level just before that; None: not known
-
-
-@dataclass(frozen=True, slots=True)
-class RowRange:
-    """Samples in a row group of a file: of one series, or of all that make a meter's row."""
-
-    source: str  # "file-name sha256"
-    row_group: int
-    first: int  # row in the row group, from 0
-    last: int
-    count: int  # of so many rows; more lie between where other series do
-
-
-@dataclass(frozen=True, slots=True)
-class UsageRow:
-    """What one component of one cluster used in one hour, or the piece of it in a window, by one revision.
-
-    `observed_ms` and `missing_ms` together are the time the component existed, as far as is known: at most the
-    hour. Missing time is neither zero usage nor full usage.
-    """
-
-    organization: OrganizationId
-    project: ProjectId
-    cluster: ClusterId
-    component: str
-    hour: Window
-    revision: int  # from 1; a late sample makes the next one
-    milli_vcpu_ms: int
-    observed_ms: int
-    missing_ms: int
-    peak_milli_vcpu: int
-    sources: tuple[str, ...]  # "file-name sha256" of the lake files read
-    gaps: tuple[UsageGap, ...] = ()  # where the missing time lies; of hours sealed since that is kept
-    # Where in the sources its samples stand, see `metering.usage.places`. No part of the digest, nor of what is
-    # equal: merging moves rows and changes nothing.
-    places: str = field(default="", compare=False)
-
-
-class CanonicalRow(NamedTuple):
-    """All that is billed and proved of a `UsageRow`: the fields of its canonical line, the organization apart."""
-
-    project: str
-    cluster: str
-    component: str
-    start_ms: int
-    end_ms: int
-    revision: int
-    milli_vcpu_ms: int
-    observed_ms: int
-    missing_ms: int
-    peak_milli_vcpu: int
-    sources: str  # joined by commas
-
-
-class UsageRows(LazySequence[UsageRow]):
-    """The rows of a month. An object for each is made only when one is looked at: drafting needs none.
-
-    `make` gives the rows, as many and in the same order as `canonical`.
-    """
-
-    def __init__(
-        self,
-        organization: OrganizationId,
-        canonical: Sequence[CanonicalRow],
-        make: Callable[[], tuple[UsageRow, ...]],
-    ) -> None:
-        super().__init__(len(canonical), make)
-        self.canonical = canonical
-        self._organization = organization
-
-    @classmethod
-    def of(cls, organization: OrganizationId, rows: Iterable[UsageRow]) -> UsageRows:
-        """From rows that are there."""
-        every = tuple(rows)
-        return cls(organization, [canonical_of(row) for row in every], lambda: every)
-
-    @cached_property
-    def leaves(self) -> list[bytes]:
-        """The canonical lines of the rows, sorted."""
-        # Sorted by component and then by line: the same, and few lines are compared that begin alike.
-        in_order = sorted(self.canonical, key=_component)
-        return sorted(_line(self._organization, each) for each in in_order)
-
-    @cached_property
-    def digest(self) -> str:
-        """Of all rows, see `digest_of`."""
-        return sha256(b"".join(self.leaves)).hexdigest()
+from metering.usage.rows import NO_LEAVES, Leaves, UsageGap, UsageRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +52,7 @@ class MeterPart:
 
     group: str  # a cluster or project; "" for all together
     quantity: Fraction
-    hourly: tuple[Fraction, ...] = ()  # one for each hour of the window; empty for peak, percentile, unique, latest
+    hourly: Sequence[Fraction] = ()  # one for each hour of the window; empty for peak, percentile, unique, latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +74,7 @@ class MeterUsage:
     definition: str = ""  # JSON of the meter in that catalogue
     # Where hours were computed by other definitions (`meter_of` alone says): from which hour (ms) on by which JSON.
     definitions: tuple[tuple[int, str], ...] = ()
-    leaves: Sequence[bytes] = ()  # the stored rows as canonical lines, sorted: all that `parts` were made from
+    leaves: Leaves = NO_LEAVES  # the stored rows as canonical lines, sorted: all that `parts` were made from
 
 
 GapPolicy = Literal["not-billed", "hold-last", "estimate"]
@@ -216,46 +116,3 @@ class UsageReader(Protocol):
 
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
         """Whether any hour of `window` was sealed, for the first time or again, after that moment of the vendor."""
-
-
-def digest_of(rows: Iterable[UsageRow]) -> str:
-    """The sha256 of the rows' canonical lines, in canonical order: the same rows give the same digest."""
-    return sha256(b"".join(sorted(canonical_line(row) for row in rows))).hexdigest()
-
-
-def tree_root(lines: Iterable[bytes]) -> bytes:
-    """The RFC 6962 root over canonical lines, sorted: what an invoice states of the rows it was made from."""
-    return root_of(sorted(lines))
-
-
-def canonical_line(row: UsageRow) -> bytes:
-    """One row as tab-separated text that ends in a line feed; ids hold neither."""
-    return _line(row.organization, canonical_of(row))
-
-
-def canonical_of(row: UsageRow) -> CanonicalRow:
-    """What is billed and proved of a row."""
-    return CanonicalRow(
-        row.project,
-        row.cluster,
-        row.component,
-        row.hour.start_ms,
-        row.hour.end_ms,
-        row.revision,
-        row.milli_vcpu_ms,
-        row.observed_ms,
-        row.missing_ms,
-        row.peak_milli_vcpu,
-        ",".join(row.sources),
-    )
-
-
-_component = itemgetter(0, 1, 2)
-
-
-def _line(organization: str, row: CanonicalRow) -> bytes:
-    project, cluster, component, start, end, revision, quantity, observed, missing, peak, sources = row
-    return (
-        f"{organization}\t{project}\t{cluster}\t{component}\t{start}\t{end}\t{revision}"
-        f"\t{quantity}\t{observed}\t{missing}\t{peak}\t{sources}\n"
-    ).encode()

@@ -13,9 +13,10 @@ from kernel.errors import InvalidInput
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, QUARTER_MS, Window, whole_hours
-from metering.usage.model import CanonicalRow, UsageGap, UsageMonth, UsageRow, UsageRows
+from metering.usage.model import UsageMonth
 from metering.usage.models import usage_hours, usage_rows
 from metering.usage.pieces import Figures, Pieces, cut, parse_pieces
+from metering.usage.rows import CanonicalRow, UsageGap, UsageRow, UsageRows
 
 
 def newest_revisions(
@@ -43,21 +44,29 @@ def read_month(
     """
     if window.start_ms % QUARTER_MS or window.end_ms % QUARTER_MS:
         raise InvalidInput.single("usage", "window", str(window), "edges at whole quarters of an hour")
-    hours = _newest_hours(connection, organization, whole_hours(window), sealed_by_ms)
+    return read_counted(connection, organization, window, sealed_by_ms)[0]
+
+
+def read_counted(
+    connection: sa.Connection, organization: OrganizationId, window: Window, sealed_by_ms: int | None = None
+) -> tuple[UsageMonth, int]:
+    """The same, and of how many revisions of its hours it is the newest: one more, and it is another month."""
+    hours, revisions = _newest_hours(connection, organization, whole_hours(window), sealed_by_ms)
     step = _step_of(hours)
     if window != whole_hours(window):
         step = step.within(window)
     rows = _Reading(organization, window, hours).rows(connection)
-    return UsageMonth(
+    found = UsageMonth(
         organization=organization,
         window=window,
         rows=rows,
         step=step,
-        observed_ms=sum(row.observed_ms for row in rows.canonical),
-        missing_ms=sum(row.missing_ms for row in rows.canonical),
-        revision_digest=rows.digest,
+        observed_ms=rows.sums.observed_ms,
+        missing_ms=rows.sums.missing_ms,
+        revision_digest=rows.sums.digest,
         sealed=len(hours) * HOUR_MS == whole_hours(window).length_ms,
     )
+    return found, revisions
 
 
 class _Hour(NamedTuple):
@@ -70,8 +79,8 @@ class _Hour(NamedTuple):
 
 def _newest_hours(
     connection: sa.Connection, organization: OrganizationId, hours: Window, sealed_by_ms: int | None
-) -> dict[int, _Hour]:
-    """By start, in order of time."""
+) -> tuple[dict[int, _Hour], int]:
+    """By start, in order of time; and how many revisions they have."""
     columns = usage_hours.c
     query = (
         sa.select(columns.hour_ms, columns.revision, columns.step, columns.sources)
@@ -85,7 +94,8 @@ def _newest_hours(
     if sealed_by_ms is not None:
         query = query.where(columns.sealed_ms <= sealed_by_ms)
     found = connection.execute(query).all()
-    return {at_ms: _Hour(*newest) for at_ms, *newest in found}  # of the revisions of an hour the last stays
+    newest = {at_ms: _Hour(*revision) for at_ms, *revision in found}  # of the revisions of an hour the last stays
+    return newest, len(found)
 
 
 def _step_of(hours: Mapping[int, _Hour]) -> StepFunction:
@@ -128,7 +138,7 @@ class _Reading:
             if revisions.get(stored[0]) == stored[1] and (row := self._canonical(stored)):
                 found.append(row)
                 kept.append(stored)
-        return UsageRows(self._organization, found, lambda: tuple(self._objects(found, kept)))
+        return UsageRows(self._organization, len(found), lambda: found, lambda: tuple(self._objects(found, kept)))
 
     def _query(self) -> sa.Select[Any]:
         columns, hours = usage_rows.c, whole_hours(self._window)

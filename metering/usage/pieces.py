@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from kernel.window import HOUR_MS, QUARTER_MS, Window
 from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
-from metering.usage.model import UsageGap
+from metering.usage.rows import UsageGap
 from metering.usage.shapes import Shape
 
 

@@ -16,7 +16,8 @@ from metering.lake.positions import file_sha256
 from metering.lake.steady import RowRanges
 from metering.usage.array_hours import HourTable, Views
 from metering.usage.levels import Int64
-from metering.usage.model import MeterRow, RowRange, UsageRow
+from metering.usage.model import MeterRow
+from metering.usage.rows import RowRange, UsageRow
 
 _DIGITS = 12
 

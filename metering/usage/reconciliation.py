@@ -19,7 +19,7 @@ from typing import Protocol
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import Window, hour_of
-from metering.usage.model import UsageRow
+from metering.usage.rows import UsageRow
 
 
 @dataclass(frozen=True, slots=True)

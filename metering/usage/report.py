@@ -20,8 +20,9 @@ from kernel.quantity import vcpu_hours, vcpu_minutes
 from kernel.steps import StepFunction
 from kernel.window import Window, month, parse_zone
 from metering.usage.filling import Filled, fill
-from metering.usage.model import GapRule, UsageMonth, UsageRow
+from metering.usage.model import GapRule, UsageMonth
 from metering.usage.reconciliation import Reconciliation
+from metering.usage.rows import UsageRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from kernel.errors import Conflict
 from kernel.quantity import render_fraction, vcpu_hours, vcpu_minutes
 from kernel.window import Window
 from metering.usage.filling import Filled, estimated_by_row
-from metering.usage.model import UsageMonth, UsageRow
+from metering.usage.model import UsageMonth
 from metering.usage.reconciliation import DifferenceSpan, Reconciliation, is_reconciled
 from metering.usage.report import ComponentTotal, DayTotal, Gap, LicenceCoverage, MonthlyReport
+from metering.usage.rows import UsageRow
 
 SCHEMA = "byoc.usage-report/1"
 _SHOWN_PLACES = 10

@@ -20,16 +20,8 @@ from kernel.errors import NotFound
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import Window, hours_in
-from metering.usage.model import (
-    NOT_BILLED,
-    GapRule,
-    MeterPart,
-    MeterUsage,
-    UsageMonth,
-    UsageRow,
-    UsageRows,
-    digest_of,
-)
+from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterUsage, UsageMonth
+from metering.usage.rows import UsageRow, UsageRows, digest_of
 
 ACME = OrganizationId("acme")
 NOVEMBER_3 = datetime(2026, 11, 3, 9, 30, tzinfo=UTC)

@@ -20,7 +20,8 @@ from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
 from kernel.steps import StepFunction
 from metering.usage.meter import LICENCE_METER, TARGET_UP
-from metering.usage.model import UsageMonth, UsageRow, UsageRows
+from metering.usage.model import UsageMonth
+from metering.usage.rows import UsageRow, UsageRows
 from tests.billing.billed_world import Billed
 
 Points = Sequence[tuple[int, int]]  # ms, milli-vCPU

@@ -30,7 +30,7 @@ from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.money import Money, currency
 from kernel.steps import StepFunction
 from kernel.window import Window, hour_of, month
-from metering.usage.model import UsageRow
+from metering.usage.rows import UsageRow
 from tests.billing.deals import ACME, HOUR_MS, NOVEMBER_3, Office, contract_text, ten_vcpu_above_for_an_hour
 from tests.golden import FOLDER
 

@@ -16,8 +16,8 @@ from billing.proof.verify import verify_bundle
 from billing.words import phrase
 from kernel.errors import InvalidInput
 from kernel.window import HOUR_MS, Window, hours_in, month
-from metering.usage.model import UsageGap
 from metering.usage.report import monthly_report
+from metering.usage.rows import UsageGap
 from metering.usage.store import UsageStore
 from tests.billing.deals import ACME, contract_text
 from tests.billing.test_cli import FIRST, TERM

@@ -18,7 +18,7 @@ from kernel.database import Database
 from kernel.errors import Conflict, InvalidInput
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import Window, hour_of, month
-from metering.usage.model import UsageRow
+from metering.usage.rows import UsageRow
 from tests.billing.deals import ACME, HOUR_MS, Office, contract_text, ten_vcpu_above_for_an_hour
 
 OCTOBER = month("2026-10")

@@ -32,7 +32,7 @@ from console.commands import register
 from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
 from kernel.window import DAY_MS, HOUR_MS, QUARTER_MS, Window, hours_in
-from metering.usage.model import UsageRow, UsageRows
+from metering.usage.rows import UsageRow, UsageRows
 from tests.billing.billed_world import Billed
 from tests.billing.corrected_world import HELD_BACK, PART_MS
 from tests.billing.proof_world import flip, lane, refusal, reissue

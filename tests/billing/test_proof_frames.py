@@ -31,7 +31,7 @@ from console.wiring import Vendor
 from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
 from kernel.window import HOUR_MS, Window
-from metering.usage.model import UsageRow
+from metering.usage.rows import UsageRow
 from metering.usage.store import UsageStore
 from tests.billing.billed_world import METERS, Billed
 from tests.billing.proof_world import flip, given, lane, refusal, sign_again

@@ -16,7 +16,8 @@ from kernel.clock import SystemClock
 from kernel.errors import InvalidInput
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
-from metering.usage.model import UsageGap, UsageMonth, UsageRow, UsageRows, canonical_line
+from metering.usage.model import UsageMonth
+from metering.usage.rows import UsageGap, UsageRow, UsageRows, canonical_line
 from metering.usage.store import UsageStore
 from tests.billing.billed_world import Billed
 from tests.billing.proof_world import flip, given, lane, refusal, reissue, steps_of

@@ -11,7 +11,8 @@ from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window, hours_in, month
 from metering.usage.hours import ComponentHour
 from metering.usage.meter import Component
-from metering.usage.model import UsageMonth, UsageRow, UsageRows, digest_of
+from metering.usage.model import UsageMonth
+from metering.usage.rows import UsageRow, UsageRows, digest_of
 from metering.usage.sealing import HourToSeal
 from metering.usage.shapes import Shape
 

@@ -22,8 +22,8 @@ from metering.lake.scan import PlacedSamples
 from metering.lake.steady import RowRanges
 from metering.usage.closer import HourCloser
 from metering.usage.meter import GaugeMeter
-from metering.usage.model import UsageRow
 from metering.usage.reading import GaugeReading
+from metering.usage.rows import UsageRow
 from metering.usage.sample_files import SampleFile, SampleFiles
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore

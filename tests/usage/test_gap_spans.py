@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import HOUR_MS, Window
 from metering.usage.gap_spans import gap_spans
-from metering.usage.model import UsageGap, UsageRow
+from metering.usage.rows import UsageGap, UsageRow
 
 T0 = 1_769_904_000_000
 

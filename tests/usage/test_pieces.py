@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.window import HOUR_MS, QUARTER_MS, Window
-from metering.usage.model import UsageGap
 from metering.usage.models import usage_hours, usage_rows
+from metering.usage.rows import UsageGap
 from metering.usage.store import UsageStore
 from tests.databases import open_migrated
 from tests.effort import costly

@@ -22,8 +22,8 @@ from metering.usage.cli import app
 from metering.usage.closer import HourCloser
 from metering.usage.lake_source import LakeSource
 from metering.usage.meter import LICENCE_METER
-from metering.usage.model import UsageRow
 from metering.usage.places import places_of, ranges_of
+from metering.usage.rows import UsageRow
 from metering.usage.settings import UsageSettings
 from metering.usage.store import HoursMoved, UsageStore
 from metering.usage.stretches import Segments

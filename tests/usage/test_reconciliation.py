@@ -19,7 +19,6 @@ from kernel.clock import VirtualClock
 from kernel.database import Database, sqlite_url
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import HOUR_MS, Window, hours_in, month
-from metering.usage.model import UsageRow
 from metering.usage.reconciler import Reconciler
 from metering.usage.reconciliation import (
     DeclaredCluster,
@@ -32,6 +31,7 @@ from metering.usage.reconciliation import (
     reconcile,
 )
 from metering.usage.reconciliation_store import ReconciliationStore
+from metering.usage.rows import UsageRow
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 from tests.usage.months import ACME, seen, to_seal

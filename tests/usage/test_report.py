@@ -15,8 +15,9 @@ from kernel.clock import from_ms, to_ms
 from kernel.errors import InvalidInput, Stop
 from kernel.steps import StepFunction
 from kernel.window import DAY_MS, HOUR_MS, Window
-from metering.usage.model import UsageMonth, UsageRows
+from metering.usage.model import UsageMonth
 from metering.usage.report import MonthlyReport, monthly_report
+from metering.usage.rows import UsageRows
 from tests.effort import costly
 from tests.usage.months import Change, usage_month
 

@@ -15,8 +15,8 @@ from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
-from metering.usage.model import digest_of
 from metering.usage.models import usage_hours, usage_rows
+from metering.usage.rows import digest_of
 from metering.usage.store import UsageStore
 from tests.databases import open_migrated
 from tests.usage.months import ACME, seen, to_seal
