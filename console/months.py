@@ -29,7 +29,7 @@ from kernel.crashpoints import crash_point
 from kernel.ids import OrganizationId
 from kernel.money import Money, currency
 from kernel.window import Window, hull, month
-from metering.usage.api import UsageStore
+from metering.usage.api import open_keeping
 
 Progress = Callable[[str, int, int], None]  # stage, done, of how many
 
@@ -111,7 +111,7 @@ def _invoice(
 ) -> None:
     run = MonthRun(
         vendor.database(),
-        UsageStore,
+        open_keeping,
         vendor.clock,
         vendor.audit(),
         actor="close",

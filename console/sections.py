@@ -38,6 +38,12 @@ class UpSettings(Section):
     stop_seconds: float = Field(
         15.0, gt=0, description="Seconds given to a graceful stop; default 15. Then what is left is cut off."
     )
+    month_seconds: float = Field(
+        900.0,
+        gt=0,
+        description="Seconds between two looks whether the hours of a contract's last month are all sealed, which"
+        " is then read once, for whoever invoices it; default 900.",
+    )
     gauge_seconds: float = Field(
         15.0,
         gt=0,

@@ -25,6 +25,7 @@ from billing.api import (
     invoice_pdf,
     open_signer,
 )
+from console.month_keeper import MonthKeeper
 from console.parts import Part
 from console.sections import Sections
 from console.wiring import Vendor
@@ -98,6 +99,7 @@ async def _start(service: Service, vendor: Vendor, sections: Sections, parts: fr
             service.spawn("reconciliation", reconciler.run(usage_writer, service.registry))
     if Part.LICENCES in parts:
         await _start_gauges(service, vendor, sections, log)
+        service.spawn("months", MonthKeeper(vendor, sections.up.month_seconds, service.registry).run())
         if sections.delivery.automatic:
             _start_delivery(service, vendor, sections)
         if sections.terms.renew or sections.terms.commitments:

@@ -28,10 +28,10 @@ def read_meter(connection: sa.Connection, request: MeterRequest, sealed_by_ms: i
     window = request.window
     if window.start_ms % QUARTER_MS or window.end_ms % QUARTER_MS:
         raise InvalidInput.single("usage", "window", str(window), "edges at whole quarters of an hour")
-    return read_counted(connection, request, sealed_by_ms)[0]
+    return meter_and_revisions(connection, request, sealed_by_ms)[0]
 
 
-def read_counted(
+def meter_and_revisions(
     connection: sa.Connection, request: MeterRequest, sealed_by_ms: int | None = None
 ) -> tuple[MeterUsage, Window, int]:
     """The same, the window whose hours were read, and how many revisions they have: one more, and it is another."""

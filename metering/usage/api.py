@@ -7,7 +7,7 @@ from metering.usage.reconciler import Reconciler
 from metering.usage.rows import UsageRow, digest_of
 from metering.usage.sample_files import SampleFile, SampleFiles
 from metering.usage.settings import UsageSettings
-from metering.usage.store import UsageStore
+from metering.usage.store import UsageStore, open_keeping
 
 __all__ = [
     "HourCloser",
@@ -25,4 +25,5 @@ __all__ = [
     "UsageSettings",
     "UsageStore",
     "digest_of",
+    "open_keeping",
 ]

@@ -51,6 +51,19 @@ usage_checks = sa.Table(
     sa.Column("files_digest", sa.String(64), nullable=False),
 )
 
+# What reading a window whose hours are all sealed gave, see `totals`: made from the rows, and again when more come.
+usage_totals = sa.Table(
+    "usage_totals",
+    metadata,
+    sa.Column("organization", sa.String(63), primary_key=True),
+    sa.Column("question", sa.String(200), primary_key=True),  # meter, window and how it was asked for
+    sa.Column("start_ms", sa.BigInteger, nullable=False),  # of the hours that were read
+    sa.Column("end_ms", sa.BigInteger, nullable=False),
+    sa.Column("revisions", sa.Integer, nullable=False),  # that these hours had: it holds while they have as many
+    sa.Column("code", sa.Integer, nullable=False),  # version of `content`
+    sa.Column("content", sa.LargeBinary, nullable=False),  # zlib of JSON
+)
+
 # How each cluster's hour compares with what the provisioner declared. Another outcome is the next position.
 usage_reconciliations = sa.Table(
     "usage_reconciliations",

@@ -44,10 +44,10 @@ def read_month(
     """
     if window.start_ms % QUARTER_MS or window.end_ms % QUARTER_MS:
         raise InvalidInput.single("usage", "window", str(window), "edges at whole quarters of an hour")
-    return read_counted(connection, organization, window, sealed_by_ms)[0]
+    return month_and_revisions(connection, organization, window, sealed_by_ms)[0]
 
 
-def read_counted(
+def month_and_revisions(
     connection: sa.Connection, organization: OrganizationId, window: Window, sealed_by_ms: int | None = None
 ) -> tuple[UsageMonth, int]:
     """The same, and of how many revisions of its hours it is the newest: one more, and it is another month."""

@@ -12,15 +12,17 @@ import sqlalchemy as sa
 from kernel.database import Database
 from kernel.errors import NotFound, Retry, truncate
 from kernel.ids import ClusterId, OrganizationId, ProjectId
-from kernel.window import HOUR_MS, Window
+from kernel.window import HOUR_MS, Window, whole_hours
 from metering.meters.models import meter_hours
-from metering.meters.reading import read_definitions, read_meter, sealing_moments
+from metering.meters.reading import meter_and_revisions, read_definitions, read_meter, sealing_moments
 from metering.meters.sealed import MeterRequest
 from metering.usage.meter import Component
 from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth
 from metering.usage.models import usage_checks, usage_hours, usage_rows
-from metering.usage.month import newest_revisions, read_month
+from metering.usage.month import month_and_revisions, newest_revisions, read_month
+from metering.usage.rows import UsageRows
 from metering.usage.sealing import HourToSeal, seal_hours
+from metering.usage.totals import find_meter, find_month, keep_meter, keep_month
 
 MOST_MOMENTS = 100  # of sealing, that `month_of` looks back over
 
@@ -30,10 +32,14 @@ class HoursMoved(Retry):
 
 
 class UsageStore:
-    """Hours and their revisions. Every method blocks; call from a worker thread."""
+    """Hours and their revisions. Every method blocks; call from a worker thread.
 
-    def __init__(self, database: Database) -> None:
+    `keeping`: what is read of windows whose hours are all sealed is kept, so that it is read once; see `totals`.
+    """
+
+    def __init__(self, database: Database, *, keeping: bool = False) -> None:
         self._database = database
+        self._is_keeping = keeping
 
     def seal(self, hours: Sequence[HourToSeal], sealed_ms: int, expected: Mapping[int, str] | None = None) -> int:
         """Store each hour as its next revision, all in one transaction; returns how many were written.
@@ -60,7 +66,23 @@ class UsageStore:
 
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
         """The newest revision of every hour of `window`, which is cut at quarters of hours. Raises InvalidInput."""
-        return self._database.read(lambda connection: read_month(connection, organization, window))
+        rows, hours = partial(self._rows_of, organization, window), whole_hours(window)
+
+        def read(connection: sa.Connection) -> tuple[UsageMonth, int | None]:
+            kept = find_month(connection, organization, window, rows)
+            return (kept, None) if kept else month_and_revisions(connection, organization, window)
+
+        found, revisions = self._database.read(read)
+        if self._is_keeping and found.sealed and revisions is not None:
+            self._database.transact(partial(keep_month, usage=found, hours=hours, revisions=revisions))
+        return found
+
+    def _rows_of(self, organization: OrganizationId, window: Window, digest: str) -> UsageRows:
+        """The rows of what was kept. Raises HoursMoved: an hour was sealed again since."""
+        found = self._database.read(lambda connection: read_month(connection, organization, window))
+        if found.revision_digest != digest:
+            raise HoursMoved(f"{organization}: an hour of {window} was sealed again meanwhile")
+        return found.rows
 
     def month_of(self, organization: OrganizationId, window: Window, digest: str, until_ms: int) -> UsageMonth:
         """The revisions of a window that have that digest, as they stood at some moment up to `until_ms`.
@@ -98,7 +120,23 @@ class UsageStore:
     ) -> MeterUsage:
         """See `UsageReader.meter`; `window` is cut at quarters of hours. Raises NotFound, InvalidInput."""
         request = MeterRequest(organization, meter, window, group_by, gaps)
-        return self._database.read(lambda connection: read_meter(connection, request))
+        again = partial(self._meter_again, request)
+
+        def read(connection: sa.Connection) -> tuple[MeterUsage, Window, int | None]:
+            kept = find_meter(connection, request, again)
+            return (kept, window, None) if kept else meter_and_revisions(connection, request)
+
+        found, hours, revisions = self._database.read(read)
+        if self._is_keeping and found.sealed and revisions is not None:
+            keep = partial(keep_meter, request=request, usage=found, hours=hours, revisions=revisions)
+            self._database.transact(keep)
+        return found
+
+    def _meter_again(self, request: MeterRequest, digest: str) -> MeterUsage:
+        found = self._database.read(lambda connection: read_meter(connection, request))
+        if found.revision_digest != digest:
+            raise HoursMoved(f"{request.organization}: an hour of {request.meter} was sealed again meanwhile")
+        return found
 
     def meter_of(self, request: MeterRequest, digest: str, until_ms: int) -> MeterUsage:
         """As `month_of`, of a meter, with its definitions. Raises NotFound."""
@@ -129,6 +167,17 @@ class UsageStore:
 
         return self._database.read(read)
 
+    def is_sealed(self, organization: OrganizationId, window: Window) -> bool:
+        """Whether every hour that touches `window` is sealed, of the licence."""
+        hours = whole_hours(window)
+        count = sa.select(sa.func.count(sa.distinct(usage_hours.c.hour_ms))).where(
+            usage_hours.c.organization == organization,
+            usage_hours.c.hour_ms >= hours.start_ms,
+            usage_hours.c.hour_ms < hours.end_ms,
+        )
+        found = self._database.read(lambda connection: connection.execute(count).scalar_one())
+        return int(found) * HOUR_MS == hours.length_ms
+
     def open_components(self, organization: OrganizationId, before_ms: int) -> frozenset[Component]:
         """The components that existed at `before_ms`, by the newest revision of the hour that ends there."""
         newest = newest_revisions(organization, Window(before_ms - HOUR_MS, before_ms)).subquery()
@@ -158,6 +207,11 @@ class UsageStore:
         query = sa.select(sa.func.max(usage_hours.c.hour_ms)).where(usage_hours.c.organization == organization)
         newest = self._database.read(lambda connection: connection.execute(query).scalar())
         return None if newest is None else int(newest) + HOUR_MS
+
+
+def open_keeping(database: Database) -> UsageStore:
+    """A store that keeps what it reads: for a process that drafts, which finds it by name."""
+    return UsageStore(database, keeping=True)
 
 
 def _checked(connection: sa.Connection, organization: OrganizationId, window: Window) -> dict[int, str]:
