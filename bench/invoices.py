@@ -31,7 +31,7 @@ from kernel.database import Database, sqlite_url
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import HOUR_MS, Window
-from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterUsage, UsageMonth
+from metering.usage.model import MeterPart, MeterRequest, MeterUsage, UsageMonth
 from metering.usage.rows import UsageRows, digest_of
 from tests.billing.deals import Office, contract_text
 
@@ -47,19 +47,16 @@ CHARGES = 10  # beside the commitment and its overage: twelve lines
 class Levels:
     """Sealed usage that goes over the commitment every day from 9 to 17, each customer by another amount."""
 
-    def meter(
-        self,
-        organization: OrganizationId,
-        meter: str,
-        window: Window,
-        group_by: str | None,
-        gaps: GapRule = NOT_BILLED,
-    ) -> MeterUsage:
-        quantity = Fraction(int(meter.rpartition("-")[2]) * 777 + int(organization.rpartition("-")[2]) % 1000)
-        parts = (MeterPart(group_by or "", quantity),)
-        digest = digest_of(())
+    def metered(self, requests: Sequence[MeterRequest]) -> list[MeterUsage]:
+        return [self._meter(request) for request in requests]
+
+    def _meter(self, asked: MeterRequest) -> MeterUsage:
+        number, owner = (int(name.rpartition("-")[2]) for name in (asked.meter, asked.organization))
+        parts = (MeterPart(asked.group_by or "", Fraction(number * 777 + owner % 1000)),)
+        window, digest = asked.window, digest_of(())
+        measured = window.length_ms, 0, 0, digest
         return MeterUsage(
-            organization, meter, "bench 1", "call", window, parts, (), window.length_ms, 0, 0, digest, sealed=True
+            *(asked.organization, asked.meter, "bench 1", "call", window, parts, (), *measured), sealed=True
         )
 
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:

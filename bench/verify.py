@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from base64 import b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -39,7 +40,7 @@ from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.steps import StepFunction
 from kernel.window import DAY_MS, HOUR_MS, Window, hours_in
 from metering.usage.meter import LICENCE_METER, TARGET_UP
-from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth
+from metering.usage.model import MeterRequest, MeterUsage, UsageMonth
 from metering.usage.rows import UsageRow, UsageRows
 from tests.billing.deals import Office, contract_text
 
@@ -75,14 +76,7 @@ class Rows:
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
         return False
 
-    def meter(
-        self,
-        organization: OrganizationId,
-        meter: str,
-        window: Window,
-        group_by: str | None,
-        gaps: GapRule = NOT_BILLED,
-    ) -> MeterUsage:
+    def metered(self, requests: Sequence[MeterRequest]) -> list[MeterUsage]:
         raise NotImplementedError("the contract has no charges")
 
 

@@ -36,7 +36,7 @@ from kernel.database import Database
 from kernel.ids import OrganizationId
 from kernel.money import Money, currency
 from kernel.window import DAY_MS, Window
-from metering.usage.model import UsageReader
+from metering.usage.model import MeterRequest, UsageReader
 
 MARGIN_MS = DAY_MS  # a revision may be sealed between the reading of a draft and its number
 CORRECTED_MS = 400 * DAY_MS  # thirteen months: later usage of an invoice older than that is not billed any more
@@ -147,12 +147,15 @@ class Gathering:
 
     def _measured(self, agreed: AgreedContract, period: Window, issued: Iterable[Invoice]) -> MeasuredPeriod:
         organization = OrganizationId(agreed.contract.organization)
-        meters = {
-            (piece.charge.charge, piece.window): self.usage.meter(
-                organization, piece.charge.meter, piece.window, piece.charge.group_by, agreed.contract.gap_rule
+        needed = list(needed_meters(agreed, period))
+        requests = [
+            MeterRequest(
+                organization, each.charge.meter, each.window, each.charge.group_by, agreed.contract.gap_rule
             )
-            for piece in needed_meters(agreed, period)
-        }
+            for each in needed
+        ]
+        read = self.usage.metered(requests) if requests else []
+        meters = {(piece.charge.charge, piece.window): each for piece, each in zip(needed, read, strict=True)}
         spent = spent_before(agreed.contract, period, (one.document for one in issued if one.kind == USAGE))
         usage = self.usage.month(organization, period)
         peaks, is_sealed = self._peaks(agreed, period)

@@ -15,7 +15,7 @@ from kernel.clock import from_ms
 from kernel.errors import InvalidInput
 from kernel.ids import OrganizationId
 from kernel.window import HOUR_MS, Window, hour_of, month, month_name
-from metering.usage.model import MeterUsage, UsageReader
+from metering.usage.model import MeterRequest, MeterUsage, UsageReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,8 @@ def _hours(sold: Iterable[Sold], usage: UsageReader, reach: Window) -> Iterator[
 
 def _measured(sold: Sold, window: Window, usage: UsageReader) -> MeterUsage:
     contract = sold.agreed.contract
-    found = usage.meter(OrganizationId(contract.organization), sold.charge.meter, window, None, contract.gap_rule)
+    owner = OrganizationId(contract.organization)
+    [found] = usage.metered([MeterRequest(owner, sold.charge.meter, window, None, contract.gap_rule)])
     if any(part.quantity and not part.hourly for part in found.parts):
         source, allowed = f"contract {contract.contract}", "one whose hours add up: a sum or an integral"
         raise InvalidInput.single(source, f"meter of charge {sold.charge.charge}", found.meter, allowed)

@@ -49,8 +49,7 @@ from kernel.database import Database
 from kernel.errors import Conflict, NotFound
 from kernel.ids import OrganizationId
 from kernel.window import Window
-from metering.meters.sealed import MeterRequest
-from metering.usage.model import MeterUsage, UsageMonth
+from metering.usage.model import MeterRequest, MeterUsage, UsageMonth
 
 
 class Revisions(Protocol):

@@ -17,8 +17,8 @@ from kernel.ids import OrganizationId
 from kernel.window import HOUR_MS, Window, whole_hours
 from metering.meters.catalogue import Meter
 from metering.meters.parts import usage_of
-from metering.meters.sealed import MeterRequest, SealedRow, parse_leaves
-from metering.usage.model import MeterUsage
+from metering.meters.sealed import SealedRow, parse_leaves
+from metering.usage.model import MeterRequest, MeterUsage
 from metering.usage.rows import tree_root
 
 Meters = dict[tuple[str, Window], MeterUsage]  # by charge and part of the period

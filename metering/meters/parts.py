@@ -18,8 +18,8 @@ from metering.meters.arithmetic import SLOT_MS, nearest_rank, slot_integrals
 from metering.meters.catalogue import Denominator, Kind, Meter
 from metering.meters.filling import added_by_quarter
 from metering.meters.hours import Piece
-from metering.meters.sealed import MeterRequest, SealedRow, canonical_leaf
-from metering.usage.model import MeterPart, MeterRow, MeterUsage
+from metering.meters.sealed import SealedRow, canonical_leaf
+from metering.usage.model import MeterPart, MeterRequest, MeterRow, MeterUsage
 from metering.usage.rows import Leaves
 
 _NO_VALUES = frozenset[str]()

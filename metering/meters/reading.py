@@ -16,8 +16,8 @@ from metering.meters.catalogue import Catalogue, Meter
 from metering.meters.hours import FORGOTTEN_MS
 from metering.meters.models import meter_catalogues, meter_hours, meter_rows
 from metering.meters.parts import reach_of, usage_of
-from metering.meters.sealed import MeterRequest, SealedRow
-from metering.usage.model import MeterUsage
+from metering.meters.sealed import SealedRow
+from metering.usage.model import MeterRequest, MeterUsage
 
 
 def read_meter(connection: sa.Connection, request: MeterRequest, sealed_by_ms: int | None = None) -> MeterUsage:

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kernel.errors import InvalidInput
-from kernel.ids import OrganizationId
-from kernel.window import Window
 from metering.meters.hours import RowHour
-from metering.usage.model import NOT_BILLED, GapRule
+from metering.usage.model import MeterRequest
 
 _FIELDS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class MeterRequest:
-    """What is asked for. `group_by`: cluster, project or None; `gaps`: what missing time of a gauge counts as."""
-
-    organization: OrganizationId
-    meter: str
-    window: Window
-    group_by: str | None
-    gaps: GapRule = NOT_BILLED
 
 
 class SealedRow(NamedTuple):

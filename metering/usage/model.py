@@ -98,21 +98,28 @@ class GapRule:
 NOT_BILLED = GapRule("not-billed", 0)
 
 
+@dataclass(frozen=True, slots=True)
+class MeterRequest:
+    """What is asked for. `group_by`: cluster, project or None; `gaps`: what missing time of a gauge counts as."""
+
+    organization: OrganizationId
+    meter: str
+    window: Window
+    group_by: str | None
+    gaps: GapRule = NOT_BILLED
+
+
 class UsageReader(Protocol):
     """Where billing gets usage from. Methods block."""
 
     def month(self, organization: OrganizationId, window: Window) -> UsageMonth:
         """The licence usage of `window`, which is cut at quarters of an hour."""
 
-    def meter(
-        self,
-        organization: OrganizationId,
-        meter: str,
-        window: Window,
-        group_by: str | None,
-        gaps: GapRule = NOT_BILLED,
-    ) -> MeterUsage:
-        """The usage of one meter, `group_by` cluster, project or None. Raises NotFound for an unknown meter."""
+    def metered(self, requests: Sequence[MeterRequest]) -> list[MeterUsage]:
+        """The usage of meters of one organization, in the order of the requests.
+
+        Raises NotFound for an unknown meter.
+        """
 
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
         """Whether any hour of `window` was sealed, for the first time or again, after that moment of the vendor."""

@@ -42,8 +42,6 @@ def read_month(
 
     Raises InvalidInput: it is not cut at quarters of hours, or inside an hour of which too little was kept.
     """
-    if window.start_ms % QUARTER_MS or window.end_ms % QUARTER_MS:
-        raise InvalidInput.single("usage", "window", str(window), "edges at whole quarters of an hour")
     return month_and_revisions(connection, organization, window, sealed_by_ms)[0]
 
 
@@ -51,6 +49,8 @@ def month_and_revisions(
     connection: sa.Connection, organization: OrganizationId, window: Window, sealed_by_ms: int | None = None
 ) -> tuple[UsageMonth, int]:
     """The same, and of how many revisions of its hours it is the newest: one more, and it is another month."""
+    if window.start_ms % QUARTER_MS or window.end_ms % QUARTER_MS:
+        raise InvalidInput.single("usage", "window", str(window), "edges at whole quarters of an hour")
     hours, revisions = _newest_hours(connection, organization, whole_hours(window), sealed_by_ms)
     step = _step_of(hours)
     if window != whole_hours(window):

@@ -15,14 +15,13 @@ from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import HOUR_MS, Window, whole_hours
 from metering.meters.models import meter_hours
 from metering.meters.reading import meter_and_revisions, read_definitions, read_meter, sealing_moments
-from metering.meters.sealed import MeterRequest
 from metering.usage.meter import Component
-from metering.usage.model import NOT_BILLED, GapRule, MeterUsage, UsageMonth
+from metering.usage.model import NOT_BILLED, GapRule, MeterRequest, MeterUsage, UsageMonth
 from metering.usage.models import usage_checks, usage_hours, usage_rows
 from metering.usage.month import month_and_revisions, newest_revisions, read_month
 from metering.usage.rows import UsageRows
 from metering.usage.sealing import HourToSeal, seal_hours
-from metering.usage.totals import find_meter, find_month, keep_meter, keep_month
+from metering.usage.totals import ReadMeter, find_meters, find_month, keep_meters, keep_month
 
 MOST_MOMENTS = 100  # of sealing, that `month_of` looks back over
 
@@ -118,18 +117,23 @@ class UsageStore:
         group_by: str | None,
         gaps: GapRule = NOT_BILLED,
     ) -> MeterUsage:
-        """See `UsageReader.meter`; `window` is cut at quarters of hours. Raises NotFound, InvalidInput."""
-        request = MeterRequest(organization, meter, window, group_by, gaps)
-        again = partial(self._meter_again, request)
+        """As `metered`, of one."""
+        [found] = self.metered([MeterRequest(organization, meter, window, group_by, gaps)])
+        return found
 
-        def read(connection: sa.Connection) -> tuple[MeterUsage, Window, int | None]:
-            kept = find_meter(connection, request, again)
-            return (kept, window, None) if kept else meter_and_revisions(connection, request)
+    def metered(self, requests: Sequence[MeterRequest]) -> list[MeterUsage]:
+        """See `UsageReader.metered`; windows are cut at quarters of hours. Raises NotFound, InvalidInput."""
 
-        found, hours, revisions = self._database.read(read)
-        if self._is_keeping and found.sealed and revisions is not None:
-            keep = partial(keep_meter, request=request, usage=found, hours=hours, revisions=revisions)
-            self._database.transact(keep)
+        def read(connection: sa.Connection) -> tuple[list[MeterUsage], list[ReadMeter]]:
+            found = find_meters(connection, requests, self._meter_again)
+            now = {one: meter_and_revisions(connection, one) for one in requests if one not in found}
+            found |= {request: usage for request, (usage, _, _) in now.items()}
+            return [found[one] for one in requests], [(request, *each) for request, each in now.items()]
+
+        found, now = self._database.read(read)
+        sealed = [each for each in now if each[1].sealed]
+        if self._is_keeping and sealed:
+            self._database.transact(partial(keep_meters, read=sealed))
         return found
 
     def _meter_again(self, request: MeterRequest, digest: str) -> MeterUsage:

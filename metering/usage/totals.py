@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,8 +22,7 @@ from kernel.steps import StepFunction
 from kernel.window import Window
 from metering.meters.catalogue import Meter
 from metering.meters.models import meter_hours
-from metering.meters.sealed import MeterRequest
-from metering.usage.model import MeterPart, MeterUsage, UsageMonth
+from metering.usage.model import MeterPart, MeterRequest, MeterUsage, UsageMonth
 from metering.usage.models import usage_hours, usage_totals
 from metering.usage.rows import ClusterSums, Leaves, RowSums, UsageRows
 
@@ -34,16 +33,37 @@ def find_month(
     connection: sa.Connection, organization: OrganizationId, window: Window, rows: Callable[[str], UsageRows]
 ) -> UsageMonth | None:
     """What was kept of a licence's window, if it still holds. `rows` reads them, given their digest."""
-    found = _find(connection, _OF_LICENCE, organization, _licence(window))
-    return None if found is None else _month(found, organization, window, rows)
+    kept = connection.execute(_KEPT, {"organization": organization, "questions": [_licence(window)]}).first()
+    if kept is None:
+        return None
+    # Counted after it was read: revisions are only added, so as many as then are those of then.
+    span = {"organization": organization, "start_ms": kept.start_ms, "end_ms": kept.end_ms}
+    is_same = connection.execute(_LICENCE_REVISIONS, span).scalar_one() == kept.revisions
+    return _month(_unpacked(kept.content), organization, window, rows) if is_same else None
 
 
-def find_meter(
-    connection: sa.Connection, request: MeterRequest, read: Callable[[str], MeterUsage]
-) -> MeterUsage | None:
-    """What was kept of a meter's, if it still holds. `read` reads it again, given its digest."""
-    found = _find(connection, _OF_METER, request.organization, _metered(request), meter=request.meter)
-    return None if found is None else _meter(found, request, read)
+def find_meters(
+    connection: sa.Connection,
+    requests: Sequence[MeterRequest],
+    read: Callable[[MeterRequest, str], MeterUsage],
+) -> dict[MeterRequest, MeterUsage]:
+    """What was kept of an organization's meters, where it still holds. `read` reads one again, given its digest."""
+    if not requests:
+        return {}
+    organization = requests[0].organization
+    by_question = {_metered(request): request for request in requests}
+    kept = connection.execute(_KEPT, {"organization": organization, "questions": list(by_question)}).all()
+    revisions: dict[tuple[str, int, int], int] = {}
+    asked = {"organization": organization, "meters": sorted({request.meter for request in requests})}
+    for start_ms, end_ms in {(each.start_ms, each.end_ms) for each in kept}:
+        span = asked | {"start_ms": start_ms, "end_ms": end_ms}
+        revisions |= {(meter, start_ms, end_ms): count for meter, count in connection.execute(_REVISIONS, span)}
+    found = {}
+    for each in kept:
+        request = by_question[each.question]
+        if revisions.get((request.meter, each.start_ms, each.end_ms)) == each.revisions:
+            found[request] = _meter(_unpacked(each.content), request, partial(read, request))
+    return found
 
 
 def keep_month(connection: sa.Connection, usage: UsageMonth, hours: Window, revisions: int) -> None:
@@ -60,12 +80,18 @@ def keep_month(connection: sa.Connection, usage: UsageMonth, hours: Window, revi
     _keep(connection, usage.organization, _licence(usage.window), hours, revisions, content)
 
 
-def keep_meter(
-    connection: sa.Connection, request: MeterRequest, usage: MeterUsage, hours: Window, revisions: int
-) -> None:
-    """As `keep_month`, of a meter."""
+ReadMeter = tuple[MeterRequest, MeterUsage, Window, int]  # with the hours that were read and their revisions
+
+
+def keep_meters(connection: sa.Connection, read: Iterable[ReadMeter]) -> None:
+    """As `keep_month`, of meters."""
+    for request, usage, hours, revisions in read:
+        _keep(connection, usage.organization, _metered(request), hours, revisions, _content(usage))
+
+
+def _content(usage: MeterUsage) -> dict[str, Any]:
     divisor = Meter.model_validate_json(usage.definition).divisor
-    content = {
+    return {
         "catalogue": usage.catalogue,
         "unit": usage.unit,
         "definition": usage.definition,
@@ -80,40 +106,40 @@ def keep_meter(
         "digest": usage.revision_digest,
         "root": usage.leaves.root,
     }
-    _keep(connection, usage.organization, _metered(request), hours, revisions, content)
-
-
-def _holding(hours: sa.Table, *same: sa.ColumnElement[bool]) -> sa.Select[Any]:
-    """The content for a question, if its hours have as many revisions as when it was kept."""
-    organization: sa.BindParameter[str] = sa.bindparam("organization")
-    revisions = (
-        sa.select(sa.func.count())
-        .select_from(hours)
-        .where(
-            hours.c.organization == organization,
-            hours.c.hour_ms >= usage_totals.c.start_ms,
-            hours.c.hour_ms < usage_totals.c.end_ms,
-            *same,
-        )
-    )
-    return sa.select(usage_totals.c.content).where(
-        usage_totals.c.organization == organization,
-        usage_totals.c.question == sa.bindparam("question"),
-        usage_totals.c.code == CODE,
-        usage_totals.c.revisions == revisions.scalar_subquery(),
-    )
 
 
 # Made once: making them takes longer than what they ask for.
-_OF_LICENCE = _holding(usage_hours)
-_OF_METER = _holding(meter_hours, meter_hours.c.meter == sa.bindparam("meter"))
+_KEPT = sa.select(
+    usage_totals.c.question,
+    usage_totals.c.start_ms,
+    usage_totals.c.end_ms,
+    usage_totals.c.revisions,
+    usage_totals.c.content,
+).where(
+    usage_totals.c.organization == sa.bindparam("organization"),
+    usage_totals.c.question.in_(sa.bindparam("questions", expanding=True)),
+    usage_totals.c.code == CODE,
+)
+_REVISIONS = (
+    sa.select(meter_hours.c.meter, sa.func.count())
+    .where(
+        meter_hours.c.organization == sa.bindparam("organization"),
+        meter_hours.c.meter.in_(sa.bindparam("meters", expanding=True)),
+        meter_hours.c.hour_ms >= sa.bindparam("start_ms"),
+        meter_hours.c.hour_ms < sa.bindparam("end_ms"),
+    )
+    .group_by(meter_hours.c.meter)
+)
+_LICENCE_REVISIONS = sa.select(sa.func.count()).where(
+    usage_hours.c.organization == sa.bindparam("organization"),
+    usage_hours.c.hour_ms >= sa.bindparam("start_ms"),
+    usage_hours.c.hour_ms < sa.bindparam("end_ms"),
+)
 
 
-def _find(
-    connection: sa.Connection, query: sa.Select[Any], organization: str, question: str, **more: str
-) -> dict[str, Any] | None:
-    content = connection.execute(query, {"organization": organization, "question": question, **more}).scalar()
-    return None if content is None else json.loads(zlib.decompress(content))
+def _unpacked(content: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(zlib.decompress(content))
+    return found
 
 
 def _keep(

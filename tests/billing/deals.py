@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -20,7 +21,7 @@ from kernel.errors import NotFound
 from kernel.ids import OrganizationId
 from kernel.steps import StepFunction
 from kernel.window import Window, hours_in
-from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterUsage, UsageMonth
+from metering.usage.model import MeterPart, MeterRequest, MeterUsage, UsageMonth
 from metering.usage.rows import UsageRow, UsageRows, digest_of
 
 ACME = OrganizationId("acme")
@@ -82,14 +83,10 @@ class RecordedUsage:
     meters: dict[str, dict[str, dict[int, Fraction]]] = field(default_factory=dict)  # meter, group, hour ms
     units: dict[str, str] = field(default_factory=dict)  # by meter, else "call"
 
-    def meter(
-        self,
-        organization: OrganizationId,
-        meter: str,
-        window: Window,
-        group_by: str | None,
-        gaps: GapRule = NOT_BILLED,
-    ) -> MeterUsage:
+    def metered(self, requests: Sequence[MeterRequest]) -> list[MeterUsage]:
+        return [self.meter(one.organization, one.meter, one.window, one.group_by) for one in requests]
+
+    def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
         if meter not in self.meters:
             raise NotFound(f"there is no meter {meter}")
         groups: dict[str, list[Fraction]] = {}

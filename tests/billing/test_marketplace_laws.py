@@ -19,7 +19,7 @@ from kernel.errors import ByocError
 from kernel.ids import OrganizationId
 from kernel.money import Money, currency
 from kernel.window import HOUR_MS, Window, hours_in, month
-from metering.usage.model import NOT_BILLED, GapRule, MeterPart, MeterUsage
+from metering.usage.model import MeterPart, MeterUsage
 from tests.billing.deals import ACME, Office, RecordedUsage
 from tests.billing.marketplace_world import ACCOUNT, SOLD, Killed, Life, Shop, go_to, sold_contract
 from tests.databases import open_migrated
@@ -79,16 +79,9 @@ class HalfHours(RecordedUsage):
     def within(self, window: Window) -> Fraction:
         return sum((quantity for at, quantity in self.used.items() if at in window), Fraction(0))
 
-    def meter(
-        self,
-        organization: OrganizationId,
-        meter: str,
-        window: Window,
-        group_by: str | None,
-        gaps: GapRule = NOT_BILLED,
-    ) -> MeterUsage:
+    def meter(self, organization: OrganizationId, meter: str, window: Window, group_by: str | None) -> MeterUsage:
         self.meters = {meter: {}}
-        found = super().meter(organization, meter, window, group_by, gaps)
+        found = super().meter(organization, meter, window, group_by)
         quantity = self.within(window)
         return replace(found, parts=(MeterPart("", quantity, (quantity,)),))
 

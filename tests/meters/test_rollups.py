@@ -27,11 +27,10 @@ from metering.meters.catalogue import Catalogue, parse_catalogue
 from metering.meters.closer import MeterCloser
 from metering.meters.models import meter_catalogues, meter_hours, meter_rows
 from metering.meters.reading import read_meter
-from metering.meters.sealed import MeterRequest
 from metering.meters.store import MeterStore
 from metering.record import canonical_labels, series_id
 from metering.usage.closer import HourCloser
-from metering.usage.model import NOT_BILLED, GapRule, MeterRow, MeterUsage
+from metering.usage.model import NOT_BILLED, GapRule, MeterRequest, MeterRow, MeterUsage
 from metering.usage.settings import UsageSettings
 from metering.usage.store import UsageStore
 from tests.effort import costly
