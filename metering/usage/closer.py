@@ -124,7 +124,8 @@ class HourCloser:
     async def _sight(self, organization: OrganizationId, reach: Window) -> _Sight:
         end_ms, _ = await self._due(organization, reach)
         listed = await self._source.files(organization, self._before(reach))
-        return _Sight.of(reach, end_ms, listed)
+        of_licence, of_meters = await asyncio.to_thread(self._store.checked_counts, organization, reach)
+        return _Sight.of(reach, end_ms, listed, (of_licence, of_meters if self._meters else 0))
 
     def _before(self, reach: Window) -> Window:
         """The reach, and whose samples may hold into it."""
@@ -170,7 +171,7 @@ class HourCloser:
             metered = await self._meters.close(due, of_meters)
         self._sealed.inc(written + metered)
         if from_first_file and not written + metered:  # else a revision may make the next look find more
-            self._sights[organization] = _Sight.of(reach, end_ms, listed)
+            self._sights[organization] = _Sight.of(reach, end_ms, listed, (len(checked), len(of_meters)))
         return written
 
     async def _seal_days(self, due: _Due) -> int:
@@ -236,10 +237,11 @@ class _Sight:
     start_ms: int
     end_ms: int
     files: int  # hash of their names
+    checked: tuple[int, int]  # hours that need no look, of licence and meters: a revision takes the next one away
 
     @classmethod
-    def of(cls, reach: Window, end_ms: int, listed: SampleFiles) -> _Sight:
-        return cls(reach.start_ms, end_ms, hash(tuple(file.name for file in listed.files)))
+    def of(cls, reach: Window, end_ms: int, listed: SampleFiles, checked: tuple[int, int]) -> _Sight:
+        return cls(reach.start_ms, end_ms, hash(tuple(file.name for file in listed.files)), checked)
 
 
 @dataclass(frozen=True, slots=True)

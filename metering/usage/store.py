@@ -13,7 +13,7 @@ from kernel.database import Database
 from kernel.errors import NotFound, Retry, truncate
 from kernel.ids import ClusterId, OrganizationId, ProjectId
 from kernel.window import HOUR_MS, Window, whole_hours
-from metering.meters.models import meter_hours
+from metering.meters.models import meter_checks, meter_hours
 from metering.meters.reading import meter_and_revisions, read_definitions, read_meter, sealing_moments
 from metering.usage.meter import Component
 from metering.usage.model import NOT_BILLED, GapRule, MeterRequest, MeterUsage, UsageMonth
@@ -205,6 +205,24 @@ class UsageStore:
     def checked(self, organization: OrganizationId, window: Window) -> dict[int, str]:
         """Digest of the files that each closed hour was computed from, by start of the hour."""
         return self._database.read(lambda connection: _checked(connection, organization, window))
+
+    def checked_counts(self, organization: OrganizationId, window: Window) -> tuple[int, int]:
+        """How many hours of the window were closed and need no look, of the licence and of meters."""
+
+        def read(connection: sa.Connection) -> tuple[int, int]:
+            of_licence, of_meters = (
+                connection.execute(
+                    sa.select(sa.func.count()).where(
+                        table.c.organization == organization,
+                        table.c.hour_ms >= window.start_ms,
+                        table.c.hour_ms < window.end_ms,
+                    )
+                ).scalar_one()
+                for table in (usage_checks, meter_checks)
+            )
+            return int(of_licence), int(of_meters)
+
+        return self._database.read(read)
 
     def last_closed_ms(self, organization: OrganizationId) -> int | None:
         """End of the newest closed hour."""

@@ -77,4 +77,4 @@ def test_two_that_start_at_once_migrate_one_after_the_other(database: Database) 
         list(threads.map(migrate, [database] * 3))
     migrate(database)
     version = sa.text("SELECT version_num FROM alembic_version")
-    assert database.transact(lambda connection: connection.execute(version).scalars().all()) == ["0016"]
+    assert database.transact(lambda connection: connection.execute(version).scalars().all()) == ["0017"]

@@ -14,7 +14,7 @@ from console.migrate import migrate
 from kernel.database import Database, sqlite_url
 from kernel.window import Window
 from metering.usage.store import HoursMoved, UsageStore
-from tests.usage.months import ACME
+from tests.usage.months import ACME, seen, to_seal
 from tests.usage.test_closer import MINUTE, SPAN, T0, databases, minutes, vendor
 
 __all__ = ["databases"]
@@ -85,3 +85,24 @@ async def test_an_older_sight_does_not_seal_over_a_newer_one(databases: Path, da
         await late.closer._close(ACME, FIRST_HOUR, from_first_file=False)
     late.closer._store.checked = original  # type: ignore[method-assign]
     assert acme.closer._store.month(ACME, FIRST_HOUR) == newer
+
+
+async def test_what_another_closer_left_to_be_looked_at_is_seen_though_no_file_came(
+    databases: Path, database: Database
+) -> None:
+    """
+    a closer has found nothing to do, and remembers what it saw
+    another one sealed an hour again, which leaves the hour after it to be looked at, and died
+    the first one looks, though it sees the same files
+    """
+    acme = vendor(databases)
+    acme.closer._store = store = UsageStore(database)
+    acme.lake.add(minutes(0, 719))
+    while await acme.closer.close_due(ACME):
+        pass
+    assert await acme.closer.close_due(ACME) == 0
+    closed = store.checked(ACME, SPAN)
+    store.seal([to_seal(FIRST_HOUR, seen(FIRST_HOUR, 9000), files=closed[T0])], T0 + 1)
+    assert len(store.checked(ACME, SPAN)) == len(closed) - 1
+    await acme.closer.close_due(ACME)
+    assert store.checked(ACME, SPAN).keys() == closed.keys()
