@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,13 @@ def in_language(document: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-def phrase(english: str) -> str:
-    """One sentence in Chinese; unchanged when it is not one of ours."""
+def phrase(english: str, within: Callable[[str], str] | None = None) -> str:
+    """One sentence in Chinese; unchanged when it is not one of ours. `within`: what says its parts, else this."""
     for pattern, said in _PHRASES:
         found = pattern.fullmatch(english)
         if found:
             for place, group in enumerate(found.groups(), start=1):
-                said = said.replace(f"\\{place}", phrase(group))
+                said = said.replace(f"\\{place}", (within or phrase)(group))
             return said
     return english
 
@@ -65,7 +65,7 @@ def _priced(basis: str) -> str:
             for place, group in enumerate(found.groups(), start=1):
                 said = said.replace(f"\\{place}", unit(group))
             return said
-    return phrase(basis)
+    return phrase(basis, _priced)
 
 
 def _fact(fact: Mapping[str, str]) -> dict[str, str]:

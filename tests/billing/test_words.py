@@ -51,10 +51,10 @@ OURS = {
 }  # no Chinese says these otherwise; the catalogue is named `tests`
 
 
-def charged() -> str:
+def charged(more: str = "") -> str:
     charges = "".join(
         f"  - {{charge: {name}, description: 收费, meter: {name}, group_by: cluster, "
-        f"steps: [{{start: 2026-10-01, model: {model}}}]}}\n"
+        f"steps: [{{start: 2026-10-01, {more}model: {model}}}]}}\n"
         for name, (model, _) in MODELS.items()
     )
     return (
@@ -64,7 +64,7 @@ def charged() -> str:
     )
 
 
-def documents(office: Office) -> list[dict[str, Any]]:
+def documents(office: Office, more: str = "") -> list[dict[str, Any]]:
     """The month's invoice, a threshold invoice before it, and a credit note."""
     for name, (_, of) in MODELS.items():
         office.usage.meters[name] = {
@@ -72,7 +72,7 @@ def documents(office: Office) -> list[dict[str, Any]]:
         }
         office.usage.units[name] = of
     office.usage.levels, office.usage.missing_ms = ten_vcpu_above_for_an_hour(OCTOBER), 60_000
-    office.book.add_contract(contract_text(more=charged()), "contract.yaml", "test")
+    office.book.add_contract(contract_text(more=charged(more)), "contract.yaml", "test")
     office.prepaid.add("bought", ACME, Money(Decimal(1), currency("USD")), GrantTerms("wire"))
     office.clock.step_wall(-5 * 86_400)
     threshold = office.run.threshold(ACME, "2026-10")
@@ -100,8 +100,9 @@ def printed(document: dict[str, Any]) -> Iterator[str]:
             yield "" if fact["name"] in {"meter", "revision_digest"} else fact["shown"]
 
 
-def test_nothing_of_ours_stays_english(small_office: Office) -> None:
-    for document in documents(small_office):
+@pytest.mark.parametrize("more", ["", 'uplifts: ["3.3"], '], ids=["first term", "renewed"])
+def test_nothing_of_ours_stays_english(small_office: Office, more: str) -> None:
+    for document in documents(small_office, more):
         for text in printed(document):
             named = re.sub(r"EXAMPLE-EU-[0-9]{4}-(CN)?[0-9]+", "", text)
             assert set(re.findall("[A-Za-z]{2,}", named)) <= OURS, text
