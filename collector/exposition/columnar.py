@@ -7,30 +7,28 @@ parser is the reference: this reader accepts what it accepts and gives the same 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import csv
 
 from collector.exposition import openmetrics, text
 from collector.exposition.columns import Declared, Rows
 from collector.exposition.comments import Comments, blank_comments
 from collector.exposition.errors import SyntaxFault
 from collector.exposition.finite import check_not_finite, count_newlines
-from collector.exposition.keys import KeyColumn, KeyMatcher, Matched, Memory
+from collector.exposition.key_column import KeyColumn, Memory
+from collector.exposition.keys import KeyMatcher, Matched
 from collector.exposition.lexing import OPENMETRICS, TEXT, Grammar, parse_key
 from collector.exposition.numbering import Numbering
+from collector.exposition.plain_lines import end_of_rows, read_pieces
 from collector.exposition.reading import (
     MOST_PARSED,
     MOST_RETYPED,
     NO_ROW,
     NO_ROWS,
     SLICE,
-    Floats,
     ParsedKey,
     Reading,
     RowNumbers,
@@ -38,18 +36,8 @@ from collector.exposition.reading import (
     retyped_families,
 )
 
-BLOCK_BYTES = 1 << 20
-_BOM = b"\xef\xbb\xbf"
 _WIDEST_STRIDE = 32
 _MOST_COLLISIONS = 0.005  # of the rows; more, and marks are made of more bytes
-_READ = csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES, column_names=["key", "value"])
-_POOL = pa.system_memory_pool()  # Arrow's own keeps 10 MB more for itself
-_CONVERT = csv.ConvertOptions(
-    check_utf8=False,
-    column_types={"key": pa.binary(), "value": pa.float64()},
-    null_values=[],
-    strings_can_be_null=False,
-)
 
 
 class ColumnReader:
@@ -108,7 +96,7 @@ class ColumnReader:
 
     def _read_columns(self, body: bytearray, grammar: Grammar) -> Reading | None:
         """None: the strict parser has to look at it."""
-        end = _end_of_rows(body, grammar)
+        end = end_of_rows(body, grammar)
         if end is None:
             return None
         newlines = count_newlines(body, end) if grammar is OPENMETRICS else 0
@@ -126,7 +114,7 @@ class ColumnReader:
         declared = self._declared(comments, grammar)
         odd_lines: list[tuple[int, str]] = []
         matcher = KeyMatcher(self._column, self._spare, self._stride, size=end)
-        values = _read_pieces(body, end, odd_lines, matcher)
+        values = read_pieces(body, end, odd_lines, matcher)
         if grammar is OPENMETRICS and newlines != len(values) + len(odd_lines) + len(comments.lines()):
             return None  # an empty line
         check_not_finite(body, end, values, [number for number, _ in odd_lines], b"\t" if grammar is TEXT else b"")
@@ -232,73 +220,3 @@ def _parse_keys(matched: Matched, grammar: Grammar) -> Mapping[bytes, ParsedKey]
             if is_kept:
                 parsed[key] = found
     return parsed
-
-
-def _end_of_rows(body: bytearray, grammar: Grammar) -> int | None:
-    """Where the rows end, before # EOF; None: the columns can't be trusted with this body."""
-    if body.startswith(_BOM) or b"\r" in body or len(body) >= 2**31 or not _is_utf8(body):
-        return None
-    if grammar is TEXT:
-        return len(body)
-    if b"\t" in body:
-        return None
-    for ending in (openmetrics.EOF + b"\n", openmetrics.EOF):
-        end = len(body) - len(ending)
-        if body.endswith(ending) and (end == 0 or body[end - 1] == 10):
-            return end
-    return None
-
-
-def _is_utf8(body: bytearray) -> bool:
-    if body.isascii():
-        return True
-    bounds = pa.py_buffer(struct.pack("=2q", 0, len(body)))
-    try:
-        pa.Array.from_buffers(pa.large_string(), 1, [None, bounds, pa.py_buffer(body)]).validate(full=True)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _read_pieces(body: bytearray, end: int, odd: list[tuple[int, str]], matcher: KeyMatcher) -> Floats:
-    """The numbers of the lines that are a key, a space and a number; of the others (line number, line) into `odd`.
-
-    Lines are numbered from 1, empty ones left out. Raises pyarrow.ArrowInvalid.
-    """
-
-    def set_aside(row: csv.InvalidRow) -> Literal["skip", "error"]:
-        assert row.number is not None  # it is, without threads
-        odd.append((row.number, row.text))
-        return "skip"
-
-    if end == 0:
-        return np.empty(0)
-    parse = csv.ParseOptions(
-        delimiter=" ", quote_char=False, double_quote=False, escape_char=False, newlines_in_values=False,
-        ignore_empty_lines=True, invalid_row_handler=set_aside,
-    )  # fmt: skip
-    source: Any = pa.BufferReader(pa.py_buffer(memoryview(body)[:end]))
-    values = []
-    with csv.open_csv(
-        source, read_options=_READ, parse_options=parse, convert_options=_CONVERT, memory_pool=_POOL
-    ) as pieces:
-        for piece in pieces:
-            if piece.num_rows:
-                matcher.add(_key_column(piece.column(0)))
-                values.append(_numbers(piece.column(1)))
-    return np.concatenate(values) if values else np.empty(0)
-
-
-def _numbers(column: pa.Array[Any]) -> Floats:
-    # Without `to_numpy`, which loads pandas where it is installed.
-    _, data = column.buffers()
-    assert data is not None
-    return np.frombuffer(memoryview(data), np.float64, len(column), column.offset * 8)
-
-
-def _key_column(keys: pa.Array[Any]) -> KeyColumn:
-    _, offsets, data = keys.buffers()
-    assert offsets is not None
-    bounds = np.frombuffer(memoryview(offsets), np.int32, len(keys) + 1, keys.offset * 4)
-    data = data if data is not None else pa.py_buffer(b"")
-    return KeyColumn(bounds - bounds[0], data.slice(int(bounds[0])))

@@ -25,7 +25,7 @@ from kernel.window import HOUR_MS, Window, parse_zone
 from metering.usage.filling import Filled
 from metering.usage.reconciliation import DifferenceSpan, Reconciliation
 from metering.usage.report import DayTotal, Gap, LicenceCoverage, MonthlyReport
-from metering.usage.report_files import render_json
+from metering.usage.report_json import render_json
 
 _TEMPLATE = Path(__file__).parent / "templates" / "usage_report.typ"
 _GAPS_SHOWN = 14

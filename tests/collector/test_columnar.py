@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pyarrow import csv
 
 from bench.exposition import Exposition
-from collector.exposition import ExpositionError, Reader, openmetrics, text
-from collector.exposition import columnar as module
+from collector.exposition import ExpositionError, Reader, columnar, openmetrics, plain_lines, text
 from collector.exposition.columnar import ColumnReader
-from collector.exposition.keys import KeyColumn, KeyMatcher
+from collector.exposition.key_column import KeyColumn
+from collector.exposition.keys import KeyMatcher
 from tests.collector.exposing import READERS, read_both_ways
 from tests.effort import costly
 
@@ -141,7 +141,7 @@ def pages(churn: float) -> list[bytes]:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     options = csv.ReadOptions(use_threads=False, block_size=16_384, column_names=["key", "value"])
-    monkeypatch.setattr(module, "_READ", options)
+    monkeypatch.setattr(plain_lines, "_READ", options)
 
 
 @pytest.mark.usefixtures("small_pieces")
@@ -176,7 +176,7 @@ def test_keys_whose_marks_collide_are_told_apart_and_more_of_them_is_marked_from
     reader = ColumnReader()
     for body in (*bodies, *bodies):
         reader.keep(reader.read(bytearray(body), TEXT))
-    assert reader._stride < module._WIDEST_STRIDE
+    assert reader._stride < columnar._WIDEST_STRIDE
 
 
 @costly(150)

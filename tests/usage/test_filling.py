@@ -19,7 +19,7 @@ from kernel.window import HOUR_MS, Window, hours_in, month
 from metering.usage.filling import fill
 from metering.usage.model import NOT_BILLED, GapRule, UsageMonth
 from metering.usage.report import monthly_report, with_estimates
-from metering.usage.report_files import render_json
+from metering.usage.report_json import render_json
 from metering.usage.report_pdf import render_pdf
 from metering.usage.rows import UsageGap, UsageRow, UsageRows, digest_of
 from tests.effort import costly

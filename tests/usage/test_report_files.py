@@ -24,7 +24,8 @@ from kernel.window import Window
 from metering.usage.model import UsageMonth
 from metering.usage.reconciliation import ClusterHour, Difference, Reconciliation
 from metering.usage.report import MonthlyReport, monthly_report
-from metering.usage.report_files import render_all, render_csv, render_json, render_parquet
+from metering.usage.report_files import render_all, render_csv, render_parquet
+from metering.usage.report_json import render_json
 from metering.usage.report_pdf import labels_of, render_pdf, tick_step
 from metering.usage.rows import UsageRow, digest_of
 from tests.usage.months import usage_month
