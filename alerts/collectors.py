@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from alerts import models
 from alerts.rule import SILENCE_METRIC
-from alerts.ticks import upsert
+from kernel.database import upsert
 from kernel.ids import VENDOR_PROJECT, CollectorId, OrganizationId, ProjectId, Tenant
 from metering.promql.api import CollectorProgress
 from metering.record import BatchHeader, Lane, SampleBatch, make_batch

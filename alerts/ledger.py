@@ -10,8 +10,8 @@ from alerts import models
 from alerts.outbox import DELIVERED, EXPIRED, Work, finish
 from alerts.retries import Attempt, Outcome, delay_ms
 from alerts.settings import AlertSettings, ReceiverSettings
-from alerts.ticks import upsert
 from kernel.crashpoints import crash_point
+from kernel.database import upsert
 
 
 @dataclass(frozen=True, slots=True)

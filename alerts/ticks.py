@@ -18,6 +18,7 @@ from alerts.lifecycle import Instance, Step, steps_of
 from alerts.settings import ReceiverSettings
 from alerts.states import State
 from kernel.crashpoints import crash_point
+from kernel.database import upsert
 
 ALIVE = (State.PENDING.value, State.FIRING.value)
 
@@ -49,16 +50,6 @@ def apply_ticks(connection: sa.Connection, results: Iterable[GroupResult], conte
             changed.update(_apply(connection, result, context))
     crash_point("alerts.tick_before_commit")
     return changed
-
-
-def upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert or update by primary key, on both databases."""
-    if not rows:
-        return
-    statement: Any = _insert(connection, table)
-    keys = [column.name for column in table.primary_key]
-    values = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=values), list(rows))
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:

@@ -126,7 +126,7 @@ class UsageStore:
 
         def read(connection: sa.Connection) -> tuple[list[MeterUsage], list[ReadMeter]]:
             found = find_meters(connection, requests, self._meter_again)
-            now = {one: meter_and_revisions(connection, one) for one in requests if one not in found}
+            now = {one: meter_and_revisions(connection, one) for one in dict.fromkeys(requests) if one not in found}
             found |= {request: usage for request, (usage, _, _) in now.items()}
             return [found[one] for one in requests], [(request, *each) for request, each in now.items()]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kernel.database import upsert
 from kernel.ids import OrganizationId
 from kernel.lazy import LazySequence
 from kernel.steps import StepFunction
@@ -150,11 +151,16 @@ def _keep(
     revisions: int,
     content: dict[str, Any],
 ) -> None:
-    key = {"organization": organization, "question": question}
-    connection.execute(sa.delete(usage_totals).filter_by(**key))
-    packed = zlib.compress(json.dumps(content, separators=(",", ":")).encode())
-    values = {"start_ms": hours.start_ms, "end_ms": hours.end_ms, "revisions": revisions}
-    connection.execute(usage_totals.insert().values(**key, **values, code=CODE, content=packed))
+    row = {
+        "organization": organization,
+        "question": question,
+        "start_ms": hours.start_ms,
+        "end_ms": hours.end_ms,
+        "revisions": revisions,
+        "code": CODE,
+        "content": zlib.compress(json.dumps(content, separators=(",", ":")).encode()),
+    }
+    upsert(connection, usage_totals, [row])
 
 
 def _month(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +17,9 @@ from kernel.database import Database
 from kernel.window import HOUR_MS, QUARTER_MS, Window
 from metering.usage.model import UsageMonth
 from metering.usage.models import usage_totals
+from metering.usage.month import month_and_revisions
 from metering.usage.store import HoursMoved, UsageStore
+from metering.usage.totals import keep_month
 from tests.databases import open_migrated
 from tests.usage.months import ACME, seen, to_seal
 from tests.usage.test_store import HALF, HOURS, SPAN, T0
@@ -106,3 +111,25 @@ def test_content_of_other_code_is_passed_over(store: UsageStore, database: Datab
     first = store.month(ACME, SPAN)
     database.transact(lambda connection: connection.execute(sa.update(usage_totals).values(code=0, content=b"?")))
     assert everything(store.month(ACME, SPAN)) == everything(first)
+
+
+def test_two_that_read_a_month_at_once_both_keep_it(store: UsageStore, database: Database) -> None:
+    """`byoc up` and `byoc close`: the second writes while the first has not committed."""
+    found, revisions = database.read(lambda connection: month_and_revisions(connection, ACME, SPAN))
+    has_written = threading.Event()
+
+    def keep(*, is_first: bool) -> None:
+        def write(connection: sa.Connection) -> None:
+            keep_month(connection, found, SPAN, revisions)
+            if is_first:
+                has_written.set()
+                time.sleep(0.2)  # as long as it takes the other to come here
+
+        if not is_first:
+            has_written.wait()
+        database.transact(write)
+
+    with ThreadPoolExecutor(2) as threads:
+        for done in [threads.submit(keep, is_first=is_first) for is_first in (True, False)]:
+            done.result()
+    assert everything(store.month(ACME, SPAN)) == everything(found)
