@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from alerts import models
 from alerts.evaluation import GroupResult
@@ -18,7 +17,7 @@ from alerts.lifecycle import Instance, Step, steps_of
 from alerts.settings import ReceiverSettings
 from alerts.states import State
 from kernel.crashpoints import crash_point
-from kernel.database import upsert
+from kernel.database import insert, upsert
 
 ALIVE = (State.PENDING.value, State.FIRING.value)
 
@@ -52,13 +51,9 @@ def apply_ticks(connection: sa.Connection, results: Iterable[GroupResult], conte
     return changed
 
 
-def _insert(connection: sa.Connection, table: sa.Table) -> Any:
-    return (sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert)(table)
-
-
 def _advance(connection: sa.Connection, result: GroupResult) -> bool:
     errors = {found.rule.key: found.error for found in result.results if found.error is not None}
-    statement: Any = _insert(connection, models.progress).values(
+    statement: Any = insert(connection, models.progress).values(
         organization=result.organization,
         rule_group=result.group.name,
         evaluated_at_ms=result.at_ms,

@@ -71,7 +71,7 @@ class Rows:
         step = StepFunction.of([*points, (window.end_ms, 0)])
         observed = sum(row.observed_ms for row in rows)
         kept = UsageRows.of(organization, rows)
-        return UsageMonth(organization, window, kept, step, observed, 0, kept.sums.digest, sealed=True)
+        return UsageMonth(organization, window, kept, step, observed, 0, kept.digest, sealed=True)
 
     def revised_since(self, organization: OrganizationId, window: Window, moment_ms: int) -> bool:
         return False

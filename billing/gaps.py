@@ -8,13 +8,15 @@ from dataclasses import replace
 
 from kernel.errors import InvalidInput
 from kernel.window import Window
-from metering.usage.rows import UsageGap, UsageRow
+from metering.usage.rows import UsageGap, UsageRow, UsageRows
 
 _Key = tuple[str, str, str]
 
 
-def render_gaps(rows: Iterable[UsageRow]) -> list[dict[str, str | None]]:
+def render_gaps(rows: UsageRows) -> list[dict[str, str | None]]:
     """The gaps of the rows, those that go on over several hours as one, by component and time."""
+    if not rows.sums.missing_ms:  # then nobody need look at the rows
+        return []
     by_component: dict[_Key, list[UsageGap]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.hour):
         for gap in row.gaps:

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from billing.agreed import AgreedContract, agree
 from billing.contract import Contract
@@ -16,6 +15,7 @@ from billing.errors import SnapshotConflict
 from billing.licence import Licence
 from billing.models import accounts, contracts, licences, price_books
 from billing.prices import PriceBook
+from kernel.database import insert
 from kernel.errors import InvalidInput, NotFound
 from kernel.ids import OrganizationId
 
@@ -37,8 +37,7 @@ _CONTRACTS_OF = (
 
 def insert_new(connection: sa.Connection, table: sa.Table, values: dict[str, Any]) -> None:
     """Insert unless the key is there. Never updates."""
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    connection.execute(make(table).values(values).on_conflict_do_nothing())
+    connection.execute(insert(connection, table).values(values).on_conflict_do_nothing())
 
 
 def lock_organization(connection: sa.Connection, organization: OrganizationId) -> None:
@@ -49,10 +48,9 @@ def lock_organization(connection: sa.Connection, organization: OrganizationId) -
 def lock_organizations(connection: sa.Connection, organizations: Iterable[OrganizationId]) -> None:
     """Hold the rows of several, always in the same order, so that no two transactions wait for each other."""
     ordered = sorted(organizations)
-    make = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     rows = [{"organization": organization} for organization in ordered]
     if rows:
-        connection.execute(make(accounts).on_conflict_do_nothing(), rows)
+        connection.execute(insert(connection, accounts).on_conflict_do_nothing(), rows)
     for start in range(0, len(ordered), 500):
         part = accounts.c.organization.in_(ordered[start : start + 500])
         query = sa.select(accounts.c.organization).where(part).order_by(accounts.c.organization)

@@ -67,7 +67,7 @@ def estimated_by_row(filled: Filled, rows: Sequence[UsageRow]) -> list[int]:
 
 def fill(usage: UsageMonth, rule: GapRule) -> Filled:
     """The month by that rule. The same rows give the same result, in whatever order."""
-    if rule.policy == "not-billed":
+    if rule.policy == "not-billed" or not usage.rows.sums.missing_ms:  # then nobody need look at the rows
         return Filled(usage.step, ())
     hours = _by_component(usage.rows)
     stretches = tuple(_joined(_stretches(usage.rows, rule, hours)))

@@ -19,11 +19,9 @@ from metering.usage.pieces import Figures, Pieces, cut, parse_pieces
 from metering.usage.rows import CanonicalRow, UsageGap, UsageRow, UsageRows
 
 
-def newest_revisions(
-    organization: OrganizationId, window: Window, sealed_by_ms: int | None = None
-) -> sa.Select[Any]:
-    """Start and newest revision of each hour that begins in `window` (of those sealed by then)."""
-    query = (
+def newest_revisions(organization: OrganizationId, window: Window) -> sa.Select[Any]:
+    """Start and newest revision of each hour that begins in `window`."""
+    return (
         sa.select(usage_hours.c.hour_ms, sa.func.max(usage_hours.c.revision).label("revision"))
         .where(
             usage_hours.c.organization == organization,
@@ -32,7 +30,6 @@ def newest_revisions(
         )
         .group_by(usage_hours.c.hour_ms)
     )
-    return query if sealed_by_ms is None else query.where(usage_hours.c.sealed_ms <= sealed_by_ms)
 
 
 def read_month(
@@ -63,7 +60,7 @@ def month_and_revisions(
         step=step,
         observed_ms=rows.sums.observed_ms,
         missing_ms=rows.sums.missing_ms,
-        revision_digest=rows.sums.digest,
+        revision_digest=rows.digest,
         sealed=len(hours) * HOUR_MS == whole_hours(window).length_ms,
     )
     return found, revisions

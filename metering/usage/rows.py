@@ -94,7 +94,6 @@ class RowSums:
     rows: int
     hours: int  # that have any
     clusters: tuple[ClusterSums, ...]  # in order of project and cluster
-    digest: str  # see `digest_of`
 
     @property
     def observed_ms(self) -> int:
@@ -108,8 +107,8 @@ class RowSums:
 class UsageRows(LazySequence[UsageRow]):
     """The rows of a month. What is billed and proved of them, and an object for each, are made when looked at.
 
-    `canonical` and `make` give `count`, in the same order; `sums` is what they add up to, and `root` of
-    their lines, where these are known.
+    `canonical` and `make` give `count`, in the same order; `sums` is what they add up to, and `proof`
+    their digest and root, where these are known.
     """
 
     def __init__(
@@ -119,13 +118,13 @@ class UsageRows(LazySequence[UsageRow]):
         canonical: Callable[[], Sequence[CanonicalRow]],
         make: Callable[[], tuple[UsageRow, ...]],
         sums: RowSums | None = None,
-        root: str | None = None,
+        proof: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(count, make)
         self._organization = organization
         self._canonical = canonical
         self._sums = sums
-        self._root = root
+        self._proof = proof
 
     @classmethod
     def of(cls, organization: OrganizationId, rows: Iterable[UsageRow]) -> UsageRows:
@@ -152,13 +151,17 @@ class UsageRows(LazySequence[UsageRow]):
             rows=len(self.canonical),
             hours=len({row.start_ms for row in self.canonical}),
             clusters=_clusters(self.canonical),
-            digest=sha256(b"".join(self.leaves)).hexdigest(),
         )
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all rows, see `digest_of`."""
+        return self._proof[0] if self._proof else sha256(b"".join(self.leaves)).hexdigest()
 
     @cached_property
     def root(self) -> str:
         """Of `tree_root`, in hexadecimal."""
-        return self._root or tree_root(self.leaves).hex()
+        return self._proof[1] if self._proof else tree_root(self.leaves).hex()
 
 
 def digest_of(rows: Iterable[UsageRow]) -> str:

@@ -75,7 +75,7 @@ def keep_month(connection: sa.Connection, usage: UsageMonth, hours: Window, revi
         "rows": sums.rows,
         "hours": sums.hours,
         "clusters": sums.clusters,
-        "digest": sums.digest,
+        "digest": usage.rows.digest,
         "root": usage.rows.root,
     }
     _keep(connection, usage.organization, _licence(usage.window), hours, revisions, content)
@@ -167,10 +167,15 @@ def _month(
     found: dict[str, Any], organization: OrganizationId, window: Window, read: Callable[[str], UsageRows]
 ) -> UsageMonth:
     clusters = tuple(ClusterSums(*each) for each in found["clusters"])
-    sums = RowSums(found["rows"], found["hours"], clusters, found["digest"])
-    again = cache(lambda: read(sums.digest))
+    sums = RowSums(found["rows"], found["hours"], clusters)
+    again = cache(lambda: read(found["digest"]))
     rows = UsageRows(
-        organization, sums.rows, lambda: again().canonical, lambda: tuple(again()), sums, found["root"]
+        organization,
+        sums.rows,
+        lambda: again().canonical,
+        lambda: tuple(again()),
+        sums,
+        (found["digest"], found["root"]),
     )
     return UsageMonth(
         organization=organization,
@@ -179,7 +184,7 @@ def _month(
         step=StepFunction(tuple((at_ms, level) for at_ms, level in found["step"])),
         observed_ms=sums.observed_ms,
         missing_ms=sums.missing_ms,
-        revision_digest=sums.digest,
+        revision_digest=found["digest"],
         sealed=True,
     )
 

@@ -71,7 +71,9 @@ def everything(usage: UsageMonth) -> list[object]:
     ids=["hours", "cut at a quarter", "one hour"],
 )
 def test_what_is_kept_is_what_was_read(store: UsageStore, database: Database, window: Window) -> None:
-    first = store.month(ACME, window)
+    with statements(database) as asked:
+        first = store.month(ACME, window)
+    assert [one for one in asked if "usage_rows" in one]
     with statements(database) as asked:
         second = store.month(ACME, window)
         assert (second.revision_digest, second.rows.root) == (first.revision_digest, first.rows.root)
